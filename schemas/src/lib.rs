@@ -1,1 +1,24 @@
-//! To be filled.
+//! The wire of Regatta: ids, subjects, streams, messages and the study file.
+//!
+//! Everything that crosses a process boundary has its type here, once. This crate knows no NATS
+//! client, no clock and no decision: it names things and reads and writes them.
+
+pub mod api;
+pub mod beat;
+pub mod ids;
+pub mod limits;
+pub mod log;
+pub mod offer;
+pub mod params;
+pub mod reasons;
+pub mod recipe;
+pub mod resolve;
+pub mod stop;
+pub mod streams;
+pub mod study;
+pub mod subjects;
+pub mod wire;
+
+pub use ids::{AgentId, Attempt, PoolId, Sequence, StudyId, TrialId};
+pub use params::{ParamValue, Params};
+pub use wire::{DecodeError, decode, encode};

@@ -1,1 +1,11 @@
-//! To be filled.
+//! A forward model in, a training-step ONNX graph out.
+//!
+//! Pure: it builds and differentiates graphs as data. It knows no runtime, no device, no clock, no random
+//! numbers: what must be drawn (initial weights, noise) is described, and its caller draws it.
+
+pub mod families;
+pub mod gradient;
+pub mod graph;
+pub mod onnx;
+mod rules;
+pub mod step;

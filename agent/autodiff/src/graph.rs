@@ -1,0 +1,302 @@
+//! A typed ONNX graph with static shapes: values, nodes and constants, always in topological order.
+//!
+//! Names are the graph's own business: a model names its inputs, everything else gets a reserved prefix,
+//! and a name that is taken is refused, because ONNX Runtime accepts duplicates and then computes nonsense.
+//! It knows nothing of gradients.
+
+mod build;
+mod encode;
+mod infer;
+
+pub use build::Transposed;
+pub(crate) use infer::{permutation, reduced_axes};
+pub use infer::{axis_position, broadcast_shapes};
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// The opset that graphs of this crate are written in: the first with a kernel for `Gelu`.
+pub const OPSET: i64 = 20;
+
+/// What every name begins with that this crate adds to a model.
+pub const RESERVED_PREFIX: &str = "regatta.";
+
+/// A refused addition to a graph.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GraphError {
+    #[error("the name {name:?} is already taken in this graph")]
+    DuplicateName { name: String },
+    #[error("the name {name:?} begins with {RESERVED_PREFIX:?}, which is kept for generated names")]
+    ReservedName { name: String },
+    #[error("{op} cannot take these operands: {reason}")]
+    InvalidOperands { op: String, reason: String },
+    #[error("the output shape of {op} is not known here")]
+    UnknownShape { op: String },
+}
+
+/// The element type of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Dtype {
+    F32,
+    F64,
+    I32,
+    I64,
+    Bool,
+}
+
+impl Dtype {
+    /// Whether a gradient can exist for values of this type.
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F64)
+    }
+}
+
+/// A tensor in a [`Graph`]; meaningful only together with the graph that made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Value(usize);
+
+/// What is known of a value before anything runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValueInfo {
+    pub name: String,
+    pub dtype: Dtype,
+    pub shape: Vec<usize>,
+}
+
+/// A constant tensor. Numbers are held in the widest type and rounded when the graph is encoded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Constant {
+    pub dtype: Dtype,
+    pub shape: Vec<usize>,
+    pub elements: Elements,
+}
+
+/// The elements of a [`Constant`], in row-major order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Elements {
+    Float(Vec<f64>),
+    Int(Vec<i64>),
+}
+
+/// An attribute of a node.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Attribute {
+    Int(i64),
+    Ints(Vec<i64>),
+    Float(f64),
+    Text(String),
+}
+
+/// One application of an ONNX operator.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    pub name: String,
+    pub op: String,
+    /// `None` where an optional operand is left out.
+    pub inputs: Vec<Option<Value>>,
+    pub outputs: Vec<Value>,
+    pub attributes: BTreeMap<String, Attribute>,
+}
+
+impl Node {
+    pub fn int(&self, attribute: &str, default: i64) -> i64 {
+        match self.attributes.get(attribute) {
+            Some(Attribute::Int(value)) => *value,
+            _ => default,
+        }
+    }
+
+    pub fn float(&self, attribute: &str, default: f64) -> f64 {
+        match self.attributes.get(attribute) {
+            Some(Attribute::Float(value)) => *value,
+            _ => default,
+        }
+    }
+
+    pub fn ints(&self, attribute: &str) -> Option<&[i64]> {
+        match self.attributes.get(attribute) {
+            Some(Attribute::Ints(values)) => Some(values),
+            _ => None,
+        }
+    }
+
+    pub fn text(&self, attribute: &str) -> Option<&str> {
+        match self.attributes.get(attribute) {
+            Some(Attribute::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// The key by which equal constants are found: type, shape, bits.
+type ConstantKey = (Dtype, Vec<usize>, Vec<u64>);
+
+/// A graph under construction. Nodes can only use values that exist, so its order is topological.
+#[derive(Debug, Clone, Default)]
+pub struct Graph {
+    values: Vec<ValueInfo>,
+    names: BTreeSet<String>,
+    nodes: Vec<Node>,
+    inputs: Vec<Value>,
+    outputs: Vec<Value>,
+    constant_by_value: BTreeMap<Value, Constant>,
+    value_by_constant: BTreeMap<ConstantKey, Value>,
+}
+
+impl Graph {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn opset(&self) -> i64 {
+        OPSET
+    }
+
+    /// Declares an input under the model's own name.
+    ///
+    /// # Errors
+    /// The name is taken or begins with [`RESERVED_PREFIX`].
+    pub fn input(&mut self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<Value, GraphError> {
+        if name.starts_with(RESERVED_PREFIX) {
+            return Err(GraphError::ReservedName { name: name.into() });
+        }
+        self.declare(name.into(), dtype, shape)
+    }
+
+    /// Declares an input that is not the model's: its name gets the reserved prefix.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn reserved_input(&mut self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<Value, GraphError> {
+        self.declare(format!("{RESERVED_PREFIX}{name}"), dtype, shape)
+    }
+
+    fn declare(&mut self, name: String, dtype: Dtype, shape: &[usize]) -> Result<Value, GraphError> {
+        let value = self.add_value(name, dtype, shape.to_vec())?;
+        self.inputs.push(value);
+        Ok(value)
+    }
+
+    /// A constant; an equal one that is already there is used again.
+    pub fn constant(&mut self, constant: Constant) -> Value {
+        let bits = match &constant.elements {
+            Elements::Float(floats) => floats.iter().map(|float| float.to_bits()).collect(),
+            Elements::Int(ints) => ints.iter().map(|int| int.cast_unsigned()).collect(),
+        };
+        let key = (constant.dtype, constant.shape.clone(), bits);
+        if let Some(&value) = self.value_by_constant.get(&key) {
+            return value;
+        }
+        let name = self.fresh_name("constant");
+        let value = self
+            .add_value(name, constant.dtype, constant.shape.clone())
+            .expect("a fresh name is not taken");
+        self.constant_by_value.insert(value, constant);
+        self.value_by_constant.insert(key, value);
+        value
+    }
+
+    /// Applies an operator with one output, whose type and shape are inferred.
+    ///
+    /// # Errors
+    /// The operands do not fit the operator, or its shape rule is not known.
+    pub fn node(
+        &mut self,
+        op: &str,
+        inputs: &[Value],
+        attributes: &[(&str, Attribute)],
+    ) -> Result<Value, GraphError> {
+        let mut node = Node {
+            name: self.fresh_name(op),
+            op: op.into(),
+            inputs: inputs.iter().copied().map(Some).collect(),
+            outputs: Vec::new(),
+            attributes: attributes.iter().map(|(name, value)| ((*name).into(), value.clone())).collect(),
+        };
+        let (dtype, shape) = infer::infer(self, &node)?;
+        let output = self.add_value(node.name.clone(), dtype, shape)?;
+        node.outputs.push(output);
+        self.nodes.push(node);
+        Ok(output)
+    }
+
+    /// Makes a value an output of the graph; twice the same is once.
+    pub fn output(&mut self, value: Value) {
+        if !self.outputs.contains(&value) {
+            self.outputs.push(value);
+        }
+    }
+
+    pub fn info(&self, value: Value) -> &ValueInfo {
+        &self.values[value.0]
+    }
+
+    pub fn name(&self, value: Value) -> &str {
+        &self.info(value).name
+    }
+
+    pub fn dtype(&self, value: Value) -> Dtype {
+        self.info(value).dtype
+    }
+
+    pub fn shape(&self, value: Value) -> &[usize] {
+        &self.info(value).shape
+    }
+
+    /// The constant behind a value, where there is one.
+    pub fn constant_of(&self, value: Value) -> Option<&Constant> {
+        self.constant_by_value.get(&value)
+    }
+
+    /// The integers of a constant, where the value is a constant of integers.
+    pub fn constant_ints(&self, value: Value) -> Option<&[i64]> {
+        match &self.constant_of(value)?.elements {
+            Elements::Int(ints) => Some(ints),
+            Elements::Float(_) => None,
+        }
+    }
+
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    pub fn inputs(&self) -> &[Value] {
+        &self.inputs
+    }
+
+    pub fn outputs(&self) -> &[Value] {
+        &self.outputs
+    }
+
+    /// The nodes that an output depends on, in order. Only these are encoded.
+    pub fn live_nodes(&self) -> Vec<&Node> {
+        let mut wanted: BTreeSet<Value> = self.outputs.iter().copied().collect();
+        let mut live = Vec::new();
+        for node in self.nodes.iter().rev() {
+            if node.outputs.iter().any(|output| wanted.contains(output)) {
+                wanted.extend(node.inputs.iter().flatten());
+                live.push(node);
+            }
+        }
+        live.reverse();
+        live
+    }
+
+    fn fresh_name(&self, stem: &str) -> String {
+        format!("{RESERVED_PREFIX}{stem}_{}", self.values.len())
+    }
+
+    fn add_value(&mut self, name: String, dtype: Dtype, shape: Vec<usize>) -> Result<Value, GraphError> {
+        if !self.names.insert(name.clone()) {
+            return Err(GraphError::DuplicateName { name });
+        }
+        self.values.push(ValueInfo { name, dtype, shape });
+        Ok(Value(self.values.len() - 1))
+    }
+}
+
+impl fmt::Display for ValueInfo {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {:?}{:?}", self.name, self.dtype, self.shape)
+    }
+}

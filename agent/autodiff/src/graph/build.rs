@@ -1,0 +1,161 @@
+//! Builder functions: one short method for each operator that rules and families write.
+
+use super::{Attribute, Constant, Dtype, Elements, Graph, GraphError, Value};
+
+/// Whether the operands of a matrix product are taken transposed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Transposed {
+    pub left: bool,
+    pub right: bool,
+}
+
+/// A method that applies one operator to one or two values.
+macro_rules! operators {
+    ($($name:ident($($operand:ident),+) = $op:literal;)+) => {
+        impl Graph {
+            $(pub fn $name(&mut self, $($operand: Value),+) -> Result<Value, GraphError> {
+                self.node($op, &[$($operand),+], &[])
+            })+
+        }
+    };
+}
+
+operators! {
+    add(left, right) = "Add";
+    sub(left, right) = "Sub";
+    mul(left, right) = "Mul";
+    div(left, right) = "Div";
+    modulo(left, right) = "Mod";
+    min(left, right) = "Min";
+    pow(base, exponent) = "Pow";
+    less(left, right) = "Less";
+    greater(left, right) = "Greater";
+    equal(left, right) = "Equal";
+    matmul(left, right) = "MatMul";
+    neg(x) = "Neg";
+    exp(x) = "Exp";
+    log(x) = "Log";
+    sqrt(x) = "Sqrt";
+    erf(x) = "Erf";
+    relu(x) = "Relu";
+    tanh(x) = "Tanh";
+    sigmoid(x) = "Sigmoid";
+    gelu(x) = "Gelu";
+    log_softmax(x) = "LogSoftmax";
+    gather(data, indices) = "Gather";
+}
+
+impl Graph {
+    /// A scalar of the given type.
+    pub fn scalar(&mut self, dtype: Dtype, number: f64) -> Value {
+        self.constant(Constant { dtype, shape: vec![], elements: Elements::Float(vec![number]) })
+    }
+
+    /// A scalar of the same type as another value.
+    pub fn scalar_like(&mut self, value: Value, number: f64) -> Value {
+        self.scalar(self.dtype(value), number)
+    }
+
+    pub fn int_scalar(&mut self, number: i64) -> Value {
+        self.constant(Constant { dtype: Dtype::I64, shape: vec![], elements: Elements::Int(vec![number]) })
+    }
+
+    pub fn int_vector(&mut self, numbers: Vec<i64>) -> Value {
+        let shape = vec![numbers.len()];
+        self.constant(Constant { dtype: Dtype::I64, shape, elements: Elements::Int(numbers) })
+    }
+
+    /// A vector of dimensions or axes.
+    fn sizes(&mut self, sizes: &[usize]) -> Value {
+        let ints = sizes.iter().map(|&size| i64::try_from(size).expect("a tensor's size fits in an i64"));
+        self.int_vector(ints.collect())
+    }
+
+    /// `value * number`, or the value itself where the number is one.
+    pub fn scale(&mut self, value: Value, number: f64) -> Result<Value, GraphError> {
+        if number == 1.0 {
+            return Ok(value);
+        }
+        let factor = self.scalar_like(value, number);
+        self.mul(value, factor)
+    }
+
+    pub fn cast(&mut self, value: Value, to: Dtype) -> Result<Value, GraphError> {
+        if self.dtype(value) == to {
+            return Ok(value);
+        }
+        self.node("Cast", &[value], &[("to", Attribute::Int(super::encode::dtype_code(to)))])
+    }
+
+    /// The matrix product of two matrices, without a `Transpose` node.
+    pub fn gemm(&mut self, left: Value, right: Value, transposed: Transposed) -> Result<Value, GraphError> {
+        let attributes = [
+            ("transA", Attribute::Int(i64::from(transposed.left))),
+            ("transB", Attribute::Int(i64::from(transposed.right))),
+        ];
+        self.node("Gemm", &[left, right], &attributes)
+    }
+
+    /// `x * weight + bias` for a batch of rows.
+    pub fn linear(&mut self, x: Value, weight: Value, bias: Value) -> Result<Value, GraphError> {
+        self.node("Gemm", &[x, weight, bias], &[])
+    }
+
+    /// The sum over some axes, which disappear.
+    pub fn reduce_sum(&mut self, value: Value, axes: &[usize]) -> Result<Value, GraphError> {
+        let axes = self.sizes(axes);
+        self.node("ReduceSum", &[value, axes], &[("keepdims", Attribute::Int(0))])
+    }
+
+    /// The sum over one axis, which stays with size one.
+    pub fn sum_along(&mut self, value: Value, axis: i64) -> Result<Value, GraphError> {
+        let axes = self.int_vector(vec![axis]);
+        self.node("ReduceSum", &[value, axes], &[("keepdims", Attribute::Int(1))])
+    }
+
+    /// The sum over all axes: a scalar.
+    pub fn sum_all(&mut self, value: Value) -> Result<Value, GraphError> {
+        let axes: Vec<usize> = (0..self.shape(value).len()).collect();
+        if axes.is_empty() { Ok(value) } else { self.reduce_sum(value, &axes) }
+    }
+
+    pub fn reshape(&mut self, value: Value, shape: &[usize]) -> Result<Value, GraphError> {
+        if self.shape(value) == shape {
+            return Ok(value);
+        }
+        let shape = self.sizes(shape);
+        self.node("Reshape", &[value, shape], &[])
+    }
+
+    pub fn expand(&mut self, value: Value, shape: &[usize]) -> Result<Value, GraphError> {
+        if self.shape(value) == shape {
+            return Ok(value);
+        }
+        let shape = self.sizes(shape);
+        self.node("Expand", &[value, shape], &[])
+    }
+
+    pub fn transpose(&mut self, value: Value, permutation: &[usize]) -> Result<Value, GraphError> {
+        let axes = permutation.iter().map(|&axis| i64::try_from(axis).expect("an axis fits in an i64"));
+        self.node("Transpose", &[value], &[("perm", Attribute::Ints(axes.collect()))])
+    }
+
+    /// One-hot rows of type f32 for class indices of type i64.
+    pub fn one_hot(&mut self, classes: Value, depth: usize) -> Result<Value, GraphError> {
+        let depth = self.sizes(&[depth]);
+        let off_and_on =
+            self.constant(Constant { dtype: Dtype::F32, shape: vec![2], elements: Elements::Float(vec![0.0, 1.0]) });
+        self.node("OneHot", &[classes, depth, off_and_on], &[("axis", Attribute::Int(-1))])
+    }
+
+    /// The position of the greatest element of each row, as i64.
+    pub fn arg_max_last(&mut self, value: Value) -> Result<Value, GraphError> {
+        let attributes = [("axis", Attribute::Int(-1)), ("keepdims", Attribute::Int(0))];
+        self.node("ArgMax", &[value], &attributes)
+    }
+
+    /// `target` with `updates` added at the rows that `indices` (a column of i64) name; a row named twice gets both.
+    pub fn scatter_add(&mut self, target: Value, indices: Value, updates: Value) -> Result<Value, GraphError> {
+        self.node("ScatterND", &[target, indices, updates], &[("reduction", Attribute::Text("add".into()))])
+    }
+}

@@ -1,0 +1,133 @@
+//! A graph as the bytes of an ONNX model.
+
+use std::collections::BTreeSet;
+
+use prost::Message;
+
+use super::{Attribute, Constant, Dtype, Elements, Graph, Node, Value};
+use crate::onnx::attribute_proto::AttributeType;
+use crate::onnx::tensor_proto::DataType;
+use crate::onnx::tensor_shape_proto::{Dimension, dimension};
+use crate::onnx::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
+    ValueInfoProto, type_proto,
+};
+
+/// The ONNX file format that belongs to the opset of this crate's graphs.
+const IR_VERSION: i64 = 10;
+
+impl Graph {
+    /// The model as ONNX bytes: only what its outputs depend on, and every declared input.
+    pub fn encode(&self) -> Vec<u8> {
+        let nodes = self.live_nodes();
+        let used: BTreeSet<Value> =
+            nodes.iter().flat_map(|node| node.inputs.iter().flatten().copied()).chain(self.outputs.iter().copied()).collect();
+        let constants = self.constant_by_value.iter().filter(|(value, _)| used.contains(value));
+        let graph = GraphProto {
+            name: Some("regatta".into()),
+            node: nodes.iter().map(|node| self.node_proto(node)).collect(),
+            initializer: constants.map(|(value, constant)| tensor_proto(self.name(*value), constant)).collect(),
+            input: self.inputs.iter().map(|value| self.value_proto(*value)).collect(),
+            output: self.outputs.iter().map(|value| self.value_proto(*value)).collect(),
+            ..GraphProto::default()
+        };
+        let model = ModelProto {
+            ir_version: Some(IR_VERSION),
+            producer_name: Some("regatta".into()),
+            opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(self.opset()) }],
+            graph: Some(graph),
+            ..ModelProto::default()
+        };
+        model.encode_to_vec()
+    }
+
+    fn node_proto(&self, node: &Node) -> NodeProto {
+        let name_or_empty = |value: &Option<Value>| value.map_or_else(String::new, |value| self.name(value).into());
+        NodeProto {
+            name: Some(node.name.clone()),
+            op_type: Some(node.op.clone()),
+            input: node.inputs.iter().map(name_or_empty).collect(),
+            output: node.outputs.iter().map(|value| self.name(*value).into()).collect(),
+            attribute: node.attributes.iter().map(|(name, attribute)| attribute_proto(name, attribute)).collect(),
+            ..NodeProto::default()
+        }
+    }
+
+    fn value_proto(&self, value: Value) -> ValueInfoProto {
+        let info = self.info(value);
+        let dimension = |&size: &usize| Dimension {
+            value: Some(dimension::Value::DimValue(i64::try_from(size).expect("a tensor's size fits in an i64"))),
+            ..Dimension::default()
+        };
+        let tensor = type_proto::Tensor {
+            elem_type: Some(data_type(info.dtype) as i32),
+            shape: Some(TensorShapeProto { dim: info.shape.iter().map(dimension).collect() }),
+        };
+        let of_type = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..TypeProto::default() };
+        ValueInfoProto { name: Some(info.name.clone()), r#type: Some(of_type), ..ValueInfoProto::default() }
+    }
+}
+
+/// ONNX's number for an element type.
+pub(super) fn dtype_code(dtype: Dtype) -> i64 {
+    i64::from(data_type(dtype) as i32)
+}
+
+/// The element type behind ONNX's number, where this crate supports it.
+pub(super) fn dtype_of(code: i64) -> Option<Dtype> {
+    let all = [Dtype::F32, Dtype::F64, Dtype::I32, Dtype::I64, Dtype::Bool];
+    all.into_iter().find(|dtype| dtype_code(*dtype) == code)
+}
+
+fn data_type(dtype: Dtype) -> DataType {
+    match dtype {
+        Dtype::F32 => DataType::Float,
+        Dtype::F64 => DataType::Double,
+        Dtype::I32 => DataType::Int32,
+        Dtype::I64 => DataType::Int64,
+        Dtype::Bool => DataType::Bool,
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "constants are held wide and rounded here")]
+fn tensor_proto(name: &str, constant: &Constant) -> TensorProto {
+    let bytes = match (&constant.elements, constant.dtype) {
+        (Elements::Float(floats), Dtype::F32) => floats.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(),
+        (Elements::Float(floats), _) => floats.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        (Elements::Int(ints), Dtype::I32) => ints.iter().flat_map(|n| (*n as i32).to_le_bytes()).collect(),
+        (Elements::Int(ints), Dtype::Bool) => ints.iter().map(|n| u8::from(*n != 0)).collect(),
+        (Elements::Int(ints), _) => ints.iter().flat_map(|n| n.to_le_bytes()).collect(),
+    };
+    TensorProto {
+        name: Some(name.into()),
+        data_type: Some(data_type(constant.dtype) as i32),
+        dims: constant.shape.iter().map(|&size| i64::try_from(size).expect("a size fits in an i64")).collect(),
+        raw_data: Some(bytes),
+        ..TensorProto::default()
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "ONNX holds float attributes in single precision")]
+fn attribute_proto(name: &str, attribute: &Attribute) -> AttributeProto {
+    let mut proto = AttributeProto { name: Some(name.into()), ..AttributeProto::default() };
+    let kind = match attribute {
+        Attribute::Int(int) => {
+            proto.i = Some(*int);
+            AttributeType::Int
+        }
+        Attribute::Ints(ints) => {
+            proto.ints.clone_from(ints);
+            AttributeType::Ints
+        }
+        Attribute::Float(float) => {
+            proto.f = Some(*float as f32);
+            AttributeType::Float
+        }
+        Attribute::Text(text) => {
+            proto.s = Some(text.as_bytes().to_vec());
+            AttributeType::String
+        }
+    };
+    proto.r#type = Some(kind as i32);
+    proto
+}

@@ -1,0 +1,55 @@
+//! The limits of the wire, each with its unit, checked where a message enters.
+
+/// What a message may at most hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of any message; NATS itself refuses more than 1 MiB by default.
+    pub message_bytes_max: usize,
+    /// Characters of an identifier.
+    pub id_chars_max: usize,
+    /// Bytes of a study file.
+    pub study_bytes_max: usize,
+    /// Parameters of a space.
+    pub parameters_max: usize,
+    /// Choices of a categorical or ordinal parameter.
+    pub choices_max: usize,
+    /// Trials of a study.
+    pub trials_max: u32,
+    /// Epochs of a trial.
+    pub resource_max: u32,
+    /// Points in one `measured` message.
+    pub points_per_message_max: usize,
+    /// Points of one trial that count.
+    pub points_per_trial_max: usize,
+    /// Metrics in one point.
+    pub metrics_per_point_max: usize,
+    /// Labels of a trial.
+    pub labels_max: usize,
+    /// Characters of a free text: a detail, a label, a line of output.
+    pub text_chars_max: usize,
+    /// Bytes of one checkpoint.
+    pub checkpoint_bytes_max: u64,
+    /// Bytes of one data set in the object store.
+    pub data_bytes_max: u64,
+    /// Offers of one trial, lost leases and retries included.
+    pub attempts_max: u32,
+}
+
+/// The limits in force.
+pub const LIMITS: Limits = Limits {
+    message_bytes_max: 1024 * 1024,
+    id_chars_max: 64,
+    study_bytes_max: 256 * 1024,
+    parameters_max: 256,
+    choices_max: 1_024,
+    trials_max: 1_000_000,
+    resource_max: 1_000_000,
+    points_per_message_max: 64,
+    points_per_trial_max: 100_000,
+    metrics_per_point_max: 64,
+    labels_max: 32,
+    text_chars_max: 4_096,
+    checkpoint_bytes_max: 8 * 1024 * 1024 * 1024,
+    data_bytes_max: 64 * 1024 * 1024 * 1024,
+    attempts_max: 16,
+};

@@ -1,0 +1,307 @@
+//! The log: what agents reported and what the coordinator decided, in one order.
+//!
+//! Agents write `accepted`, `measured`, `checkpointed`, `finished`, `failed` and `released`; the
+//! coordinator writes the rest. The subject says study and trial, so the message does not.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AgentId, Attempt, PoolId, Sequence, StudyId, TrialId};
+use crate::params::Params;
+use crate::reasons::{FailCause, OfferReason, Outcome, ReleaseReason, StopReason, StudyEnd};
+use crate::study::StudyFile;
+
+/// One record of the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Record {
+    StudyCreated(StudyCreated),
+    StudyPaused(ByWhom),
+    StudyResumed(ByWhom),
+    StudyConcluded(StudyConcluded),
+    Proposed(Proposed),
+    Offered(Offered),
+    Accepted(Accepted),
+    Measured(Measured),
+    Checkpointed(Checkpointed),
+    Finished(Finished),
+    Failed(Failed),
+    Released(Released),
+    Stopped(Stopped),
+    Paused(Paused),
+    Concluded(Concluded),
+    /// A record that this version does not know; it is kept in the log and changes nothing.
+    #[serde(other)]
+    Unknown,
+}
+
+/// The study exists from here on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StudyCreated {
+    pub study: StudyFile,
+}
+
+/// Somebody paused or resumed the study.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ByWhom {
+    pub by: String,
+}
+
+/// The study has ended; nothing is proposed any more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StudyConcluded {
+    pub reason: StudyEnd,
+    /// The trial with the best objective value, where any trial measured one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Best>,
+}
+
+/// The best value of a study and who reached it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Best {
+    pub trial: TrialId,
+    pub value: f64,
+}
+
+/// The trial exists from here on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Proposed {
+    pub params: Params,
+    pub lineage: Lineage,
+    /// Drives everything random in the trial: initial weights, order of data, dropout.
+    pub seed: u64,
+    /// Higher goes first among trials that wait; 0 where nobody asked.
+    #[serde(default)]
+    pub priority: i32,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Where a trial comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "from", rename_all = "snake_case")]
+pub enum Lineage {
+    /// The `index`-th configuration of the study's sampler.
+    Sampled { index: u64 },
+    /// Sent by somebody through the api.
+    Submitted { by: String },
+    /// A lineage that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// The trial was put before a pool of agents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Offered {
+    pub attempt: Attempt,
+    pub pool: PoolId,
+    pub reason: OfferReason,
+    /// Where the attempt goes on from; absent: from the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Checkpoint>,
+}
+
+/// A checkpoint in the object store, named by its content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Checkpoint {
+    /// The object's name: the SHA-256 of its bytes, in hexadecimal.
+    pub object: String,
+    pub bytes: u64,
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Epochs done.
+    pub resource: u32,
+}
+
+/// An agent holds the attempt from here on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Accepted {
+    pub attempt: Attempt,
+    pub sequence: Sequence,
+    pub agent: AgentId,
+    pub lane: u32,
+}
+
+/// New points of the trial's metrics.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Measured {
+    pub attempt: Attempt,
+    pub sequence: Sequence,
+    pub agent: AgentId,
+    pub points: Vec<Point>,
+}
+
+/// A report: what was measured at one moment of the training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Point {
+    /// Optimizer steps done since the trial began, earlier attempts included.
+    pub step: u64,
+    /// Whole epochs done.
+    pub resource: u32,
+    /// Seconds of training since the trial began, earlier attempts included.
+    pub elapsed_s: f64,
+    #[serde(with = "crate::wire::metrics")]
+    #[schemars(with = "BTreeMap<String, MetricValue>")]
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// How a metric's value is written: a number, or the name of what JSON has no number for.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "describes the wire to the JSON Schema; the values themselves are f64")]
+enum MetricValue {
+    Number(f64),
+    Text(NotFinite),
+    Null(()),
+}
+
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "describes the wire to the JSON Schema")]
+enum NotFinite {
+    #[serde(rename = "nan")]
+    Nan,
+    #[serde(rename = "inf")]
+    Inf,
+    #[serde(rename = "-inf")]
+    MinusInf,
+}
+
+/// A checkpoint lies whole in the object store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Checkpointed {
+    pub attempt: Attempt,
+    pub sequence: Sequence,
+    pub agent: AgentId,
+    pub checkpoint: Checkpoint,
+}
+
+/// The trial spent its whole resource.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Finished {
+    pub attempt: Attempt,
+    pub sequence: Sequence,
+    pub agent: AgentId,
+    /// Epochs done.
+    pub resource: u32,
+    /// Seconds of training, earlier attempts included.
+    pub elapsed_s: f64,
+}
+
+/// The attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Failed {
+    pub attempt: Attempt,
+    pub sequence: Sequence,
+    pub agent: AgentId,
+    pub cause: FailCause,
+    /// One line for a person.
+    pub detail: String,
+}
+
+/// The agent gave the trial back; its lane is free.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Released {
+    pub attempt: Attempt,
+    pub sequence: Sequence,
+    pub agent: AgentId,
+    pub reason: ReleaseReason,
+    /// Epochs done.
+    pub resource: u32,
+}
+
+/// The coordinator ended the trial early.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Stopped {
+    pub reason: StopReason,
+}
+
+/// The coordinator set the trial aside at a rung; it may go on later from its checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Paused {
+    pub resource: u32,
+}
+
+/// The coordinator closed a trial that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Concluded {
+    pub outcome: Outcome,
+    /// The cause, where the outcome is a failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<FailCause>,
+    /// One line for a person.
+    #[serde(default)]
+    pub detail: String,
+}
+
+/// Which log a record belongs to: a trial's, or its study's own.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub study: StudyId,
+    /// None: the record is the study's.
+    pub trial: Option<TrialId>,
+}
+
+impl Place {
+    pub fn study(study: StudyId) -> Self {
+        Self { study, trial: None }
+    }
+
+    pub fn trial(study: StudyId, trial: TrialId) -> Self {
+        Self { study, trial: Some(trial) }
+    }
+}
+
+impl Record {
+    /// The last token of the record's subject; the same word as its `type`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::StudyCreated(_) => "study_created",
+            Self::StudyPaused(_) => "study_paused",
+            Self::StudyResumed(_) => "study_resumed",
+            Self::StudyConcluded(_) => "study_concluded",
+            Self::Proposed(_) => "proposed",
+            Self::Offered(_) => "offered",
+            Self::Accepted(_) => "accepted",
+            Self::Measured(_) => "measured",
+            Self::Checkpointed(_) => "checkpointed",
+            Self::Finished(_) => "finished",
+            Self::Failed(_) => "failed",
+            Self::Released(_) => "released",
+            Self::Stopped(_) => "stopped",
+            Self::Paused(_) => "paused",
+            Self::Concluded(_) => "concluded",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Attempt and sequence of a record that an agent wrote.
+    pub fn agent_key(&self) -> Option<(Attempt, Sequence, &AgentId)> {
+        match self {
+            Self::Accepted(r) => Some((r.attempt, r.sequence, &r.agent)),
+            Self::Measured(r) => Some((r.attempt, r.sequence, &r.agent)),
+            Self::Checkpointed(r) => Some((r.attempt, r.sequence, &r.agent)),
+            Self::Finished(r) => Some((r.attempt, r.sequence, &r.agent)),
+            Self::Failed(r) => Some((r.attempt, r.sequence, &r.agent)),
+            Self::Released(r) => Some((r.attempt, r.sequence, &r.agent)),
+            Self::StudyCreated(_)
+            | Self::StudyPaused(_)
+            | Self::StudyResumed(_)
+            | Self::StudyConcluded(_)
+            | Self::Proposed(_)
+            | Self::Offered(_)
+            | Self::Stopped(_)
+            | Self::Paused(_)
+            | Self::Concluded(_)
+            | Self::Unknown => None,
+        }
+    }
+
+    /// The `Nats-Msg-Id` of a record that an agent wrote: the same message sent twice is stored once.
+    pub fn message_id(&self, place: &Place) -> Option<String> {
+        let (attempt, sequence, agent) = self.agent_key()?;
+        let trial = place.trial?;
+        Some(format!("{}.{trial}.{attempt}.{sequence}.{agent}", place.study))
+    }
+}

@@ -1,0 +1,33 @@
+//! The offer: one trial, put before a pool of agents.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Attempt, StudyId, TrialId};
+use crate::log::Checkpoint;
+use crate::params::Params;
+use crate::recipe::Recipe;
+
+/// All that an agent needs to train one attempt of one trial.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename = "offer")]
+pub struct Offer {
+    pub study: StudyId,
+    pub trial: TrialId,
+    pub attempt: Attempt,
+    /// The trial's parameters, for the log and the screen; the recipe has them filled in.
+    pub params: Params,
+    /// Every value resolved.
+    pub recipe: Recipe,
+    /// Epochs to train in all, those of earlier attempts included.
+    pub resource: u32,
+    /// Drives everything random in the trial.
+    pub seed: u64,
+    /// Where to go on from; absent: from the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Checkpoint>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}

@@ -1,0 +1,189 @@
+//! Why something happened: typed, so that a decision explains itself on the wire and on the screen.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::AgentId;
+
+/// Why a trial was told to stop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "rule", rename_all = "snake_case")]
+pub enum StopReason {
+    /// ASHA: at this rung the value was worse than the threshold, which `competitors` values set.
+    Rung { resource: u32, value: f64, threshold: f64, competitors: u32 },
+    /// Median rule: the trial's best value was worse than the median of the finished trials' running averages.
+    Median { resource: u32, value: f64, threshold: f64, competitors: u32 },
+    /// Somebody asked for it.
+    Requested { by: String },
+    /// The study ended.
+    StudyEnded { reason: StudyEnd },
+    /// The attempt is no longer the trial's: its lease ended, or another agent holds it.
+    Superseded,
+    /// A reason that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Why a study ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "cause", rename_all = "snake_case")]
+pub enum StudyEnd {
+    /// Every trial of the budget has ended.
+    BudgetSpent { trials: u32 },
+    /// The space holds no configuration that was not tried.
+    SpaceExhausted { trials: u32 },
+    /// The wall time of the budget is over.
+    WallTime { wall_time_s: f64 },
+    /// A trial reached the target value.
+    TargetReached { target: f64, value: f64 },
+    /// Somebody asked for it.
+    Requested { by: String },
+    /// An end that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Why a trial failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FailCause {
+    /// A metric or the loss became infinite or not a number.
+    Diverged,
+    /// The recipe cannot be trained as it is.
+    Configuration,
+    /// The data is missing, corrupt or does not fit the recipe.
+    Data,
+    /// Host or device memory did not suffice.
+    OutOfMemory,
+    /// The recipe's time limit passed.
+    TimeLimit,
+    /// The device or its runtime failed.
+    Device,
+    /// A checkpoint could not be read or written.
+    Checkpoint,
+    /// The agent fell silent, too often.
+    AgentLost,
+    /// A bug of the agent's.
+    Internal,
+    /// A cause that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+impl FailCause {
+    /// Whether trying the same configuration again, perhaps elsewhere, can mend it.
+    pub fn can_be_mended_by_a_retry(self) -> bool {
+        match self {
+            Self::Device | Self::Checkpoint | Self::AgentLost | Self::Internal | Self::Unknown => true,
+            Self::Diverged | Self::Configuration | Self::Data | Self::OutOfMemory | Self::TimeLimit => false,
+        }
+    }
+}
+
+/// Why an agent gave a trial back without an end of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReleaseReason {
+    /// It obeyed a stop.
+    Stopped,
+    /// It is shutting down; the trial goes on elsewhere from its last checkpoint.
+    Draining,
+    /// A reason that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Why a trial was offered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "cause", rename_all = "snake_case")]
+pub enum OfferReason {
+    First,
+    /// Its agent fell silent.
+    LeaseLost {
+        agent: AgentId,
+        silent_ms: u64,
+    },
+    /// Its agent gave it back.
+    Released {
+        agent: AgentId,
+    },
+    /// It failed for a cause that a retry can mend.
+    Retry {
+        failure: FailCause,
+    },
+    /// A reason that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// How a trial ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It spent its whole resource.
+    Finished,
+    /// It was stopped.
+    Stopped,
+    /// It failed, and is not retried.
+    Failed,
+    /// An outcome that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rung { resource, value, threshold, competitors } => write!(
+                f,
+                "rung {resource}: {value:.4} is worse than {threshold:.4}, the bar that {competitors} trials set"
+            ),
+            Self::Median { resource, value, threshold, competitors } => write!(
+                f,
+                "median rule at {resource}: {value:.4} is worse than {threshold:.4}, the median of {competitors} trials"
+            ),
+            Self::Requested { by } => write!(f, "requested by {by}"),
+            Self::StudyEnded { reason } => write!(f, "the study ended: {reason}"),
+            Self::Superseded => f.write_str("another attempt took its place"),
+            Self::Unknown => f.write_str("for a reason this version does not know"),
+        }
+    }
+}
+
+impl fmt::Display for StudyEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BudgetSpent { trials } => {
+                write!(f, "all {trials} trials of the budget have ended")
+            }
+            Self::SpaceExhausted { trials } => {
+                write!(f, "the space holds no further configuration after {trials} trials")
+            }
+            Self::WallTime { wall_time_s } => write!(f, "its wall time of {wall_time_s} s is over"),
+            Self::TargetReached { target, value } => {
+                write!(f, "the target {target} was reached with {value}")
+            }
+            Self::Requested { by } => write!(f, "requested by {by}"),
+            Self::Unknown => f.write_str("for a reason this version does not know"),
+        }
+    }
+}
+
+impl fmt::Display for FailCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Diverged => "diverged",
+            Self::Configuration => "configuration",
+            Self::Data => "data",
+            Self::OutOfMemory => "out of memory",
+            Self::TimeLimit => "time limit",
+            Self::Device => "device",
+            Self::Checkpoint => "checkpoint",
+            Self::AgentLost => "agent lost",
+            Self::Internal => "internal",
+            Self::Unknown => "unknown",
+        })
+    }
+}

@@ -1,0 +1,28 @@
+//! The stop: the coordinator's word that an attempt must end.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AgentId, Attempt};
+use crate::reasons::StopReason;
+
+/// Ends every attempt of the subject's trial up to and including `attempt`, between two training steps.
+/// On the subject of a whole study it ends all attempts of all its trials.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename = "stop")]
+pub struct Stop {
+    /// Absent: every attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<Attempt>,
+    /// Only this agent is meant; absent: whoever holds the attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentId>,
+    pub reason: StopReason,
+}
+
+impl Stop {
+    /// Whether an agent that holds this attempt is meant.
+    pub fn is_for(&self, agent: &AgentId, attempt: Attempt) -> bool {
+        self.attempt.is_none_or(|last| attempt <= last) && self.agent.as_ref().is_none_or(|only| only == agent)
+    }
+}

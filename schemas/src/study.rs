@@ -1,0 +1,214 @@
+//! The study file: what a person writes to start a search.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::ids::PoolId;
+use crate::params::ParamValue;
+
+/// A search: what is sought, where, by whom judged, and what it may cost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StudyFile {
+    pub name: String,
+    pub objective: Objective,
+    /// Parameter name to its domain.
+    pub space: BTreeMap<String, Parameter>,
+    #[serde(default)]
+    pub sampler: Sampler,
+    #[serde(default)]
+    pub stopper: Stopper,
+    pub budget: Budget,
+    #[serde(default)]
+    pub seed: u64,
+    /// The agents that train it.
+    #[serde(default)]
+    pub pool: PoolId,
+    /// The study's share of a fleet that several studies want: twice the weight, twice the lanes.
+    #[serde(default = "default_weight")]
+    pub weight: f64,
+    /// How often a trial is tried again for causes that a retry can mend.
+    #[serde(default = "default_retries")]
+    pub retries: u32,
+    /// A recipe in which any value may be `$parameter`; a field whose parameter is inactive is left out.
+    pub recipe: RecipeTemplate,
+}
+
+fn default_weight() -> f64 {
+    1.0
+}
+
+fn default_retries() -> u32 {
+    3
+}
+
+/// The recipe before its `$parameter` references are resolved.
+pub type RecipeTemplate = Map<String, Value>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Objective {
+    /// The metric that trials report, for example `validation_accuracy`.
+    pub metric: String,
+    pub goal: Goal,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Goal {
+    Maximize,
+    Minimize,
+}
+
+impl Goal {
+    /// Whether `a` is strictly better than `b`. A value that is not a number is never better.
+    pub fn is_better(self, a: f64, b: f64) -> bool {
+        match self {
+            Self::Maximize => a > b || (!a.is_nan() && b.is_nan()),
+            Self::Minimize => a < b || (!a.is_nan() && b.is_nan()),
+        }
+    }
+}
+
+/// One parameter's domain, and when it exists at all.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Parameter {
+    #[serde(flatten)]
+    pub domain: Domain,
+    /// The parameter exists only where each named parameter has (one of) the value(s).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub when: BTreeMap<String, OneOrMany>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Domain {
+    /// Both bounds included.
+    Float {
+        low: f64,
+        high: f64,
+        /// Uniform in the logarithm.
+        #[serde(default)]
+        log: bool,
+        /// Only `low`, `low + step`, `low + 2 step`...
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<f64>,
+    },
+    /// Both bounds included.
+    Int {
+        low: i64,
+        high: i64,
+        #[serde(default)]
+        log: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<i64>,
+    },
+    /// Choices without an order.
+    Categorical {
+        choices: Vec<ParamValue>,
+    },
+    /// Choices in the order given.
+    Ordinal {
+        choices: Vec<ParamValue>,
+    },
+    Bool,
+}
+
+/// One value, or any of several.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum OneOrMany {
+    One(ParamValue),
+    Many(Vec<ParamValue>),
+}
+
+impl OneOrMany {
+    pub fn contains(&self, value: &ParamValue) -> bool {
+        match self {
+            Self::One(one) => one == value,
+            Self::Many(many) => many.contains(value),
+        }
+    }
+}
+
+/// Who proposes configurations. In a file, the name alone will do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "name", rename_all = "snake_case")]
+pub enum Sampler {
+    #[default]
+    Random,
+    Grid {
+        /// How many values a continuous parameter without a step takes.
+        #[serde(default = "default_points")]
+        points: u32,
+    },
+}
+
+fn default_points() -> u32 {
+    5
+}
+
+/// Who judges running trials. In a file, the name alone will do.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "name", rename_all = "snake_case")]
+pub enum Stopper {
+    #[default]
+    None,
+    /// Stops a trial whose best value is worse than the median, over the finished trials, of their running
+    /// averages up to the same resource (Golovin et al., Google Vizier, 2017, as Maggy has it).
+    Median {
+        /// Trials that must have finished before any is judged.
+        #[serde(default = "default_es_min")]
+        es_min: u32,
+        /// Epochs that a trial is left alone.
+        #[serde(default = "default_grace")]
+        grace: u32,
+    },
+    /// Asynchronous successive halving of the stopping kind (Li et al., 2020).
+    Asha {
+        /// The best 1 in `eta` goes on at each rung.
+        #[serde(default = "default_eta")]
+        eta: u32,
+        /// The first rung, in epochs.
+        #[serde(default = "default_min_resource")]
+        min_resource: u32,
+        #[serde(default = "default_brackets")]
+        brackets: u32,
+    },
+}
+
+fn default_es_min() -> u32 {
+    10
+}
+
+fn default_grace() -> u32 {
+    1
+}
+
+fn default_eta() -> u32 {
+    3
+}
+
+fn default_min_resource() -> u32 {
+    1
+}
+
+fn default_brackets() -> u32 {
+    1
+}
+
+/// What the study may cost; every limit counts for the study as a whole, and exactly.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Budget {
+    /// Configurations tried.
+    pub trials: u32,
+    /// Epochs of a trial that is not stopped.
+    pub resource: u32,
+    /// Seconds from the study's creation to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall_time_s: Option<f64>,
+    /// The study ends when a trial reaches this value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<f64>,
+}
