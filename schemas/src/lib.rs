@@ -9,6 +9,7 @@ pub mod ids;
 pub mod limits;
 pub mod log;
 pub mod offer;
+pub mod output;
 pub mod params;
 pub mod reasons;
 pub mod recipe;

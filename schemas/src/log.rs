@@ -113,6 +113,9 @@ pub struct Checkpoint {
     pub step: u64,
     /// Epochs done.
     pub resource: u32,
+    /// Milliseconds of training done.
+    #[serde(default)]
+    pub elapsed_ms: u64,
 }
 
 /// An agent holds the attempt from here on.

@@ -1,0 +1,81 @@
+//! One connection a program, which comes back by itself and says when it did.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_nats::{ConnectOptions, Event, jetstream};
+use tokio::sync::watch;
+
+use crate::BrokerError;
+
+/// Where the server is and as whom to connect.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// One URL, or several of one cluster with commas between them.
+    pub urls: String,
+    /// What the server calls this connection.
+    pub name: String,
+    /// A NATS credentials file.
+    pub credentials: Option<PathBuf>,
+    /// Whether to keep trying when the server is not there yet.
+    pub wait_for_server: bool,
+}
+
+/// A live connection.
+#[derive(Clone)]
+pub struct Link {
+    pub client: async_nats::Client,
+    pub jetstream: jetstream::Context,
+    /// Counts the connections made: a change means that messages may have been missed.
+    pub connections: watch::Receiver<u64>,
+}
+
+/// How long a publish waits for its acknowledgement before it is sent again.
+const ACK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Connects.
+///
+/// # Errors
+/// `Setting` when the URL or the credentials cannot be used, `Away` when nobody answers there.
+pub async fn connect(connection: &Connection) -> Result<Link, BrokerError> {
+    let (made, connections) = watch::channel(0_u64);
+    let mut options = ConnectOptions::new()
+        .name(&connection.name)
+        .reconnect_delay_callback(|attempts| Duration::from_millis(50 * (attempts as u64).clamp(1, 20)))
+        .event_callback(move |event| {
+            match event {
+                Event::Connected => {
+                    tracing::info!("connected to NATS");
+                    made.send_modify(|count| *count += 1);
+                }
+                Event::Disconnected => tracing::warn!("lost the connection to NATS; trying again"),
+                Event::LameDuckMode => tracing::warn!("the NATS server is shutting down"),
+                Event::SlowConsumer(subscription) => {
+                    tracing::warn!(subscription, "NATS sends faster than we read; messages were dropped");
+                }
+                Event::ServerError(error) => tracing::warn!(%error, "NATS server"),
+                Event::ClientError(error) => tracing::warn!(%error, "NATS client"),
+                Event::Draining | Event::Closed => {}
+            }
+            std::future::ready(())
+        });
+    if connection.wait_for_server {
+        options = options.retry_on_initial_connect();
+    }
+    if let Some(path) = &connection.credentials {
+        options = options
+            .credentials_file(path)
+            .await
+            .map_err(|error| BrokerError::Setting(format!("cannot use the credentials {}: {error}", path.display())))?;
+    }
+    let addresses = connection
+        .urls
+        .split(',')
+        .map(|url| url.trim().parse::<async_nats::ServerAddr>())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| BrokerError::Setting(format!("`{}` is not a NATS URL: {error}", connection.urls)))?;
+    let client = options.connect(addresses).await.map_err(BrokerError::away("connecting"))?;
+    let jetstream =
+        jetstream::ContextBuilder::new().timeout(ACK_TIMEOUT).backpressure_on_inflight(true).build(client.clone());
+    Ok(Link { client, jetstream, connections })
+}

@@ -1,0 +1,39 @@
+//! What every program of Regatta does alike with NATS: connect, make the streams of
+//! [`regatta_schemas::streams`], keep blobs by their content.
+//!
+//! It knows no study, no trial and no decision.
+
+mod connect;
+mod objects;
+mod streams;
+
+pub use async_nats;
+pub use connect::{Connection, Link, connect};
+pub use objects::{Objects, sha256_hex};
+pub use streams::{ensure_everything, offers_consumer};
+
+/// What can go wrong between a program and NATS, split by what the caller does.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// Try again later: the server is away or slow.
+    #[error("NATS does not answer ({what}): {source}")]
+    Away { what: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+    /// The object is not there.
+    #[error("bucket {bucket} has no object {object}")]
+    NoObject { bucket: &'static str, object: String },
+    /// The object is not what its name says.
+    #[error("object {object} of bucket {bucket} is damaged: {problem}")]
+    Damaged { bucket: &'static str, object: String, problem: String },
+    /// A setting is wrong: stop the program.
+    #[error("{0}")]
+    Setting(String),
+}
+
+impl BrokerError {
+    pub(crate) fn away<E>(what: &'static str) -> impl FnOnce(E) -> Self
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        move |source| Self::Away { what, source: source.into() }
+    }
+}

@@ -1,0 +1,93 @@
+//! Blobs in the object store, each named by the SHA-256 of its bytes and checked against it.
+
+use async_nats::jetstream::object_store::{InfoErrorKind, ObjectMetadata, ObjectStore};
+use sha2::{Digest, Sha256};
+use tokio::io::AsyncReadExt;
+
+use crate::{BrokerError, Link};
+
+/// The objects of one bucket.
+#[derive(Clone)]
+pub struct Objects {
+    bucket: &'static str,
+    link: Link,
+}
+
+/// Bytes of a chunk: large enough that a checkpoint of a few MiB takes few messages, below the size limit of NATS.
+const CHUNK_BYTES: usize = 512 * 1024;
+
+/// An object's name.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Objects {
+    pub fn new(link: &Link, bucket: &'static str) -> Self {
+        Self { bucket, link: link.clone() }
+    }
+
+    /// Stores the bytes, unless they are there already, and answers with their name.
+    ///
+    /// # Errors
+    /// `Away` when the store does not answer or refuses.
+    pub async fn put(&self, bytes: &[u8]) -> Result<String, BrokerError> {
+        let object = sha256_hex(bytes);
+        let store = self.store().await?;
+        let here = store.info(&object).await;
+        if here.is_ok_and(|info| !info.deleted && info.size == bytes.len()) {
+            return Ok(object);
+        }
+        let metadata = ObjectMetadata { name: object.clone(), chunk_size: Some(CHUNK_BYTES), ..Default::default() };
+        let mut reader = bytes;
+        store.put(metadata, &mut reader).await.map_err(BrokerError::away("storing an object"))?;
+        Ok(object)
+    }
+
+    /// Fetches an object whole and checks it against its name.
+    ///
+    /// # Errors
+    /// `NoObject`, `Damaged` (larger than `bytes_max`, cut short, or other content than its name says), `Away`.
+    pub async fn get(&self, object: &str, bytes_max: u64) -> Result<Vec<u8>, BrokerError> {
+        let damaged =
+            |problem: String| BrokerError::Damaged { bucket: self.bucket, object: object.to_owned(), problem };
+        let store = self.store().await?;
+        let info = match store.info(object).await {
+            Ok(info) if info.deleted => return Err(self.missing(object)),
+            Ok(info) => info,
+            Err(error) if error.kind() == InfoErrorKind::NotFound => return Err(self.missing(object)),
+            Err(error) => return Err(BrokerError::away("finding an object")(error)),
+        };
+        if info.size as u64 > bytes_max {
+            return Err(damaged(format!("it has {} bytes; at most {bytes_max} are read", info.size)));
+        }
+        let mut bytes = Vec::with_capacity(info.size);
+        let mut reader = store.get(object).await.map_err(BrokerError::away("reading an object"))?;
+        reader.read_to_end(&mut bytes).await.map_err(|error| damaged(error.to_string()))?;
+        if sha256_hex(&bytes) == object {
+            Ok(bytes)
+        } else {
+            Err(damaged("its content is not what its name says".to_owned()))
+        }
+    }
+
+    /// Removes an object; one that is not there is no error.
+    ///
+    /// # Errors
+    /// `Away` when the store does not answer.
+    pub async fn delete(&self, object: &str) -> Result<(), BrokerError> {
+        let store = self.store().await?;
+        match store.delete(object).await {
+            Ok(()) => Ok(()),
+            Err(_) if store.info(object).await.is_err() => Ok(()),
+            Err(error) => Err(BrokerError::away("deleting an object")(error)),
+        }
+    }
+
+    async fn store(&self) -> Result<ObjectStore, BrokerError> {
+        self.link.jetstream.get_object_store(self.bucket).await.map_err(BrokerError::away(self.bucket))
+    }
+
+    fn missing(&self, object: &str) -> BrokerError {
+        BrokerError::NoObject { bucket: self.bucket, object: object.to_owned() }
+    }
+}
