@@ -9,8 +9,8 @@ mod encode;
 mod infer;
 
 pub use build::Transposed;
-pub(crate) use infer::{permutation, reduced_axes};
 pub use infer::{axis_position, broadcast_shapes};
+pub(crate) use infer::{permutation, reduced_axes};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -188,9 +188,7 @@ impl Graph {
             return value;
         }
         let name = self.fresh_name("constant");
-        let value = self
-            .add_value(name, constant.dtype, constant.shape.clone())
-            .expect("a fresh name is not taken");
+        let value = self.add_value(name, constant.dtype, constant.shape.clone()).expect("a fresh name is not taken");
         self.constant_by_value.insert(value, constant);
         self.value_by_constant.insert(key, value);
         value
@@ -200,12 +198,7 @@ impl Graph {
     ///
     /// # Errors
     /// The operands do not fit the operator, or its shape rule is not known.
-    pub fn node(
-        &mut self,
-        op: &str,
-        inputs: &[Value],
-        attributes: &[(&str, Attribute)],
-    ) -> Result<Value, GraphError> {
+    pub fn node(&mut self, op: &str, inputs: &[Value], attributes: &[(&str, Attribute)]) -> Result<Value, GraphError> {
         let mut node = Node {
             name: self.fresh_name(op),
             op: op.into(),

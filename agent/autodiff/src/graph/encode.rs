@@ -20,8 +20,11 @@ impl Graph {
     /// The model as ONNX bytes: only what its outputs depend on, and every declared input.
     pub fn encode(&self) -> Vec<u8> {
         let nodes = self.live_nodes();
-        let used: BTreeSet<Value> =
-            nodes.iter().flat_map(|node| node.inputs.iter().flatten().copied()).chain(self.outputs.iter().copied()).collect();
+        let used: BTreeSet<Value> = nodes
+            .iter()
+            .flat_map(|node| node.inputs.iter().flatten().copied())
+            .chain(self.outputs.iter().copied())
+            .collect();
         let constants = self.constant_by_value.iter().filter(|(value, _)| used.contains(value));
         let graph = GraphProto {
             name: Some("regatta".into()),

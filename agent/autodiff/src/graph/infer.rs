@@ -80,7 +80,8 @@ impl Operands<'_> {
     }
 
     fn shapes_differ(&self) -> GraphError {
-        let shapes: Vec<_> = self.node.inputs.iter().flatten().map(|value| self.graph.info(*value).to_string()).collect();
+        let shapes: Vec<_> =
+            self.node.inputs.iter().flatten().map(|value| self.graph.info(*value).to_string()).collect();
         self.invalid(shapes.join(", "))
     }
 

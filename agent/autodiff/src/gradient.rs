@@ -1,0 +1,169 @@
+//! Reverse-mode differentiation: one sweep over a graph, from the last node to the first.
+//!
+//! What every rule would otherwise repeat lives here: which values need a gradient, the sum over several uses
+//! of a value, the way back through broadcasting, and the choice between "no rule" (an error) and "no gradient
+//! exists" (the flow stops). A rule in `rules` sees one node and says what flows to its operands.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::graph::{Graph, GraphError, Node, Value};
+use crate::rules::{self, Gradient};
+
+/// Why a graph cannot be differentiated.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GradientError {
+    #[error("no gradient rule for operator {op} (opset {opset}), needed at node {node:?}")]
+    MissingRule { op: String, node: String, opset: i64 },
+    #[error("the gradient rule for operator {op} (opset {opset}) does not cover node {node:?}: {reason}")]
+    Unsupported { op: String, node: String, opset: i64, reason: String },
+    #[error("no gradient reaches {name:?}: the loss does not depend on it")]
+    Unreached { name: String },
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+}
+
+/// What a rule sees: a node, the gradient of each of its outputs, and the graph to write to.
+pub(crate) struct Flow<'g> {
+    pub graph: &'g mut Graph,
+    pub node: Node,
+    gradients: Vec<Option<Value>>,
+}
+
+impl Flow<'_> {
+    /// An operand of the node.
+    pub fn x(&self, position: usize) -> Result<Value, GradientError> {
+        let operand = self.node.inputs.get(position).copied().flatten();
+        operand.ok_or_else(|| self.unsupported(&format!("operand {position} is missing")))
+    }
+
+    /// The first output of the node.
+    pub fn y(&self) -> Value {
+        self.node.outputs[0]
+    }
+
+    /// The gradient of the first output.
+    pub fn dy(&self) -> Result<Value, GradientError> {
+        self.gradients[0].ok_or_else(|| self.unsupported("only a further output is used"))
+    }
+
+    pub fn unsupported(&self, reason: &str) -> GradientError {
+        GradientError::Unsupported {
+            op: self.node.op.clone(),
+            node: self.node.name.clone(),
+            opset: self.graph.opset(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Adds to `graph` the nodes that carry the `seeds` (pairs of a value and its gradient) back to `wrt`, and
+/// returns the gradient of each value of `wrt`, in the same order and of the same shapes.
+///
+/// Nodes that turn out not to be needed are not encoded, so rules need not ask which operand wants a gradient.
+///
+/// # Errors
+/// An operator on the way has no rule, or its rule does not cover the node; or nothing flows to some `wrt`.
+pub fn gradients(graph: &mut Graph, seeds: &[(Value, Value)], wrt: &[Value]) -> Result<Vec<Value>, GradientError> {
+    let mut sweep = Sweep { needed: needed_for(graph, wrt), parts_by_value: BTreeMap::new() };
+    for &(value, gradient) in seeds {
+        sweep.contribute(graph, value, gradient)?;
+    }
+    for position in (0..graph.nodes().len()).rev() {
+        sweep.visit(graph, position)?;
+    }
+    wrt.iter()
+        .map(|&value| {
+            let gradient = sweep.gradient_of(graph, value)?;
+            gradient.ok_or_else(|| GradientError::Unreached { name: graph.name(value).into() })
+        })
+        .collect()
+}
+
+/// The values that depend on `wrt` in a differentiable way.
+fn needed_for(graph: &Graph, wrt: &[Value]) -> BTreeSet<Value> {
+    let mut needed: BTreeSet<Value> = wrt.iter().copied().collect();
+    for node in graph.nodes() {
+        let stops = matches!(rules::gradient_of(&node.op), Some(Gradient::Stop));
+        if !stops && node.inputs.iter().flatten().any(|input| needed.contains(input)) {
+            needed.extend(node.outputs.iter().filter(|output| graph.dtype(**output).is_float()));
+        }
+    }
+    needed
+}
+
+struct Sweep {
+    needed: BTreeSet<Value>,
+    /// What has flowed to each value so far; summed when the value's turn comes.
+    parts_by_value: BTreeMap<Value, Vec<Value>>,
+}
+
+impl Sweep {
+    fn visit(&mut self, graph: &mut Graph, position: usize) -> Result<(), GradientError> {
+        let node = graph.nodes()[position].clone();
+        let is_needed = |value: &Value| self.needed.contains(value);
+        if !node.outputs.iter().any(is_needed) || !node.inputs.iter().flatten().any(is_needed) {
+            return Ok(());
+        }
+        let mut gradients = Vec::with_capacity(node.outputs.len());
+        for &output in &node.outputs {
+            gradients.push(self.gradient_of(graph, output)?);
+        }
+        if gradients.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        let rule = match rules::gradient_of(&node.op) {
+            Some(Gradient::Rule(rule)) => rule,
+            Some(Gradient::Stop) => return Ok(()),
+            None => {
+                return Err(GradientError::MissingRule { op: node.op, node: node.name, opset: graph.opset() });
+            }
+        };
+        let inputs = node.inputs.clone();
+        let flowing = rule(&mut Flow { graph, node, gradients })?;
+        for (input, gradient) in inputs.into_iter().zip(flowing) {
+            if let (Some(input), Some(gradient)) = (input, gradient) {
+                self.contribute(graph, input, gradient)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn contribute(&mut self, graph: &mut Graph, value: Value, gradient: Value) -> Result<(), GraphError> {
+        if self.needed.contains(&value) {
+            let shape = graph.shape(value).to_vec();
+            let part = fit(graph, gradient, &shape)?;
+            self.parts_by_value.entry(value).or_default().push(part);
+        }
+        Ok(())
+    }
+
+    fn gradient_of(&mut self, graph: &mut Graph, value: Value) -> Result<Option<Value>, GraphError> {
+        let Some(parts) = self.parts_by_value.get_mut(&value) else {
+            return Ok(None);
+        };
+        let mut total = parts[0];
+        for &part in &parts[1..] {
+            total = graph.add(total, part)?;
+        }
+        *parts = vec![total];
+        Ok(Some(total))
+    }
+}
+
+/// A gradient in the shape of the value that it belongs to: summed over the axes that broadcasting had added,
+/// repeated along those that a rule left out.
+fn fit(graph: &mut Graph, gradient: Value, shape: &[usize]) -> Result<Value, GraphError> {
+    let from = graph.shape(gradient).to_vec();
+    let added = from.len().saturating_sub(shape.len());
+    let mut kept: Vec<usize> = from[added..].to_vec();
+    let mut axes: Vec<usize> = (0..added).filter(|&axis| from[axis] != 1).collect();
+    for (axis, size) in kept.iter_mut().enumerate() {
+        if from.len() >= shape.len() && shape[axis] == 1 && *size != 1 {
+            axes.push(axis + added);
+            *size = 1;
+        }
+    }
+    let summed = if axes.is_empty() { gradient } else { graph.reduce_sum(gradient, &axes)? };
+    let aligned = graph.reshape(summed, &kept)?;
+    graph.expand(aligned, shape)
+}

@@ -1,0 +1,56 @@
+//! Gradients of arithmetic with two operands, which may be broadcast.
+
+use super::Flowing;
+use crate::gradient::Flow;
+
+pub(super) fn add(flow: &mut Flow<'_>) -> Flowing {
+    let dy = flow.dy()?;
+    Ok(vec![Some(dy), Some(dy)])
+}
+
+pub(super) fn sub(flow: &mut Flow<'_>) -> Flowing {
+    let dy = flow.dy()?;
+    let negative = flow.graph.neg(dy)?;
+    Ok(vec![Some(dy), Some(negative)])
+}
+
+pub(super) fn mul(flow: &mut Flow<'_>) -> Flowing {
+    let (dy, left, right) = (flow.dy()?, flow.x(0)?, flow.x(1)?);
+    let to_left = flow.graph.mul(dy, right)?;
+    let to_right = flow.graph.mul(dy, left)?;
+    Ok(vec![Some(to_left), Some(to_right)])
+}
+
+/// With `y = a / b`: `dy / b` to `a`, `-(dy / b) * y` to `b`.
+pub(super) fn div(flow: &mut Flow<'_>) -> Flowing {
+    let (dy, y, divisor) = (flow.dy()?, flow.y(), flow.x(1)?);
+    let quotient = flow.graph.div(dy, divisor)?;
+    let product = flow.graph.mul(quotient, y)?;
+    let to_divisor = flow.graph.neg(product)?;
+    Ok(vec![Some(quotient), Some(to_divisor)])
+}
+
+/// With `y = a ^ b`: `dy * b * a ^ (b - 1)` to `a`, `dy * y * ln a` to `b`.
+pub(super) fn pow(flow: &mut Flow<'_>) -> Flowing {
+    let (dy, y, base, raw_exponent) = (flow.dy()?, flow.y(), flow.x(0)?, flow.x(1)?);
+    let graph = &mut *flow.graph;
+    let exponent = graph.cast(raw_exponent, graph.dtype(base))?;
+    let one = graph.scalar_like(base, 1.0);
+    let lower = graph.sub(exponent, one)?;
+    let power = graph.pow(base, lower)?;
+    let slope = graph.mul(exponent, power)?;
+    let to_base = graph.mul(dy, slope)?;
+    if !graph.dtype(raw_exponent).is_float() {
+        return Ok(vec![Some(to_base), None]);
+    }
+    let log = graph.log(base)?;
+    let scaled = graph.mul(y, log)?;
+    let to_exponent = graph.mul(dy, scaled)?;
+    let to_exponent = graph.cast(to_exponent, graph.dtype(raw_exponent))?;
+    Ok(vec![Some(to_base), Some(to_exponent)])
+}
+
+pub(super) fn neg(flow: &mut Flow<'_>) -> Flowing {
+    let dy = flow.dy()?;
+    Ok(vec![Some(flow.graph.neg(dy)?)])
+}

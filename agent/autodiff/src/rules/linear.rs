@@ -1,0 +1,83 @@
+//! Gradients of matrix products, as matrix products with transposed operands: no `Transpose` nodes for matrices.
+
+use super::Flowing;
+use crate::gradient::{Flow, GradientError};
+use crate::graph::{Graph, Transposed, Value};
+
+/// With `Y = alpha A' B' + beta C`, where `'` is a transposition by attribute.
+pub(super) fn gemm(flow: &mut Flow<'_>) -> Flowing {
+    let (dy, left, right) = (flow.dy()?, flow.x(0)?, flow.x(1)?);
+    let (alpha, beta) = (flow.node.float("alpha", 1.0), flow.node.float("beta", 1.0));
+    let (left_t, right_t) = (flow.node.int("transA", 0) != 0, flow.node.int("transB", 0) != 0);
+    let graph = &mut *flow.graph;
+    let to_left = match left_t {
+        false => graph.gemm(dy, right, Transposed { left: false, right: !right_t })?,
+        true => graph.gemm(right, dy, Transposed { left: right_t, right: true })?,
+    };
+    let to_right = match right_t {
+        false => graph.gemm(left, dy, Transposed { left: !left_t, right: false })?,
+        true => graph.gemm(dy, left, Transposed { left: true, right: left_t })?,
+    };
+    let to_addend = graph.scale(dy, beta)?;
+    Ok(vec![Some(graph.scale(to_left, alpha)?), Some(graph.scale(to_right, alpha)?), Some(to_addend)])
+}
+
+/// Vectors count as a row on the left and as a column on the right; leading axes are broadcast batches.
+pub(super) fn matmul(flow: &mut Flow<'_>) -> Flowing {
+    let (dy, left, right) = (flow.dy()?, flow.x(0)?, flow.x(1)?);
+    let graph = &mut *flow.graph;
+    let (left_is_vector, right_is_vector) = (graph.shape(left).len() == 1, graph.shape(right).len() == 1);
+    let left = if left_is_vector { with_axis(graph, left, 0)? } else { left };
+    let right = if right_is_vector { with_axis(graph, right, 1)? } else { right };
+    let rank = graph.shape(dy).len();
+    let dy = if right_is_vector { with_axis(graph, dy, rank)? } else { dy };
+    let rank = graph.shape(dy).len();
+    let dy = if left_is_vector { with_axis(graph, dy, rank - 1)? } else { dy };
+
+    let (to_left, to_right) = match graph.shape(right).len() {
+        2 => matrix_on_the_right(graph, dy, left, right)?,
+        _ => batched(graph, dy, left, right)?,
+    };
+    if !right_is_vector {
+        return Ok(vec![Some(to_left), Some(to_right)]);
+    }
+    let mut shape = graph.shape(to_right).to_vec();
+    shape.pop();
+    Ok(vec![Some(to_left), Some(graph.reshape(to_right, &shape)?)])
+}
+
+/// All rows of all batches in one product.
+fn matrix_on_the_right(
+    graph: &mut Graph,
+    dy: Value,
+    left: Value,
+    right: Value,
+) -> Result<(Value, Value), GradientError> {
+    let left_shape = graph.shape(left).to_vec();
+    let (inner, columns) = (graph.shape(right)[0], graph.shape(right)[1]);
+    let rows = left_shape[..left_shape.len() - 1].iter().product();
+    let flat_dy = graph.reshape(dy, &[rows, columns])?;
+    let flat_left = graph.reshape(left, &[rows, inner])?;
+    let to_left = graph.gemm(flat_dy, right, Transposed { left: false, right: true })?;
+    let to_right = graph.gemm(flat_left, flat_dy, Transposed { left: true, right: false })?;
+    Ok((graph.reshape(to_left, &left_shape)?, to_right))
+}
+
+fn batched(graph: &mut Graph, dy: Value, left: Value, right: Value) -> Result<(Value, Value), GradientError> {
+    let right_transposed = last_axes_swapped(graph, right)?;
+    let left_transposed = last_axes_swapped(graph, left)?;
+    Ok((graph.matmul(dy, right_transposed)?, graph.matmul(left_transposed, dy)?))
+}
+
+fn last_axes_swapped(graph: &mut Graph, value: Value) -> Result<Value, GradientError> {
+    let rank = graph.shape(value).len();
+    let mut permutation: Vec<usize> = (0..rank).collect();
+    permutation.swap(rank - 2, rank - 1);
+    Ok(graph.transpose(value, &permutation)?)
+}
+
+fn with_axis(graph: &mut Graph, value: Value, position: usize) -> Result<Value, GradientError> {
+    let mut shape = graph.shape(value).to_vec();
+    shape.insert(position, 1);
+    Ok(graph.reshape(value, &shape)?)
+}
