@@ -1,0 +1,359 @@
+//! Whole training steps, run in double precision: their gradients against central differences, their updates
+//! against PyTorch's formulas written down plainly.
+
+#[path = "support/evaluator.rs"]
+mod evaluator;
+
+use std::collections::BTreeMap;
+
+use evaluator::{Tensor, evaluate};
+use prost::Message;
+use regatta_autodiff::families::{Activation, Mlp, Model};
+use regatta_autodiff::graph::{Dtype, Graph, GraphError};
+use regatta_autodiff::onnx::ModelProto;
+use regatta_autodiff::step::{
+    DataRole, EvaluationPlan, Loss, Optimizer, Program, ResultRole, ScalarRole, StepError, StepPlan, Update,
+    evaluation, training_step,
+};
+
+const ROWS: usize = 7;
+const BATCH: usize = 4;
+const INPUTS: usize = 3;
+
+const CLASSES: Loss = Loss::CrossEntropy { classes: 3 };
+const VALUES: Loss = Loss::MeanSquaredError { width: 2 };
+
+type Tensors = BTreeMap<String, Tensor>;
+
+#[test]
+fn gradients_of_whole_models_agree_with_differences() {
+    for activation in [Activation::Relu, Activation::Tanh, Activation::Sigmoid, Activation::Gelu] {
+        for loss in [CLASSES, VALUES] {
+            for dropout in [false, true] {
+                check_gradients(&plan(activation, loss, dropout));
+            }
+        }
+    }
+}
+
+fn check_gradients(plan: &StepPlan) {
+    let program = training_step(plan).unwrap();
+    let feeds = feeds(&program, &Numbers::default());
+    let gradients = gradients(plan, &feeds);
+    assert!(gradients.values().flatten().any(|gradient| *gradient != 0.0));
+    for (name, gradient) in gradients {
+        for (element, exact) in gradient.iter().enumerate() {
+            let loss_at = |shift: f64| {
+                let mut moved = feeds.clone();
+                moved.insert(name.clone(), shifted(&feeds[&name], element, shift));
+                result(&program, &evaluate(&program.graph, &moved), ResultRole::Loss).unwrap()
+            };
+            let numeric = (loss_at(1e-5) - loss_at(-1e-5)) / 2e-5;
+            let error = (exact - numeric).abs() / numeric.abs().max(0.01);
+            assert!(error < 1e-6, "{plan:?} {name}[{element}]: {exact} against {numeric}");
+        }
+    }
+}
+
+#[test]
+fn sgd_update_is_pytorchs() {
+    check_update(Optimizer::Sgd, |w, g, _, _, n| w - n.learning_rate * (g + n.weight_decay * w));
+}
+
+#[test]
+fn momentum_update_is_pytorchs() {
+    check_update(Optimizer::Momentum { nesterov: false }, |w, g, slots, step, n| {
+        let g = g + n.weight_decay * w;
+        slots[0] = if step == 1 { g } else { n.momentum * slots[0] + g };
+        w - n.learning_rate * slots[0]
+    });
+}
+
+#[test]
+fn nesterov_update_is_pytorchs() {
+    check_update(Optimizer::Momentum { nesterov: true }, |w, g, slots, step, n| {
+        let g = g + n.weight_decay * w;
+        slots[0] = if step == 1 { g } else { n.momentum * slots[0] + g };
+        w - n.learning_rate * (g + n.momentum * slots[0])
+    });
+}
+
+#[test]
+fn adam_update_is_pytorchs() {
+    check_update(Optimizer::Adam, |w, g, slots, step, n| adam(w, g + n.weight_decay * w, slots, step, n));
+}
+
+#[test]
+fn adamw_update_is_pytorchs() {
+    check_update(Optimizer::AdamW, |w, g, slots, step, n| {
+        adam(w * (1.0 - n.learning_rate * n.weight_decay), g, slots, step, n)
+    });
+}
+
+fn adam(w: f64, g: f64, slots: &mut [f64; 2], step: i32, n: &Numbers) -> f64 {
+    slots[0] += (1.0 - n.beta1) * (g - slots[0]);
+    slots[1] = n.beta2 * slots[1] + (1.0 - n.beta2) * g * g;
+    let step_size = n.learning_rate / (1.0 - n.beta1.powi(step));
+    let root = slots[1].sqrt() / (1.0 - n.beta2.powi(step)).sqrt();
+    w - step_size * slots[0] / (root + n.epsilon)
+}
+
+/// PyTorch's update of one weight: weight, gradient, its slots, the step from 1, the numbers.
+type Reference = fn(f64, f64, &mut [f64; 2], i32, &Numbers) -> f64;
+
+/// Several steps with weight decay, with and without clipping that bites, against the reference.
+fn check_update(optimizer: Optimizer, reference: Reference) {
+    for clip in [false, true] {
+        let numbers = Numbers { clip_norm: 0.05, ..Numbers::default() };
+        let plan = StepPlan {
+            update: Update { optimizer, weight_decay: true },
+            clip,
+            ..plan(Activation::Tanh, CLASSES, true)
+        };
+        let program = training_step(&plan).unwrap();
+        let mut feeds = feeds(&program, &numbers);
+        let mut slots_by_name: BTreeMap<String, Vec<[f64; 2]>> = BTreeMap::new();
+        for step in 1..=5 {
+            let gradients = gradients(&plan, &feeds);
+            let norm = gradients.values().flatten().map(|g| g * g).sum::<f64>().sqrt();
+            let factor = if clip { (numbers.clip_norm / (norm + 1e-6)).min(1.0) } else { 1.0 };
+            assert!(!clip || factor < 1.0, "the clipping does not bite");
+            let before = feeds.clone();
+            advance(&program, &mut feeds);
+            assert_eq!(feeds["step"].as_ints(), [i64::from(step)]);
+            for (name, gradient) in gradients {
+                let slots = slots_by_name.entry(name.clone()).or_insert_with(|| vec![[0.0; 2]; gradient.len()]);
+                for (element, g) in gradient.iter().enumerate() {
+                    let w = before[&name].as_floats()[element];
+                    let expected = reference(w, g * factor, &mut slots[element], step, &numbers);
+                    let found = feeds[&name].as_floats()[element];
+                    assert!((expected - found).abs() < 1e-12, "{optimizer:?} {name}: {expected}, {found}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn clipping_leaves_small_gradients_alone() {
+    let free = plan(Activation::Relu, CLASSES, false);
+    let clipped = StepPlan { clip: true, ..free.clone() };
+    let numbers = Numbers { clip_norm: 1e6, ..Numbers::default() };
+    let step = |plan: &StepPlan| {
+        let program = training_step(plan).unwrap();
+        let mut feeds = feeds(&program, &numbers);
+        advance(&program, &mut feeds);
+        feeds["layers.0.weight"].clone()
+    };
+
+    assert_eq!(step(&free), step(&clipped));
+}
+
+#[test]
+fn dropout_depends_on_seed_and_step_and_keeps_its_rate() {
+    let plan = StepPlan { batch: 64, rows: 64, ..plan(Activation::Relu, VALUES, true) };
+    let program = training_step(&plan).unwrap();
+    let loss = |numbers: &Numbers, step: i64| {
+        let mut feeds = feeds(&program, numbers);
+        feeds.insert("step".into(), Tensor::ints(&[], vec![step]));
+        result(&program, &evaluate(&program.graph, &feeds), ResultRole::Loss).unwrap()
+    };
+    let base = Numbers::default();
+
+    assert_eq!(loss(&base, 3), loss(&base, 3));
+    assert_ne!(loss(&base, 3), loss(&base, 4));
+    assert_ne!(loss(&base, 3), loss(&Numbers { dropout_seed: 8, ..base }, 3));
+    assert_ne!(loss(&base, 3), loss(&Numbers { dropout_seed: -7, ..base }, 3));
+    let none = Numbers { dropout_rate: 0.0, ..base };
+    assert_eq!(loss(&none, 3), loss(&none, 4));
+}
+
+#[test]
+fn evaluation_counts_rows_by_weight() {
+    let whole = |batch: usize, indices: Vec<i64>, weights: Vec<f64>| {
+        let StepPlan { model, loss, .. } = plan(Activation::Gelu, CLASSES, true);
+        let program = evaluation(&EvaluationPlan { model, loss, rows: ROWS, batch }).unwrap();
+        let mut feeds = feeds(&program, &Numbers::default());
+        feeds.insert(program.indices.name.clone(), Tensor::ints(&[batch], indices));
+        let port = program.row_weights.clone().unwrap();
+        feeds.insert(port.name, Tensor::floats(&[batch], weights));
+        let outputs = evaluate(&program.graph, &feeds);
+        [ResultRole::Loss, ResultRole::Correct].map(|role| result(&program, &outputs, role).unwrap())
+    };
+    let all = whole(7, (0..7).collect(), vec![1.0; 7]);
+    let first = whole(4, vec![0, 1, 2, 3], vec![1.0; 4]);
+    let padded = whole(4, vec![4, 5, 6, 0], vec![1.0, 1.0, 1.0, 0.0]);
+
+    assert!((all[0] - first[0] - padded[0]).abs() < 1e-12);
+    assert_eq!(all[1], first[1] + padded[1]);
+}
+
+#[test]
+fn plans_of_one_shape_give_the_same_bytes() {
+    let plan = plan(Activation::Gelu, CLASSES, true);
+    let bytes = training_step(&plan).unwrap().onnx();
+
+    assert_eq!(bytes, training_step(&plan).unwrap().onnx());
+    let model = ModelProto::decode(bytes.as_slice()).unwrap();
+    let names: Vec<_> = model.graph.unwrap().input.into_iter().map(|input| input.name.unwrap()).collect();
+    assert!(names.contains(&"layers.1.weight".to_owned()));
+    assert!(names.contains(&"regatta.learning_rate".to_owned()));
+}
+
+#[test]
+fn taken_and_reserved_names_are_refused() {
+    let mut graph = Graph::new();
+    graph.input("beta", Dtype::F32, &[]).unwrap();
+
+    let twice = graph.input("beta", Dtype::F32, &[]).unwrap_err();
+    let reserved = graph.input("regatta.beta1", Dtype::F32, &[]).unwrap_err();
+
+    assert_eq!(twice, GraphError::DuplicateName { name: "beta".into() });
+    assert_eq!(reserved, GraphError::ReservedName { name: "regatta.beta1".into() });
+}
+
+#[test]
+fn impossible_plans_are_refused() {
+    let good = plan(Activation::Relu, CLASSES, false);
+    let empty = StepPlan { batch: 0, ..good.clone() };
+    let narrow = StepPlan { loss: Loss::CrossEntropy { classes: 9 }, ..good };
+
+    assert_eq!(training_step(&empty).unwrap_err(), StepError::Zero { what: "the batch size" });
+    assert_eq!(training_step(&narrow).unwrap_err(), StepError::Outputs { outputs: 3, needed: 9 });
+}
+
+fn plan(activation: Activation, loss: Loss, dropout: bool) -> StepPlan {
+    let outputs = match loss {
+        Loss::CrossEntropy { classes } => classes,
+        Loss::MeanSquaredError { width } => width,
+    };
+    let mlp = Mlp { inputs: INPUTS, hidden: vec![5, 4], activation, dropout, outputs };
+    let update = Update { optimizer: Optimizer::Sgd, weight_decay: false };
+    StepPlan { model: Model::Mlp(mlp), loss, update, clip: false, rows: ROWS, batch: BATCH }
+}
+
+#[derive(Clone, Copy)]
+struct Numbers {
+    learning_rate: f64,
+    momentum: f64,
+    beta1: f64,
+    beta2: f64,
+    epsilon: f64,
+    weight_decay: f64,
+    clip_norm: f64,
+    dropout_rate: f64,
+    dropout_seed: i64,
+}
+
+impl Default for Numbers {
+    fn default() -> Self {
+        Self {
+            learning_rate: 0.1,
+            momentum: 0.9,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.05,
+            clip_norm: 1.0,
+            dropout_rate: 0.25,
+            dropout_seed: 7,
+        }
+    }
+}
+
+/// Something for every input of the program.
+fn feeds(program: &Program, numbers: &Numbers) -> Tensors {
+    let mut feeds = Tensors::new();
+    for state in &program.states {
+        let tensor = match state.input.dtype {
+            Dtype::I64 => Tensor::ints(&state.input.shape, vec![0]),
+            _ if state.input.name.contains('/') => constant(&state.input.shape, 0.0),
+            _ => spread(&state.input.name, &state.input.shape, -0.8, 0.8),
+        };
+        feeds.insert(state.input.name.clone(), tensor);
+    }
+    for scalar in &program.scalars {
+        let tensor = match scalar.role {
+            ScalarRole::DropoutSeed => Tensor::ints(&[], vec![numbers.dropout_seed]),
+            role => Tensor::floats(&[], vec![number(role, numbers)]),
+        };
+        feeds.insert(scalar.input.name.clone(), tensor);
+    }
+    for data in &program.data {
+        let tensor = match (data.role, data.input.dtype) {
+            (DataRole::Target, Dtype::I64) => {
+                Tensor::ints(&data.input.shape, (0..data.input.shape[0] as i64).map(|row| row * 2 % 3).collect())
+            }
+            (DataRole::Noise, _) => spread(&data.input.name, &data.input.shape, 0.0, 1.0),
+            _ => spread(&data.input.name, &data.input.shape, -1.0, 1.0),
+        };
+        feeds.insert(data.input.name.clone(), tensor);
+    }
+    let rows = program.data[0].input.shape[0] as i64;
+    let picks = (0..program.indices.shape[0] as i64).map(|row| (row * 3 + 1) % rows);
+    feeds.insert(program.indices.name.clone(), Tensor::ints(&program.indices.shape, picks.collect()));
+    feeds
+}
+
+fn number(role: ScalarRole, numbers: &Numbers) -> f64 {
+    match role {
+        ScalarRole::LearningRate => numbers.learning_rate,
+        ScalarRole::Momentum => numbers.momentum,
+        ScalarRole::Beta1 => numbers.beta1,
+        ScalarRole::Beta2 => numbers.beta2,
+        ScalarRole::Epsilon => numbers.epsilon,
+        ScalarRole::WeightDecay => numbers.weight_decay,
+        ScalarRole::ClipNorm => numbers.clip_norm,
+        ScalarRole::DropoutRate => numbers.dropout_rate,
+        ScalarRole::DropoutSeed => unreachable!("it is an integer"),
+    }
+}
+
+/// The gradient of each parameter: what plain descent at rate one takes away.
+fn gradients(plan: &StepPlan, at: &Tensors) -> BTreeMap<String, Vec<f64>> {
+    let update = Update { optimizer: Optimizer::Sgd, weight_decay: false };
+    let program = training_step(&StepPlan { update, clip: false, ..plan.clone() }).unwrap();
+    let mut feeds = at.clone();
+    feeds.insert("regatta.learning_rate".into(), Tensor::floats(&[], vec![1.0]));
+    advance(&program, &mut feeds);
+    let parameters = program.states.iter().map(|state| state.input.name.clone()).filter(|name| name != "step");
+    let difference = |name: &String| at[name].as_floats().iter().zip(feeds[name].as_floats()).map(|(a, b)| a - b).collect();
+    parameters.map(|name| (name.clone(), difference(&name))).collect()
+}
+
+/// One step: each state takes the value of its output.
+fn advance(program: &Program, feeds: &mut Tensors) {
+    let outputs = evaluate(&program.graph, feeds);
+    for state in &program.states {
+        let output = state.output.as_ref().expect("every state of a step is updated");
+        feeds.insert(state.input.name.clone(), outputs[output].clone());
+    }
+}
+
+fn result(program: &Program, outputs: &Tensors, role: ResultRole) -> Option<f64> {
+    let result = program.results.iter().find(|result| result.role == role)?;
+    Some(outputs[&result.name].as_floats()[0])
+}
+
+fn constant(shape: &[usize], number: f64) -> Tensor {
+    Tensor::floats(shape, vec![number; shape.iter().product()])
+}
+
+/// Numbers that look random and differ from name to name (SplitMix64).
+fn spread(name: &str, shape: &[usize], low: f64, high: f64) -> Tensor {
+    let start = name.bytes().fold(1u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    let unit = |position: u64| {
+        let mut z = start.wrapping_add((position + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    };
+    let count = shape.iter().product::<usize>() as u64;
+    Tensor::floats(shape, (0..count).map(|position| low + (high - low) * unit(position)).collect())
+}
+
+fn shifted(tensor: &Tensor, element: usize, shift: f64) -> Tensor {
+    let mut floats = tensor.as_floats().to_vec();
+    floats[element] += shift;
+    Tensor::floats(&tensor.shape, floats)
+}
