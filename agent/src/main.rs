@@ -1,1 +1,146 @@
-fn main() {}
+//! `regatta-agent`: takes trials from a pool, trains them through ONNX Runtime, obeys stops.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use regatta_agent::agent::Settings;
+use regatta_agent::lane::EngineSettings;
+use regatta_agent::nats::Wire;
+use regatta_agent::runtime::{Device, find_library};
+use regatta_agent::shell;
+use regatta_agent::supplies::Supplies;
+use regatta_broker::{Connection, connect};
+use regatta_schemas::{AgentId, PoolId};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// A GPU agent of Regatta. It keeps nothing: start as many as there are devices, stop them at will.
+///
+/// SIGTERM (or Ctrl-C) drains: running trials are kept as checkpoints and go on elsewhere. A second one ends at once.
+#[derive(Debug, Parser)]
+#[command(name = "regatta-agent", version)]
+struct Args {
+    /// The NATS server; several of one cluster with commas between them.
+    #[arg(long, env = "REGATTA_NATS", default_value = "nats://127.0.0.1:4222")]
+    nats: String,
+
+    /// A NATS credentials file.
+    #[arg(long, env = "REGATTA_CREDENTIALS")]
+    credentials: Option<PathBuf>,
+
+    /// The pool whose trials this agent takes.
+    #[arg(long, env = "REGATTA_POOL", default_value = "default")]
+    pool: PoolId,
+
+    /// How many trials it runs at once.
+    #[arg(long, env = "REGATTA_LANES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    lanes: u32,
+
+    /// What trains: `auto` (CUDA where there is a device, else the CPU), `cpu`, or `cuda:0`.
+    #[arg(long, env = "REGATTA_DEVICE", default_value = "auto")]
+    device: String,
+
+    /// Threads of one lane's training on the CPU; by default the cores divided by the lanes.
+    #[arg(long, env = "REGATTA_THREADS")]
+    threads: Option<usize>,
+
+    /// Data files that recipes name by path may lie below this folder; without it only uploaded data is used.
+    #[arg(long, env = "REGATTA_DATA_FOLDER")]
+    data_folder: Option<PathBuf>,
+
+    /// libonnxruntime.so; by default ORT_DYLIB_PATH, then `.regatta/lib`, then the system's.
+    #[arg(long, env = "ORT_DYLIB_PATH")]
+    onnxruntime: Option<PathBuf>,
+
+    /// Log as JSON lines.
+    #[arg(long, env = "REGATTA_LOG_JSON")]
+    log_json: bool,
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    start_logging(args.log_json);
+    match run(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    let drain = drain_on_signal().context("cannot listen for signals")?;
+    let library = find_library(args.onnxruntime.as_deref())?;
+    let device = Device::choose(&args.device, &library)?;
+    let agent = AgentId::new(format!("agent-{}", &uuid::Uuid::new_v4().simple().to_string()[..12]))?;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = args.threads.unwrap_or((cores / args.lanes as usize).max(1));
+    tracing::info!(%agent, pool = %args.pool, lanes = args.lanes, %device, threads, library = %library.display(), "agent starts");
+
+    let link = connect(&Connection {
+        urls: args.nats,
+        name: agent.to_string(),
+        credentials: args.credentials,
+        wait_for_server: true,
+    })
+    .await?;
+    let wire = Wire::new(link, args.pool, agent.clone());
+    let mut drain = std::pin::pin!(drain);
+    tokio::select! {
+        () = wire.wait_for_coordinator() => {}
+        () = &mut drain => return Ok(()),
+    }
+    let supplies = Supplies::new(wire.data(), wire.checkpoints(), args.data_folder);
+    let settings = Settings {
+        agent,
+        lanes: args.lanes,
+        device: device.to_string(),
+        beat_every: Duration::from_secs(1),
+        batch_for: Duration::from_millis(100),
+    };
+    let engine = EngineSettings {
+        library,
+        device,
+        threads,
+    };
+    shell::run(wire, supplies, settings, engine, drain).await?;
+    tracing::info!("agent has drained");
+    Ok(())
+}
+
+/// Completes at the first SIGTERM or SIGINT; a second one ends the process at once.
+fn drain_on_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        next_signal(&mut terminate, &mut interrupt).await;
+        // Lives as long as the process: it has nobody to report to, since its one act is to end it.
+        tokio::spawn(async move {
+            next_signal(&mut terminate, &mut interrupt).await;
+            tracing::warn!("second signal: ending at once");
+            std::process::exit(130);
+        });
+    })
+}
+
+async fn next_signal(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+fn start_logging(as_json: bool) {
+    let filter = EnvFilter::try_from_env("REGATTA_LOG").unwrap_or_else(|_| EnvFilter::new("info,ort=warn,async_nats=warn"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if as_json {
+        builder.json().init();
+    } else {
+        builder.with_target(false).init();
+    }
+}

@@ -1,0 +1,434 @@
+//! The agent: takes offers for its free lanes, passes on what the lanes measure, obeys stops.
+//!
+//! A pure machine: it knows no NATS, no clock and no ONNX Runtime. Its shell feeds events and carries
+//! out commands. A lane goes through
+//!
+//! ```text
+//! free --OfferReceived--> held (accepted is published, training starts)
+//! held --LaneMeasured--> held (points are batched)
+//! held --StopHeard / DrainRequested--> ending (the training is interrupted between two steps)
+//! held, ending --LaneEnded--> [waits for checkpoints under way] --> free (finished, failed or released is published)
+//! ```
+
+use std::time::Duration;
+
+use regatta_schemas::beat::{Beat, Held};
+use regatta_schemas::limits::LIMITS;
+use regatta_schemas::log::{
+    Accepted, Checkpoint, Checkpointed, Failed, Finished, Measured, Place, Point, Record, Released,
+};
+use regatta_schemas::offer::Offer;
+use regatta_schemas::reasons::{FailCause, ReleaseReason};
+use regatta_schemas::stop::Stop;
+use regatta_schemas::{AgentId, Sequence, StudyId, TrialId};
+
+/// Milliseconds of a clock that only goes forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Now(pub u64);
+
+/// A lane's number, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lane(pub u32);
+
+/// Names an offer that the shell received, until it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The pull that was under way brought an offer.
+    OfferReceived { ticket: Ticket, offer: Box<Offer> },
+    /// The pull that was under way ended without one.
+    PullEnded,
+    /// A stop was heard, live or on return. Without a trial it is for all of the study.
+    StopHeard {
+        study: StudyId,
+        trial: Option<TrialId>,
+        stop: Stop,
+    },
+    /// A lane measured.
+    LaneMeasured { lane: Lane, point: Point },
+    /// A lane made a checkpoint, which the shell is now storing.
+    CheckpointBegun { lane: Lane },
+    /// The checkpoint lies whole in the store.
+    CheckpointStored { lane: Lane, checkpoint: Checkpoint },
+    /// The checkpoint could not be stored.
+    CheckpointLost { lane: Lane },
+    /// A lane's training ended.
+    LaneEnded { lane: Lane, ending: Ending },
+    /// The agent is to take no more and go.
+    DrainRequested,
+    /// A deadline passed.
+    TimePassed,
+}
+
+/// How a lane's training ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ending {
+    /// It spent the whole resource.
+    Finished { resource: u32, elapsed_s: f64 },
+    Failed { cause: FailCause, detail: String },
+    /// It obeyed an interruption.
+    Interrupted { resource: u32 },
+}
+
+/// What the shell is to do.
+#[derive(Debug)]
+pub enum Command {
+    /// Ask for one offer; exactly one of `OfferReceived` and `PullEnded` answers.
+    Pull,
+    /// Publish the record; once it is stored, acknowledge the offer.
+    Accept { ticket: Ticket, place: Place, record: Record },
+    /// Give the offer back to the queue at once.
+    Return { ticket: Ticket },
+    /// Publish the record, after all earlier ones of its lane.
+    Publish { place: Place, record: Record },
+    /// Begin to train, and to listen for stops of this trial.
+    Start { lane: Lane, offer: Box<Offer> },
+    /// End the lane's training between two steps; with `keep`, make a checkpoint first.
+    Interrupt { lane: Lane, keep: bool },
+    /// The lane is free: stop listening for its trial's stops.
+    Clear { lane: Lane },
+    /// Send the beat.
+    Beat(Beat),
+    /// All lanes are empty and nothing more is taken.
+    Exit,
+}
+
+/// The agent's settings, each with its unit.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub agent: AgentId,
+    pub lanes: u32,
+    pub device: String,
+    /// Between two beats.
+    pub beat_every: Duration,
+    /// The shortest time between two messages of a lane's points; what is measured between them shares one.
+    pub batch_for: Duration,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Agent {
+    settings: Settings,
+    lanes: Vec<Option<Lease>>,
+    is_pulling: bool,
+    is_draining: bool,
+    has_exited: bool,
+    next_beat: Now,
+    commands: std::collections::VecDeque<Command>,
+}
+
+/// An attempt that a lane holds.
+#[derive(Debug)]
+struct Lease {
+    place: Place,
+    held: Held,
+    next_sequence: Sequence,
+    points: Vec<Point>,
+    flush_at: Option<Now>,
+    flushed_at: Option<Now>,
+    checkpoints_under_way: u32,
+    interrupted_for: Option<ReleaseReason>,
+    ending: Option<Ending>,
+}
+
+impl Agent {
+    pub fn new(settings: Settings, now: Now) -> Self {
+        let mut agent = Self {
+            lanes: (0..settings.lanes).map(|_| None).collect(),
+            settings,
+            is_pulling: false,
+            is_draining: false,
+            has_exited: false,
+            next_beat: now,
+            commands: std::collections::VecDeque::new(),
+        };
+        agent.pull_if_a_lane_is_free();
+        agent
+    }
+
+    /// Takes in what happened. Drain [`Agent::next_command`] afterwards.
+    pub fn handle(&mut self, now: Now, event: Event) {
+        match event {
+            Event::OfferReceived { ticket, offer } => self.take_offer(ticket, offer),
+            Event::PullEnded => {
+                self.is_pulling = false;
+                self.pull_if_a_lane_is_free();
+            }
+            Event::StopHeard { study, trial, stop } => self.obey_stop(&study, trial, &stop),
+            Event::LaneMeasured { lane, point } => self.collect_point(now, lane, point),
+            Event::CheckpointBegun { lane } => {
+                if let Some(lease) = self.lease_mut(lane) {
+                    lease.checkpoints_under_way += 1;
+                }
+            }
+            Event::CheckpointStored { lane, checkpoint } => self.announce_checkpoint(lane, Some(checkpoint)),
+            Event::CheckpointLost { lane } => self.announce_checkpoint(lane, None),
+            Event::LaneEnded { lane, ending } => {
+                if let Some(lease) = self.lease_mut(lane) {
+                    lease.ending = Some(ending);
+                }
+                self.end_if_ready(lane);
+            }
+            Event::DrainRequested => self.drain(),
+            Event::TimePassed => {}
+        }
+        self.keep_time(now);
+    }
+
+    pub fn next_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// When `TimePassed` is due at the latest.
+    pub fn next_deadline(&self) -> Now {
+        self.leases()
+            .filter_map(|lease| lease.flush_at)
+            .fold(self.next_beat, Now::min)
+    }
+
+    /// The attempts held, for a shell that looks up stops it may have missed.
+    pub fn held(&self) -> impl Iterator<Item = &Held> {
+        self.leases().map(|lease| &lease.held)
+    }
+
+    fn take_offer(&mut self, ticket: Ticket, offer: Box<Offer>) {
+        self.is_pulling = false;
+        let free = self.lanes.iter().position(Option::is_none);
+        let Some(index) = free.filter(|_| !self.is_draining) else {
+            self.commands.push_back(Command::Return { ticket });
+            return;
+        };
+        let lane = Lane(u32::try_from(index).expect("there are at most u32::MAX lanes"));
+        let mut lease = Lease::new(&offer);
+        let record = Record::Accepted(Accepted {
+            attempt: offer.attempt,
+            sequence: lease.take_sequence(),
+            agent: self.settings.agent.clone(),
+            lane: lane.0,
+        });
+        let place = lease.place.clone();
+        self.lanes[index] = Some(lease);
+        self.commands.push_back(Command::Accept { ticket, place, record });
+        self.commands.push_back(Command::Start { lane, offer });
+        self.pull_if_a_lane_is_free();
+    }
+
+    fn obey_stop(&mut self, study: &StudyId, trial: Option<TrialId>, stop: &Stop) {
+        let agent = self.settings.agent.clone();
+        for lane in self.lane_numbers() {
+            let Some(lease) = self.lease_mut(lane) else { continue };
+            let is_named = lease.held.study == *study && trial.is_none_or(|trial| trial == lease.held.trial);
+            let is_ending = lease.ending.is_some() || lease.interrupted_for == Some(ReleaseReason::Stopped);
+            if !is_named || is_ending || !stop.is_for(&agent, lease.held.attempt) {
+                continue;
+            }
+            lease.interrupted_for = Some(ReleaseReason::Stopped);
+            self.commands.push_back(Command::Interrupt { lane, keep: false });
+        }
+    }
+
+    fn collect_point(&mut self, now: Now, lane: Lane, point: Point) {
+        let batch_for = millis(self.settings.batch_for);
+        let Some(lease) = self.lease_mut(lane) else { return };
+        lease.points.push(point);
+        // The first point after a quiet time goes at once: a decision waits for it.
+        let earliest = lease.flushed_at.map_or(now, |last| Now(last.0 + batch_for).max(now));
+        let flush_at = *lease.flush_at.get_or_insert(earliest);
+        if lease.points.len() >= LIMITS.points_per_message_max || flush_at <= now {
+            lease.flushed_at = Some(now);
+            self.flush(lane);
+        }
+    }
+
+    fn flush(&mut self, lane: Lane) {
+        let agent = self.settings.agent.clone();
+        let Some(lease) = self.lease_mut(lane) else { return };
+        lease.flush_at = None;
+        if lease.points.is_empty() {
+            return;
+        }
+        let record = Record::Measured(Measured {
+            attempt: lease.held.attempt,
+            sequence: lease.take_sequence(),
+            agent,
+            points: std::mem::take(&mut lease.points),
+        });
+        let place = lease.place.clone();
+        self.commands.push_back(Command::Publish { place, record });
+    }
+
+    fn announce_checkpoint(&mut self, lane: Lane, stored: Option<Checkpoint>) {
+        self.flush(lane);
+        let agent = self.settings.agent.clone();
+        let Some(lease) = self.lease_mut(lane) else { return };
+        lease.checkpoints_under_way = lease.checkpoints_under_way.saturating_sub(1);
+        if let Some(checkpoint) = stored {
+            let record = Record::Checkpointed(Checkpointed {
+                attempt: lease.held.attempt,
+                sequence: lease.take_sequence(),
+                agent,
+                checkpoint,
+            });
+            let place = lease.place.clone();
+            self.commands.push_back(Command::Publish { place, record });
+        }
+        self.end_if_ready(lane);
+    }
+
+    fn end_if_ready(&mut self, lane: Lane) {
+        let is_ready = self
+            .lease_mut(lane)
+            .is_some_and(|lease| lease.ending.is_some() && lease.checkpoints_under_way == 0);
+        if !is_ready {
+            return;
+        }
+        self.flush(lane);
+        let Some(mut lease) = self.lanes[lane.0 as usize].take() else { return };
+        let Some(ending) = lease.ending.take() else { return };
+        let place = lease.place.clone();
+        let record = lease.ended(self.settings.agent.clone(), ending);
+        self.commands.push_back(Command::Publish { place, record });
+        self.commands.push_back(Command::Clear { lane });
+        self.pull_if_a_lane_is_free();
+        self.exit_if_empty();
+    }
+
+    fn drain(&mut self) {
+        if self.is_draining {
+            return;
+        }
+        self.is_draining = true;
+        for lane in self.lane_numbers() {
+            let Some(lease) = self.lease_mut(lane) else { continue };
+            if lease.ending.is_none() && lease.interrupted_for.is_none() {
+                lease.interrupted_for = Some(ReleaseReason::Draining);
+                self.commands.push_back(Command::Interrupt { lane, keep: true });
+            }
+        }
+        self.beat();
+        self.exit_if_empty();
+    }
+
+    fn exit_if_empty(&mut self) {
+        if self.is_draining && !self.has_exited && self.leases().next().is_none() {
+            self.has_exited = true;
+            self.beat();
+            self.commands.push_back(Command::Exit);
+        }
+    }
+
+    fn pull_if_a_lane_is_free(&mut self) {
+        let has_free = self.lanes.iter().any(Option::is_none);
+        if has_free && !self.is_pulling && !self.is_draining {
+            self.is_pulling = true;
+            self.commands.push_back(Command::Pull);
+        }
+    }
+
+    fn keep_time(&mut self, now: Now) {
+        for lane in self.lane_numbers() {
+            let is_due = self
+                .lease_mut(lane)
+                .is_some_and(|lease| lease.flush_at.is_some_and(|at| at <= now));
+            if is_due {
+                if let Some(lease) = self.lease_mut(lane) {
+                    lease.flushed_at = Some(now);
+                }
+                self.flush(lane);
+            }
+        }
+        if self.next_beat <= now && !self.has_exited {
+            self.beat();
+            self.next_beat = Now(now.0 + millis(self.settings.beat_every));
+        }
+    }
+
+    fn beat(&mut self) {
+        let beat = Beat {
+            lanes: if self.is_draining { 0 } else { self.settings.lanes },
+            leases: self.held().cloned().collect(),
+            device: self.settings.device.clone(),
+            draining: self.is_draining,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            load: None,
+        };
+        self.commands.push_back(Command::Beat(beat));
+    }
+
+    fn leases(&self) -> impl Iterator<Item = &Lease> {
+        self.lanes.iter().flatten()
+    }
+
+    fn lease_mut(&mut self, lane: Lane) -> Option<&mut Lease> {
+        self.lanes.get_mut(lane.0 as usize)?.as_mut()
+    }
+
+    fn lane_numbers(&self) -> impl Iterator<Item = Lane> + use<> {
+        (0..self.settings.lanes).map(Lane)
+    }
+}
+
+impl Lease {
+    fn new(offer: &Offer) -> Self {
+        Self {
+            place: Place::trial(offer.study.clone(), offer.trial),
+            held: Held {
+                study: offer.study.clone(),
+                trial: offer.trial,
+                attempt: offer.attempt,
+            },
+            next_sequence: Sequence(0),
+            points: Vec::new(),
+            flush_at: None,
+            flushed_at: None,
+            checkpoints_under_way: 0,
+            interrupted_for: None,
+            ending: None,
+        }
+    }
+
+    fn take_sequence(&mut self) -> Sequence {
+        let sequence = self.next_sequence;
+        self.next_sequence = sequence.next();
+        sequence
+    }
+
+    fn ended(&mut self, agent: AgentId, ending: Ending) -> Record {
+        let attempt = self.held.attempt;
+        let sequence = self.take_sequence();
+        match ending {
+            Ending::Finished { resource, elapsed_s } => Record::Finished(Finished {
+                attempt,
+                sequence,
+                agent,
+                resource,
+                elapsed_s,
+            }),
+            Ending::Failed { cause, detail } => Record::Failed(Failed {
+                attempt,
+                sequence,
+                agent,
+                cause,
+                detail: detail.chars().take(LIMITS.text_chars_max).collect(),
+            }),
+            Ending::Interrupted { resource } => Record::Released(Released {
+                attempt,
+                sequence,
+                agent,
+                reason: self.interrupted_for.unwrap_or(ReleaseReason::Stopped),
+                resource,
+            }),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+#[path = "agent_tests.rs"]
+mod tests;

@@ -1,0 +1,308 @@
+//! A lane: one thread that trains one trial at a time and never waits for the network.
+
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use regatta_schemas::log::Point;
+use regatta_schemas::offer::Offer;
+use regatta_schemas::reasons::FailCause;
+use tokio::sync::mpsc;
+
+use crate::agent::{Ending, Lane};
+use crate::clock::Stopwatch;
+use crate::recipe::plan;
+use crate::runtime::Device;
+use crate::training::{Dataset, Engine, Training, TrainingError};
+
+/// All that a lane needs to train, fetched beforehand.
+pub struct Assignment {
+    pub offer: Box<Offer>,
+    pub data: Arc<Dataset>,
+    /// The checkpoint to go on from, and the training time that it holds.
+    pub resume: Option<(Vec<u8>, Duration)>,
+}
+
+/// What a lane tells its agent.
+pub enum Report {
+    Measured(Point),
+    Checkpoint(Snapshot),
+    Line(String),
+    Ended(Ending),
+}
+
+/// A checkpoint on its way to the store.
+pub struct Snapshot {
+    pub bytes: Vec<u8>,
+    pub step: u64,
+    pub resource: u32,
+    pub elapsed: Duration,
+}
+
+/// How to build a lane's engine.
+#[derive(Debug, Clone)]
+pub struct EngineSettings {
+    pub library: PathBuf,
+    pub device: Device,
+    pub threads: usize,
+}
+
+/// Ends a training between two steps, from another thread.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt(Arc<AtomicU8>);
+
+const GO_ON: u8 = 0;
+const END: u8 = 1;
+const END_AND_KEEP: u8 = 2;
+
+impl Interrupt {
+    pub fn reset(&self) {
+        self.0.store(GO_ON, Ordering::SeqCst);
+    }
+
+    /// With `keep`, a checkpoint is made first. An end without one overrules an earlier one with.
+    pub fn end(&self, keep: bool) {
+        self.0.store(if keep { END_AND_KEEP } else { END }, Ordering::SeqCst);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst) != GO_ON
+    }
+
+    fn keeps(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == END_AND_KEEP
+    }
+}
+
+/// The agent's end of a lane.
+pub struct LaneThread {
+    pub interrupt: Interrupt,
+    assignments: std::sync::mpsc::SyncSender<Assignment>,
+}
+
+impl LaneThread {
+    /// Starts the thread and its engine.
+    ///
+    /// # Errors
+    /// When the engine cannot be had on the device, with what is missing.
+    pub fn start(
+        lane: Lane,
+        settings: &EngineSettings,
+        reports: mpsc::Sender<(Lane, Report)>,
+    ) -> Result<Self, TrainingError> {
+        let engine = Engine::new(&settings.library, settings.device, settings.threads)?;
+        let interrupt = Interrupt::default();
+        let (assignments, orders) = std::sync::mpsc::sync_channel(1);
+        let mut floor = LaneFloor {
+            lane,
+            engine,
+            reports,
+            interrupt: interrupt.clone(),
+        };
+        std::thread::Builder::new()
+            .name(format!("lane-{}", lane.0))
+            .spawn(move || {
+                for assignment in orders {
+                    floor.train(assignment);
+                }
+            })
+            .map_err(|error| TrainingError::Device(format!("no thread for lane {}: {error}", lane.0)))?;
+        Ok(Self { interrupt, assignments })
+    }
+
+    /// Hands over the next trial. False when the thread is gone.
+    pub fn assign(&self, assignment: Assignment) -> bool {
+        self.assignments.send(assignment).is_ok()
+    }
+}
+
+/// The thread's side.
+struct LaneFloor {
+    lane: Lane,
+    engine: Engine,
+    reports: mpsc::Sender<(Lane, Report)>,
+    interrupt: Interrupt,
+}
+
+impl LaneFloor {
+    fn train(&mut self, assignment: Assignment) {
+        // A panic in a training is a bug of ours; the lane survives it and the trial says so.
+        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| self.run(&assignment)));
+        let ending = match outcome {
+            Ok(Ok(ending)) => ending,
+            Ok(Err(error)) => Ending::Failed {
+                cause: cause_of(&error),
+                detail: error.to_string(),
+            },
+            Err(panic) => Ending::Failed {
+                cause: FailCause::Internal,
+                detail: panic_text(panic.as_ref()),
+            },
+        };
+        self.report(Report::Ended(ending));
+    }
+
+    fn run(&mut self, assignment: &Assignment) -> Result<Ending, TrainingError> {
+        let Self {
+            lane,
+            engine,
+            reports,
+            interrupt,
+        } = self;
+        let offer = &assignment.offer;
+        let plan = plan(&offer.recipe, offer.seed)?;
+        let (resume, before) = match &assignment.resume {
+            Some((bytes, elapsed)) => (Some(bytes.as_slice()), *elapsed),
+            None => (None, Duration::ZERO),
+        };
+        let training = engine.start(&plan, &assignment.data, resume)?;
+        Session {
+            lane: *lane,
+            reports,
+            interrupt,
+            offer,
+            training,
+            watch: Stopwatch::start(),
+            before,
+            kept_at: before,
+        }
+        .run()
+    }
+
+    fn report(&self, report: Report) {
+        send(&self.reports, self.lane, report);
+    }
+}
+
+/// One training from its start to its end.
+struct Session<'a> {
+    lane: Lane,
+    reports: &'a mpsc::Sender<(Lane, Report)>,
+    interrupt: &'a Interrupt,
+    offer: &'a Offer,
+    training: Training<'a>,
+    watch: Stopwatch,
+    /// Training time of earlier attempts.
+    before: Duration,
+    /// Training time at the last checkpoint.
+    kept_at: Duration,
+}
+
+impl Session<'_> {
+    fn run(mut self) -> Result<Ending, TrainingError> {
+        while self.training.epochs_done() < self.offer.resource {
+            if self.train_epoch()? == Flow::Interrupted {
+                if self.interrupt.keeps() {
+                    self.keep()?;
+                }
+                return Ok(Ending::Interrupted {
+                    resource: self.training.epochs_done(),
+                });
+            }
+            self.measure()?;
+            self.check_time()?;
+            let every = Duration::from_secs_f64(self.offer.recipe.checkpoint.every_s.clamp(0.0, 1e9));
+            let is_last = self.training.epochs_done() >= self.offer.resource;
+            if (is_last && self.offer.recipe.checkpoint.at_end)
+                || (!is_last && self.elapsed().saturating_sub(self.kept_at) >= every)
+            {
+                self.keep()?;
+            }
+        }
+        Ok(Ending::Finished {
+            resource: self.training.epochs_done(),
+            elapsed_s: self.elapsed().as_secs_f64(),
+        })
+    }
+
+    fn train_epoch(&mut self) -> Result<Flow, TrainingError> {
+        let epoch = self.training.epochs_done();
+        while self.training.epochs_done() == epoch {
+            if self.interrupt.is_set() {
+                return Ok(Flow::Interrupted);
+            }
+            self.training.train_step()?;
+        }
+        Ok(Flow::GoesOn)
+    }
+
+    fn measure(&mut self) -> Result<(), TrainingError> {
+        let metrics = self.training.evaluate()?;
+        let resource = self.training.epochs_done();
+        let line = metrics
+            .iter()
+            .map(|(name, value)| format!("{name} {value:.4}"))
+            .collect::<Vec<_>>()
+            .join("  ");
+        send(
+            self.reports,
+            self.lane,
+            Report::Line(format!("epoch {resource}/{}  {line}", self.offer.resource)),
+        );
+        let point = Point {
+            step: self.training.steps_done(),
+            resource,
+            elapsed_s: self.elapsed().as_secs_f64(),
+            metrics,
+        };
+        send(self.reports, self.lane, Report::Measured(point));
+        Ok(())
+    }
+
+    fn check_time(&self) -> Result<(), TrainingError> {
+        match self.offer.recipe.time_limit_s {
+            Some(limit) if self.elapsed().as_secs_f64() > limit => Err(TrainingError::TimeLimit { limit_s: limit }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn keep(&mut self) -> Result<(), TrainingError> {
+        let snapshot = Snapshot {
+            bytes: self.training.checkpoint()?,
+            step: self.training.steps_done(),
+            resource: self.training.epochs_done(),
+            elapsed: self.elapsed(),
+        };
+        self.kept_at = snapshot.elapsed;
+        send(self.reports, self.lane, Report::Checkpoint(snapshot));
+        Ok(())
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.before + self.watch.elapsed()
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Flow {
+    GoesOn,
+    Interrupted,
+}
+
+fn send(reports: &mpsc::Sender<(Lane, Report)>, lane: Lane, report: Report) {
+    // A closed channel means that the agent is going: nobody is left to tell.
+    drop(reports.blocking_send((lane, report)));
+}
+
+fn cause_of(error: &TrainingError) -> FailCause {
+    match error {
+        TrainingError::Diverged { .. } => FailCause::Diverged,
+        TrainingError::Configuration(_) => FailCause::Configuration,
+        TrainingError::Data(_) => FailCause::Data,
+        TrainingError::OutOfMemory(_) => FailCause::OutOfMemory,
+        TrainingError::TimeLimit { .. } => FailCause::TimeLimit,
+        TrainingError::Checkpoint(_) => FailCause::Checkpoint,
+        TrainingError::Device(_) => FailCause::Device,
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    format!("a bug of the agent's, please report it: {text}")
+}

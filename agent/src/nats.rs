@@ -1,0 +1,227 @@
+//! The one room of the agent that knows NATS: offers in, records out, stops heard, beats sent.
+
+mod outbox;
+
+use std::time::Duration;
+
+use async_nats::jetstream::{AckKind, consumer::PullConsumer};
+use futures_util::StreamExt;
+use regatta_broker::{BrokerError, Link, Objects, async_nats, offers_consumer};
+use regatta_schemas::beat::Beat;
+use regatta_schemas::offer::Offer;
+use regatta_schemas::stop::Stop;
+use regatta_schemas::{AgentId, PoolId, StudyId, TrialId, decode, encode, streams, subjects};
+use tokio::sync::mpsc;
+
+pub use async_nats::jetstream::message::Acker;
+pub use outbox::{Outbox, Parcel};
+
+/// The longest one pull waits; it is issued anew after that, and whenever the connection was made anew.
+const PULL_EXPIRES: Duration = Duration::from_secs(5);
+/// After a failure, before the next try.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// The agent's side of NATS.
+#[derive(Clone)]
+pub struct Wire {
+    link: Link,
+    pool: PoolId,
+    agent: AgentId,
+}
+
+/// A stop as it was heard.
+#[derive(Debug)]
+pub struct HeardStop {
+    pub study: StudyId,
+    pub trial: Option<TrialId>,
+    pub stop: Stop,
+}
+
+impl Wire {
+    pub fn new(link: Link, pool: PoolId, agent: AgentId) -> Self {
+        Self { link, pool, agent }
+    }
+
+    pub fn data(&self) -> Objects {
+        Objects::new(&self.link, streams::DATA_BUCKET)
+    }
+
+    pub fn checkpoints(&self) -> Objects {
+        Objects::new(&self.link, streams::CHECKPOINTS_BUCKET)
+    }
+
+    pub fn outbox(&self, stop_points_at: usize) -> Outbox {
+        Outbox::new(self.link.clone(), stop_points_at)
+    }
+
+    /// Waits until the coordinator has made the streams, and says so when it takes long.
+    pub async fn wait_for_coordinator(&self) {
+        let mut tries = 0_u32;
+        while let Err(error) = offers_consumer(&self.link, &self.pool).await {
+            if tries % 25 == 5 {
+                tracing::info!(%error, "waiting for a coordinator (`regatta serve`) to set up this NATS server");
+            }
+            tries += 1;
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+    }
+
+    /// Gives an offer back to the queue at once.
+    pub async fn give_back(&self, acker: Acker) {
+        if let Err(error) = acker.ack_with(AckKind::Nak(None)).await {
+            tracing::debug!(%error, "the offer goes back to the queue when its time is over");
+        }
+    }
+
+    /// Sends the beat; a beat that is lost is made good by the next one.
+    pub async fn beat(&self, beat: &Beat) {
+        let subject = subjects::beat(&self.pool, &self.agent);
+        if let Err(error) = self.link.client.publish(subject, encode(beat).into()).await {
+            tracing::debug!(%error, "a beat was not sent");
+        }
+    }
+
+    /// Passes on every stop of the trial, live and kept, until `to` is closed or this future is dropped.
+    pub async fn hear_stops(&self, study: StudyId, trial: TrialId, to: mpsc::Sender<HeardStop>) {
+        let mut connections = self.link.connections.clone();
+        loop {
+            connections.mark_unchanged();
+            if let Err(error) = self.hear_stops_of_connection(&study, trial, &to, &mut connections).await {
+                tracing::debug!(%error, "stops cannot be heard; trying again");
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
+            if to.is_closed() {
+                return;
+            }
+        }
+    }
+
+    /// Listens first, then reads what was kept, so that nothing falls between; ends when the connection was made anew.
+    async fn hear_stops_of_connection(
+        &self,
+        study: &StudyId,
+        trial: TrialId,
+        to: &mpsc::Sender<HeardStop>,
+        connections: &mut tokio::sync::watch::Receiver<u64>,
+    ) -> Result<(), BrokerError> {
+        let away = |error: async_nats::SubscribeError| BrokerError::Away {
+            what: "listening for stops",
+            source: error.into(),
+        };
+        let names = [subjects::stop(study, trial), subjects::stop_study(study)];
+        let one = self.link.client.subscribe(names[0].clone()).await.map_err(away)?;
+        let all = self.link.client.subscribe(names[1].clone()).await.map_err(away)?;
+        let mut live = futures_util::stream::select(one, all);
+        for name in &names {
+            self.pass_on_kept(name, to).await?;
+        }
+        loop {
+            tokio::select! {
+                message = live.next() => match message {
+                    Some(message) => pass_on(&message.subject, &message.payload, to).await,
+                    None => return Ok(()),
+                },
+                _ = connections.changed() => return Ok(()),
+                () = to.closed() => return Ok(()),
+            }
+        }
+    }
+
+    async fn pass_on_kept(&self, subject: &str, to: &mpsc::Sender<HeardStop>) -> Result<(), BrokerError> {
+        use async_nats::jetstream::stream::DirectGetErrorKind;
+        let stream = self
+            .link
+            .jetstream
+            .get_stream_no_info(streams::STOPS.name)
+            .await
+            .map_err(|error| BrokerError::Away { what: "reading kept stops", source: error.into() })?;
+        match stream.direct_get_last_for_subject(subject).await {
+            Ok(message) => {
+                pass_on(&message.subject, &message.payload, to).await;
+                Ok(())
+            }
+            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(()),
+            Err(error) => Err(BrokerError::Away { what: "reading kept stops", source: error.into() }),
+        }
+    }
+}
+
+/// Asks for offers, one at a time.
+pub struct Puller {
+    wire: Wire,
+    consumer: Option<PullConsumer>,
+}
+
+impl Puller {
+    pub fn new(wire: Wire) -> Self {
+        Self { wire, consumer: None }
+    }
+
+    /// One pull: an offer with the means to answer it, or None where none came in time or the server is away.
+    /// A message that is no offer is put aside for good, with a word in the log.
+    pub async fn pull(&mut self) -> Option<(Offer, Acker)> {
+        let mut connections = self.wire.link.connections.clone();
+        connections.mark_unchanged();
+        let pulled = tokio::select! {
+            pulled = self.pull_one() => pulled,
+            // A pull that the server forgot while we were away would wait for nothing.
+            _ = connections.changed() => return None,
+        };
+        match pulled {
+            Ok(offer) => offer,
+            Err(error) => {
+                tracing::debug!(%error, "no offer could be asked for");
+                self.consumer = None;
+                tokio::time::sleep(RETRY_AFTER).await;
+                None
+            }
+        }
+    }
+
+    async fn pull_one(&mut self) -> Result<Option<(Offer, Acker)>, BrokerError> {
+        let consumer = self.consumer().await?;
+        let away = |source: Box<dyn std::error::Error + Send + Sync>| BrokerError::Away {
+            what: "pulling an offer",
+            source,
+        };
+        let mut batch = consumer
+            .batch()
+            .max_messages(1)
+            .expires(PULL_EXPIRES)
+            .messages()
+            .await
+            .map_err(|error| away(error.into()))?;
+        while let Some(message) = batch.next().await {
+            let (message, acker) = message.map_err(away)?.split();
+            match decode::<Offer>(&message.payload) {
+                Ok(offer) => return Ok(Some((offer, acker))),
+                Err(error) => {
+                    tracing::error!(%error, subject = %message.subject, "a message in the queue of offers is no offer; it is put aside");
+                    acker
+                        .ack_with(AckKind::Term)
+                        .await
+                        .map_err(away)?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn consumer(&mut self) -> Result<PullConsumer, BrokerError> {
+        if let Some(consumer) = &self.consumer {
+            return Ok(consumer.clone());
+        }
+        let consumer = offers_consumer(&self.wire.link, &self.wire.pool).await?;
+        self.consumer = Some(consumer.clone());
+        Ok(consumer)
+    }
+}
+
+async fn pass_on(subject: &str, payload: &[u8], to: &mpsc::Sender<HeardStop>) {
+    let Some((study, trial)) = subjects::read_stop(subject) else { return };
+    match decode::<Stop>(payload) {
+        // A closed channel means that the lane is free already: nobody is left to stop.
+        Ok(stop) => drop(to.send(HeardStop { study, trial, stop }).await),
+        Err(error) => tracing::error!(%error, subject, "a message on a stop subject is no stop"),
+    }
+}

@@ -1,0 +1,284 @@
+//! The shell around the machine: waits for what happens, tells the machine, does what it commands.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use regatta_broker::Objects;
+use regatta_schemas::AgentId;
+use regatta_schemas::log::Checkpoint;
+use regatta_schemas::offer::Offer;
+use regatta_schemas::output::Output;
+use regatta_schemas::subjects;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::agent::{Agent, Command, Ending, Event, Lane, Settings, Ticket};
+use crate::clock::Clock;
+use crate::lane::{Assignment, EngineSettings, LaneThread, Report, Snapshot};
+use crate::nats::{Acker, HeardStop, Parcel, Puller, Wire};
+use crate::supplies::{Supplies, SupplyError};
+use crate::training::TrainingError;
+
+/// Points and lines that wait at most while NATS is away.
+const DROPPABLE_PARCELS_MAX: usize = 100_000;
+/// Messages between two tasks of the shell.
+const CHANNEL_LENGTH: usize = 1_024;
+/// The longest that the last records may take to be stored once the agent goes.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// What the shell's tasks tell its loop.
+enum News {
+    Pulled(Option<(Box<Offer>, Acker)>),
+    Supplied(Lane, Box<Result<Assignment, SupplyError>>),
+    Stored(Lane, Option<Checkpoint>),
+}
+
+/// One agent process.
+pub struct Shell {
+    wire: Wire,
+    supplies: Supplies,
+    agent_id: AgentId,
+    clock: Clock,
+    machine: Agent,
+    lanes: Vec<LaneThread>,
+    held: BTreeMap<Lane, Held>,
+    tickets: BTreeMap<Ticket, Acker>,
+    next_ticket: u64,
+    pulls: mpsc::Sender<()>,
+    parcels: mpsc::Sender<Parcel>,
+    stops: mpsc::Sender<HeardStop>,
+    news: mpsc::Sender<News>,
+    tasks: JoinSet<()>,
+    has_exited: bool,
+}
+
+/// What the shell keeps for a lane that holds an attempt.
+struct Held {
+    offer: Box<Offer>,
+    listening: JoinHandle<()>,
+}
+
+/// The ends of the channels that the loop reads.
+struct Inbox {
+    reports: mpsc::Receiver<(Lane, Report)>,
+    stops: mpsc::Receiver<HeardStop>,
+    news: mpsc::Receiver<News>,
+}
+
+/// Runs an agent until it has drained. `drain` completes when it is asked to.
+///
+/// # Errors
+/// When a lane's engine cannot be had, with what is missing.
+pub async fn run(
+    wire: Wire,
+    supplies: Supplies,
+    settings: Settings,
+    engine: EngineSettings,
+    drain: impl Future<Output = ()>,
+) -> Result<(), TrainingError> {
+    let (report_to, reports) = mpsc::channel(CHANNEL_LENGTH);
+    let (stop_to, stops) = mpsc::channel(CHANNEL_LENGTH);
+    let (news_to, news) = mpsc::channel(CHANNEL_LENGTH);
+    let lanes = (0..settings.lanes)
+        .map(|lane| LaneThread::start(Lane(lane), &engine, report_to.clone()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let (pulls, pull_orders) = mpsc::channel(1);
+    let (parcels, parcel_orders) = mpsc::channel(CHANNEL_LENGTH);
+    let sending = tokio::spawn(wire.outbox(DROPPABLE_PARCELS_MAX).run(parcel_orders));
+    let clock = Clock::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(pull_on_order(Puller::new(wire.clone()), pull_orders, news_to.clone()));
+    let shell = Shell {
+        wire,
+        supplies,
+        agent_id: settings.agent.clone(),
+        machine: Agent::new(settings, clock.now()),
+        clock,
+        lanes,
+        held: BTreeMap::new(),
+        tickets: BTreeMap::new(),
+        next_ticket: 0,
+        pulls,
+        parcels,
+        stops: stop_to,
+        news: news_to,
+        tasks,
+        has_exited: false,
+    };
+    shell.go(Inbox { reports, stops, news }, drain).await;
+    if tokio::time::timeout(FAREWELL, sending).await.is_err() {
+        tracing::warn!("NATS is away: the last records were not stored; the coordinator will miss the agent instead");
+    }
+    Ok(())
+}
+
+impl Shell {
+    async fn go(mut self, mut inbox: Inbox, drain: impl Future<Output = ()>) {
+        let mut drain = std::pin::pin!(drain);
+        let mut is_drain_heard = false;
+        self.obey().await;
+        while !self.has_exited {
+            let until_deadline = self.clock.until(self.machine.next_deadline());
+            tokio::select! {
+                Some(news) = inbox.news.recv() => self.take_news(news).await,
+                Some(heard) = inbox.stops.recv() => {
+                    let HeardStop { study, trial, stop } = heard;
+                    self.tell(Event::StopHeard { study, trial, stop });
+                }
+                Some((lane, report)) = inbox.reports.recv() => self.take_report(lane, report).await,
+                () = &mut drain, if !is_drain_heard => {
+                    is_drain_heard = true;
+                    tracing::info!("draining: trials are kept as checkpoints and given back");
+                    self.tell(Event::DrainRequested);
+                }
+                () = tokio::time::sleep(until_deadline) => self.tell(Event::TimePassed),
+            }
+            self.obey().await;
+        }
+        self.tasks.shutdown().await;
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.machine.handle(self.clock.now(), event);
+    }
+
+    async fn take_news(&mut self, news: News) {
+        match news {
+            News::Pulled(None) => self.tell(Event::PullEnded),
+            News::Pulled(Some((offer, acker))) => {
+                let ticket = Ticket(self.next_ticket);
+                self.next_ticket += 1;
+                self.tickets.insert(ticket, acker);
+                self.tell(Event::OfferReceived { ticket, offer });
+            }
+            News::Supplied(lane, supplied) => self.begin(lane, *supplied),
+            News::Stored(lane, Some(checkpoint)) => self.tell(Event::CheckpointStored { lane, checkpoint }),
+            News::Stored(lane, None) => self.tell(Event::CheckpointLost { lane }),
+        }
+    }
+
+    fn begin(&mut self, lane: Lane, supplied: Result<Assignment, SupplyError>) {
+        let ending = match supplied {
+            Ok(assignment) if self.lanes[lane.0 as usize].assign(assignment) => return,
+            Ok(_) => Ending::Failed {
+                cause: regatta_schemas::reasons::FailCause::Internal,
+                detail: "the lane's thread is gone".to_owned(),
+            },
+            Err(error) => Ending::Failed {
+                cause: error.cause,
+                detail: error.detail,
+            },
+        };
+        self.tell(Event::LaneEnded { lane, ending });
+    }
+
+    async fn take_report(&mut self, lane: Lane, report: Report) {
+        match report {
+            Report::Measured(point) => self.tell(Event::LaneMeasured { lane, point }),
+            Report::Checkpoint(snapshot) => {
+                self.tell(Event::CheckpointBegun { lane });
+                let (checkpoints, news) = (self.wire.checkpoints(), self.news.clone());
+                self.tasks.spawn(async move {
+                    let stored = store(&checkpoints, snapshot).await;
+                    // A closed channel means that the agent is gone.
+                    drop(news.send(News::Stored(lane, stored)).await);
+                });
+            }
+            Report::Line(line) => self.print(lane, line).await,
+            Report::Ended(ending) => {
+                if let Ending::Failed { cause, detail } = &ending {
+                    self.print(lane, format!("failed ({cause}): {detail}")).await;
+                }
+                self.tell(Event::LaneEnded { lane, ending });
+            }
+        }
+    }
+
+    async fn print(&mut self, lane: Lane, line: String) {
+        let Some(held) = self.held.get(&lane) else { return };
+        let output = Output {
+            attempt: held.offer.attempt,
+            agent: self.agent_id.clone(),
+            line,
+        };
+        let subject = subjects::output(&held.offer.study, held.offer.trial);
+        self.send(Parcel::line(subject, &output)).await;
+    }
+
+    async fn obey(&mut self) {
+        while let Some(command) = self.machine.next_command() {
+            match command {
+                // The puller is idle when the machine asks: there is room for one order.
+                Command::Pull => drop(self.pulls.send(()).await),
+                Command::Accept { ticket, place, record } => {
+                    let acker = self.tickets.remove(&ticket);
+                    self.send(Parcel::record(&place, &record, acker)).await;
+                }
+                Command::Return { ticket } => {
+                    if let Some(acker) = self.tickets.remove(&ticket) {
+                        self.wire.give_back(acker).await;
+                    }
+                }
+                Command::Publish { place, record } => self.send(Parcel::record(&place, &record, None)).await,
+                Command::Start { lane, offer } => self.start(lane, offer),
+                Command::Interrupt { lane, keep } => self.lanes[lane.0 as usize].interrupt.end(keep),
+                Command::Clear { lane } => {
+                    if let Some(held) = self.held.remove(&lane) {
+                        held.listening.abort();
+                    }
+                }
+                Command::Beat(beat) => self.wire.beat(&beat).await,
+                Command::Exit => self.has_exited = true,
+            }
+        }
+        // What has ended is forgotten, so that the set does not grow.
+        while self.tasks.try_join_next().is_some() {}
+    }
+
+    fn start(&mut self, lane: Lane, offer: Box<Offer>) {
+        tracing::info!(study = %offer.study, trial = %offer.trial, attempt = %offer.attempt, lane = lane.0, "trial accepted");
+        self.lanes[lane.0 as usize].interrupt.reset();
+        let (wire, stops) = (self.wire.clone(), self.stops.clone());
+        let (study, trial) = (offer.study.clone(), offer.trial);
+        let listening = tokio::spawn(async move { wire.hear_stops(study, trial, stops).await });
+        let (supplies, news, copy) = (self.supplies.clone(), self.news.clone(), offer.clone());
+        self.held.insert(lane, Held { offer, listening });
+        self.tasks.spawn(async move {
+            let supplied = Box::new(supplies.fetch(copy).await);
+            // A closed channel means that the agent is gone.
+            drop(news.send(News::Supplied(lane, supplied)).await);
+        });
+    }
+
+    async fn send(&self, parcel: Parcel) {
+        if self.parcels.send(parcel).await.is_err() {
+            tracing::error!("the outbox is gone; a record is lost");
+        }
+    }
+}
+
+async fn pull_on_order(mut puller: Puller, mut orders: mpsc::Receiver<()>, news: mpsc::Sender<News>) {
+    while orders.recv().await.is_some() {
+        let pulled = puller.pull().await.map(|(offer, acker)| (Box::new(offer), acker));
+        if news.send(News::Pulled(pulled)).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn store(checkpoints: &Objects, snapshot: Snapshot) -> Option<Checkpoint> {
+    let bytes = snapshot.bytes.len() as u64;
+    match checkpoints.put(&snapshot.bytes).await {
+        Ok(object) => Some(Checkpoint {
+            object,
+            bytes,
+            step: snapshot.step,
+            resource: snapshot.resource,
+            elapsed_ms: u64::try_from(snapshot.elapsed.as_millis()).unwrap_or(u64::MAX),
+        }),
+        Err(error) => {
+            tracing::warn!(%error, "a checkpoint was not stored; training goes on");
+            None
+        }
+    }
+}

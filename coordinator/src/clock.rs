@@ -1,0 +1,16 @@
+//! The one file of the coordinator that reads a clock.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use regatta_search::Time;
+
+/// The wall clock: its readings are compared with the times of records in the log.
+pub fn now() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// How long until then; zero where it has passed.
+pub fn until(then: Time) -> Duration {
+    Duration::from_micros(then.0.saturating_sub(now().0))
+}

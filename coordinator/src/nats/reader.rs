@@ -1,0 +1,235 @@
+//! Reads the streams in their order, from the beginning, across every loss of the connection.
+
+use futures_util::StreamExt;
+use regatta_broker::async_nats::jetstream::consumer::{DeliverPolicy, pull};
+use regatta_broker::{BrokerError, Link};
+use regatta_schemas::log::{Place, Record};
+use regatta_schemas::output::Output;
+use regatta_schemas::streams::{LOG, OUTPUT, StreamSpec};
+use regatta_schemas::{StudyId, TrialId, decode, subjects};
+
+/// When reading ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// With what is there now.
+    Now,
+    /// Never.
+    Forever,
+}
+
+/// One record of the log.
+#[derive(Debug)]
+pub struct Entry {
+    pub place: Place,
+    pub record: Record,
+    /// Microseconds since 1970, by the server's clock.
+    pub at_us: u64,
+    /// Its number in the stream.
+    pub sequence: u64,
+}
+
+/// Reads messages of one stream in order; a lost position is taken up again.
+struct StreamReader {
+    link: Link,
+    spec: StreamSpec,
+    filter: String,
+    messages: Option<pull::Ordered>,
+    /// The number of the last message read.
+    read: u64,
+    /// The number of the stream's last message when reading began.
+    head: u64,
+    until: Until,
+}
+
+struct Message {
+    subject: String,
+    payload: bytes::Bytes,
+    at_us: u64,
+    sequence: u64,
+    pending: u64,
+}
+
+impl StreamReader {
+    async fn open(link: &Link, spec: StreamSpec, filter: String, until: Until) -> Result<Self, BrokerError> {
+        let mut reader = Self {
+            link: link.clone(),
+            spec,
+            filter,
+            messages: None,
+            read: 0,
+            head: 0,
+            until,
+        };
+        reader.head = reader.matching_head().await?;
+        Ok(reader)
+    }
+
+    /// The number of the last message that the filter lets through now; 0 where there is none.
+    async fn matching_head(&self) -> Result<u64, BrokerError> {
+        use regatta_broker::async_nats::jetstream::stream::LastRawMessageErrorKind;
+        let stream = self
+            .link
+            .jetstream
+            .get_stream_no_info(self.spec.name)
+            .await
+            .map_err(|error| away(error.into()))?;
+        match stream.get_last_raw_message_by_subject(&self.filter).await {
+            Ok(message) => Ok(message.sequence),
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(0),
+            Err(error) => Err(away(error.into())),
+        }
+    }
+
+    fn is_at_head(&self) -> bool {
+        self.read >= self.head
+    }
+
+    /// The next message. None only with `Until::Now`, when all of what was there is read.
+    async fn next(&mut self) -> Result<Option<Message>, BrokerError> {
+        if self.until == Until::Now && self.is_at_head() {
+            return Ok(None);
+        }
+        if self.messages.is_none() {
+            self.messages = Some(self.subscribe().await?);
+        }
+        let next = match &mut self.messages {
+            Some(messages) => messages.next().await,
+            None => None,
+        };
+        match next {
+            Some(Ok(message)) => {
+                let info = message.info().map_err(away)?;
+                let (sequence, pending) = (info.stream_sequence, info.pending);
+                let at_us = u64::try_from(info.published.unix_timestamp_nanos() / 1_000).unwrap_or_default();
+                self.read = sequence;
+                Ok(Some(Message {
+                    subject: message.subject.to_string(),
+                    payload: message.payload.clone(),
+                    at_us,
+                    sequence,
+                    pending,
+                }))
+            }
+            Some(Err(error)) => {
+                self.messages = None;
+                Err(away(error.into()))
+            }
+            None => {
+                self.messages = None;
+                Err(away("the server ended the subscription".into()))
+            }
+        }
+    }
+
+    async fn subscribe(&self) -> Result<pull::Ordered, BrokerError> {
+        let config = pull::OrderedConfig {
+            filter_subject: self.filter.clone(),
+            deliver_policy: if self.read == 0 {
+                DeliverPolicy::All
+            } else {
+                DeliverPolicy::ByStartSequence {
+                    start_sequence: self.read + 1,
+                }
+            },
+            ..Default::default()
+        };
+        self.link
+            .jetstream
+            .create_consumer_on_stream(config, self.spec.name)
+            .await
+            .map_err(|error| away(error.into()))?
+            .messages()
+            .await
+            .map_err(|error| away(error.into()))
+    }
+}
+
+/// Reads the log.
+pub struct LogReader(StreamReader);
+
+impl LogReader {
+    /// All studies, or one.
+    ///
+    /// # Errors
+    /// `Away` when the server is, or the streams do not exist.
+    pub async fn open(link: &Link, study: Option<&StudyId>, until: Until) -> Result<Self, BrokerError> {
+        let filter = study.map_or_else(|| subjects::LOG_ALL.to_owned(), subjects::log_of_study);
+        Ok(Self(StreamReader::open(link, LOG, filter, until).await?))
+    }
+
+    /// Whether all that was there when reading began is read.
+    pub fn is_caught_up(&self) -> bool {
+        self.0.is_at_head()
+    }
+
+    /// The next record; a message that is none is left out, with a word in the log. None only with `Until::Now`.
+    ///
+    /// # Errors
+    /// `Away`; ask again.
+    pub async fn next(&mut self) -> Result<Option<Entry>, BrokerError> {
+        while let Some(message) = self.0.next().await? {
+            let Some(place) = subjects::read_log(&message.subject) else {
+                tracing::warn!(subject = message.subject, "no subject of the log; left out");
+                continue;
+            };
+            match decode::<Record>(&message.payload) {
+                Ok(record) => {
+                    return Ok(Some(Entry {
+                        place,
+                        record,
+                        at_us: message.at_us,
+                        sequence: message.sequence,
+                    }));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, subject = message.subject, sequence = message.sequence, "no record; left out");
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Reads what trials print.
+pub struct OutputReader(StreamReader);
+
+impl OutputReader {
+    /// One trial's output, or that of all trials of a study.
+    ///
+    /// # Errors
+    /// `Away` when the server is, or the streams do not exist.
+    pub async fn open(
+        link: &Link,
+        study: &StudyId,
+        trial: Option<TrialId>,
+        until: Until,
+    ) -> Result<Self, BrokerError> {
+        let filter = trial.map_or_else(
+            || subjects::output_of_study(study),
+            |trial| subjects::output(study, trial),
+        );
+        Ok(Self(StreamReader::open(link, OUTPUT, filter, until).await?))
+    }
+
+    /// The next line, its trial, and how many more lie ready. None only with `Until::Now`.
+    ///
+    /// # Errors
+    /// `Away`; ask again.
+    pub async fn next(&mut self) -> Result<Option<(TrialId, Output, u64)>, BrokerError> {
+        while let Some(message) = self.0.next().await? {
+            let place = subjects::read_output(&message.subject);
+            if let (Some((_, trial)), Ok(output)) = (place, decode::<Output>(&message.payload)) {
+                return Ok(Some((trial, output, message.pending)));
+            }
+            tracing::warn!(subject = message.subject, "no line of output; left out");
+        }
+        Ok(None)
+    }
+}
+
+fn away(source: Box<dyn std::error::Error + Send + Sync>) -> BrokerError {
+    BrokerError::Away {
+        what: "reading a stream",
+        source,
+    }
+}
