@@ -1,1 +1,11 @@
-//! To be filled.
+//! The pure core of Regatta: what is searched, who proposes, who judges, and who trains what.
+//!
+//! No clock, no network, no global random numbers: time and everything that happened come as arguments,
+//! decisions go out as commands. The same [`Coordinator`] runs under NATS, under the simulator's virtual
+//! clock and in the tests.
+
+pub mod coordinator;
+mod time;
+
+pub use coordinator::{Answer, Command, Coordinator, Event, Settings};
+pub use time::Time;
