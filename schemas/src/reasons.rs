@@ -17,6 +17,8 @@ pub enum StopReason {
     Median { resource: u32, value: f64, threshold: f64, competitors: u32 },
     /// Somebody asked for it.
     Requested { by: String },
+    /// The trial failed by what it reported; its agent need not go on.
+    Failed { cause: FailCause },
     /// The study ended.
     StudyEnded { reason: StudyEnd },
     /// The attempt is no longer the trial's: its lease ended, or another agent holds it.
@@ -145,6 +147,7 @@ impl fmt::Display for StopReason {
                 "median rule at {resource}: {value:.4} is worse than {threshold:.4}, the median of {competitors} trials"
             ),
             Self::Requested { by } => write!(f, "requested by {by}"),
+            Self::Failed { cause } => write!(f, "the trial failed: {cause}"),
             Self::StudyEnded { reason } => write!(f, "the study ended: {reason}"),
             Self::Superseded => f.write_str("another attempt took its place"),
             Self::Unknown => f.write_str("for a reason this version does not know"),

@@ -40,7 +40,7 @@ pub enum Command {
     /// remembered as taken until its record is read back.
     Append { place: Place, record: Record },
     /// Put an offer into a pool's queue. The same attempt may be offered again after a restart.
-    Offer { pool: PoolId, offer: Offer },
+    Offer { pool: PoolId, offer: Box<Offer> },
     /// Tell agents to stop; a trial of None means every trial of the study.
     Stop { study: StudyId, trial: Option<TrialId>, stop: Stop },
     /// Nothing refers to this checkpoint any more.
