@@ -15,7 +15,8 @@ use crate::wire::{DecodeError, decode};
 
 pub const SERVICE_NAME: &str = "regatta";
 pub const SERVICE_VERSION: &str = "1.0.0";
-pub const API_DESCRIPTION: &str = "Studies and trials of Regatta: create, list, show, stop, pause, resume, delete, submit";
+pub const API_DESCRIPTION: &str =
+    "Studies and trials of Regatta: create, list, show, stop, pause, resume, delete, submit";
 
 /// What can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod beat;
+pub mod check;
 pub mod ids;
 pub mod limits;
 pub mod log;

@@ -27,6 +27,12 @@ pub struct Limits {
     pub labels_max: usize,
     /// Characters of a free text: a detail, a label, a line of output.
     pub text_chars_max: usize,
+    /// Hidden layers of a model.
+    pub layers_max: u32,
+    /// Units of a hidden layer.
+    pub width_max: u32,
+    /// Rows of a training step.
+    pub batch_size_max: u32,
     /// Bytes of one checkpoint.
     pub checkpoint_bytes_max: u64,
     /// Bytes of one data set in the object store.
@@ -49,6 +55,9 @@ pub const LIMITS: Limits = Limits {
     metrics_per_point_max: 64,
     labels_max: 32,
     text_chars_max: 4_096,
+    layers_max: 128,
+    width_max: 65_536,
+    batch_size_max: 1_048_576,
     checkpoint_bytes_max: 8 * 1024 * 1024 * 1024,
     data_bytes_max: 64 * 1024 * 1024 * 1024,
     attempts_max: 16,

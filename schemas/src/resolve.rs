@@ -1,6 +1,11 @@
 //! A recipe template and a trial's parameters in, the recipe with every value resolved out.
 
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
 use crate::api::Fault;
+use crate::check;
 use crate::params::Params;
 use crate::recipe::Recipe;
 use crate::study::RecipeTemplate;
@@ -8,10 +13,94 @@ use crate::study::RecipeTemplate;
 /// Puts the parameters' values where the template refers to them, and reads the outcome.
 /// A field whose parameter is inactive (absent from `params`) is left out.
 ///
+/// A text `$name` is a reference; a text that begins with `$$` is that text with one `$` less.
+///
 /// # Errors
 /// Every fault of the resolved recipe.
 pub fn resolve_recipe(template: &RecipeTemplate, params: &Params) -> Result<Recipe, Vec<Fault>> {
-    let _ = params;
-    serde_json::from_value(serde_json::Value::Object(template.clone()))
-        .map_err(|error| vec![Fault::new("recipe", error.to_string(), "")])
+    check::recipe(&fill(template, params).value)
+}
+
+/// The parameter that a value of a template refers to.
+pub(crate) fn reference(value: &Value) -> Option<&str> {
+    value.as_str()?.strip_prefix('$').filter(|name| !name.starts_with('$'))
+}
+
+/// A template with values in it.
+pub(crate) struct Filled {
+    pub value: Value,
+    /// Path in the filled value to path in the template, where they differ: elements that moved up in a list.
+    pub moved: BTreeMap<String, String>,
+}
+
+pub(crate) fn fill(template: &RecipeTemplate, params: &Params) -> Filled {
+    let mut moved = BTreeMap::new();
+    let value = fill_map(template, params, "recipe", &mut moved);
+    Filled { value, moved }
+}
+
+fn fill_map(map: &Map<String, Value>, params: &Params, path: &str, moved: &mut BTreeMap<String, String>) -> Value {
+    let filled = map.iter().filter_map(|(key, value)| {
+        let value = fill_value(value, params, &check::join(path, key), moved)?;
+        Some((key.clone(), value))
+    });
+    Value::Object(filled.collect())
+}
+
+/// None: the value's parameter is inactive.
+fn fill_value(value: &Value, params: &Params, path: &str, moved: &mut BTreeMap<String, String>) -> Option<Value> {
+    if let Some(name) = reference(value) {
+        return params.get(name).map(crate::params::ParamValue::to_json);
+    }
+    Some(match value {
+        Value::String(text) if text.starts_with('$') => text[1..].into(),
+        Value::Object(map) => fill_map(map, params, path, moved),
+        Value::Array(items) => {
+            let mut filled = Vec::with_capacity(items.len());
+            for (index, item) in items.iter().enumerate() {
+                if let Some(item) = fill_value(item, params, &format!("{path}[{index}]"), moved) {
+                    if index != filled.len() {
+                        moved.insert(format!("{path}[{}]", filled.len()), format!("{path}[{index}]"));
+                    }
+                    filled.push(item);
+                }
+            }
+            Value::Array(filled)
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::params::ParamValue;
+
+    fn filled(template: Value, params: &[(&str, ParamValue)]) -> Value {
+        let Value::Object(template) = template else { panic!("a template is an object") };
+        let params = params.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        fill(&template, &params).value
+    }
+
+    #[test]
+    fn references_become_values_wherever_they_stand() {
+        let template = json!({"a": "$x", "b": ["$y", {"c": "$z"}], "d": "x", "e": 1});
+        let params = [("x", ParamValue::Float(0.5)), ("y", ParamValue::Int(3)), ("z", ParamValue::Bool(true))];
+        assert_eq!(filled(template, &params), json!({"a": 0.5, "b": [3, {"c": true}], "d": "x", "e": 1}));
+    }
+
+    #[test]
+    fn what_refers_to_an_inactive_parameter_is_left_out() {
+        let template = json!({"a": "$gone", "b": [1, "$gone", 2], "c": {"d": "$gone"}});
+        assert_eq!(filled(template, &[]), json!({"b": [1, 2], "c": {}}));
+    }
+
+    #[test]
+    fn a_doubled_dollar_is_a_dollar_and_a_value_is_not_resolved_again() {
+        let template = json!({"a": "$$x", "b": "$$", "c": "$x", "d": "a$x"});
+        let params = [("x", ParamValue::Text("$y".into())), ("y", ParamValue::Int(1))];
+        assert_eq!(filled(template, &params), json!({"a": "$x", "b": "$", "c": "$y", "d": "a$x"}));
+    }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::ids::PoolId;
-use crate::params::ParamValue;
+use crate::params::{ParamValue, Params};
 
 /// A search: what is sought, where, by whom judged, and what it may cost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -211,4 +211,12 @@ pub struct Budget {
     /// The study ends when a trial reaches this value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<f64>,
+}
+
+impl Parameter {
+    /// Whether the parameter exists beside these; they must hold every parameter that its condition names
+    /// and that exists.
+    pub fn is_active(&self, params: &Params) -> bool {
+        self.when.iter().all(|(parent, values)| params.get(parent).is_some_and(|value| values.contains(value)))
+    }
 }

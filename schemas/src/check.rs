@@ -1,0 +1,64 @@
+//! Strict reading of what people write: every fault at once, each with its place, what is wrong and what would be right.
+//!
+//! Machines read each other with [`crate::decode`], which is lenient. This module knows no space to
+//! search, only whether one is written correctly.
+
+mod assignment;
+mod data;
+mod optimizer;
+mod reader;
+mod recipe;
+mod space;
+mod study;
+mod template;
+mod text;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::api::Fault;
+use crate::params::Params;
+use crate::recipe::Recipe;
+use crate::study::{Parameter, StudyFile};
+
+use reader::{Faults, Node};
+
+pub(crate) use reader::join;
+
+/// The text of a study file, YAML or JSON, as a value.
+///
+/// # Errors
+/// One fault, with line and column: too large, no YAML, a key given twice, nested or aliased beyond measure.
+pub fn study_text(text: &str) -> Result<Value, Vec<Fault>> {
+    text::read(text).map_err(|fault| vec![fault])
+}
+
+/// A study file. The short forms (`sampler: random`) are accepted and written out.
+/// The recipe is tried with representative values of the space, so that a value which the recipe
+/// cannot take is a fault of the study file.
+///
+/// # Errors
+/// Every fault, in the order of their paths.
+pub fn study_file(value: &Value) -> Result<StudyFile, Vec<Fault>> {
+    study::check(value)
+}
+
+/// A recipe with every value resolved. Paths begin with `recipe`.
+///
+/// # Errors
+/// Every fault, in the order of their paths.
+pub fn recipe(value: &Value) -> Result<Recipe, Vec<Fault>> {
+    recipe::check_resolved(value)
+}
+
+/// An assignment that fits a space: active parameters present and in their domain, inactive ones absent.
+/// Numbers come out as their domain has them (`3.0` for an int as 3). Paths begin with `params`.
+///
+/// # Errors
+/// Every fault, in the order of their paths.
+pub fn params(space: &BTreeMap<String, Parameter>, value: &Value) -> Result<Params, Vec<Fault>> {
+    let faults = Faults::default();
+    let params = assignment::check(space, &Node::new(value, "params", &faults));
+    faults.or(params)
+}

@@ -1,0 +1,192 @@
+//! The study file: its sections, and what must fit between them.
+
+use serde_json::{Map, Value, json};
+
+use crate::api::Fault;
+use crate::ids::PoolId;
+use crate::limits::LIMITS;
+use crate::study::StudyFile;
+
+use super::reader::{Faults, Fields, Node, list_of};
+use super::recipe::without_nulls;
+use super::space::{self, Space};
+use super::template;
+
+const KEYS: [&str; 11] =
+    ["name", "objective", "space", "sampler", "stopper", "budget", "seed", "pool", "weight", "retries", "recipe"];
+const SAMPLERS: [&str; 2] = ["random", "grid"];
+const STOPPERS: [&str; 3] = ["none", "median", "asha"];
+const LOSS_METRICS: [&str; 2] = ["train_loss", "validation_loss"];
+const ALL_METRICS: [&str; 4] = ["train_loss", "validation_loss", "train_accuracy", "validation_accuracy"];
+/// A study may want this many times the lanes of another.
+const WEIGHT_MAX: f64 = 1e6;
+const GRID_POINTS_MAX: u64 = 10_000;
+const ETA_MAX: u64 = 1_000;
+
+pub fn check(value: &Value) -> Result<StudyFile, Vec<Fault>> {
+    let faults = Faults::default();
+    let file = read(&Node::new(value, "", &faults));
+    faults.or(file)
+}
+
+fn read(node: &Node) -> Option<StudyFile> {
+    let fields = node.fields()?;
+    fields.only(&KEYS);
+    name(&fields);
+    let space = fields.required("space", "the parameters to search: {name: {type: float, low: 0, high: 1}}");
+    let space = space.and_then(|node| space::check(&node));
+    let resource = fields.required("budget", "for example {trials: 48, resource: 81}").and_then(|node| budget(&node));
+    sampler(&fields);
+    stopper(&fields, resource);
+    whole_in(&fields, "seed", u64::MAX);
+    whole_in(&fields, "retries", LIMITS.attempts_max.into());
+    if let Some(node) = fields.optional("weight") {
+        node.number(|weight| weight > 0.0 && weight <= WEIGHT_MAX, "a number above 0");
+    }
+    if let Some(node) = fields.optional("pool")
+        && let Some(text) = node.text()
+        && let Err(error) = PoolId::new(text)
+    {
+        node.fault(error.to_string(), "name a pool that agents were started with, or leave it out");
+    }
+    let recipe = fields.required("recipe", "what an agent trains: data, model, loss, optimizer, batch_size");
+    objective(&fields, recipe.as_ref().and_then(|recipe| recipe.value.pointer("/data/task")?.as_str()));
+    if let (Some(recipe), Some(space)) = (&recipe, &space) {
+        template::check(recipe, &fields.path_of("space"), space);
+    }
+    if !node.faults.is_empty() {
+        return None;
+    }
+    written_out(fields.map, space?).map_err(|error| node.fault(error.to_string(), "")).ok()
+}
+
+/// The file as the wire has it: no short forms, no nulls, conditions with values of their domains.
+fn written_out(map: &Map<String, Value>, space: Space) -> Result<StudyFile, serde_json::Error> {
+    let mut map = map.clone();
+    let recipe = map.insert("recipe".to_owned(), json!({}));
+    map.insert("space".to_owned(), json!({}));
+    for key in ["sampler", "stopper"] {
+        if let Some(Value::String(name)) = map.get(key) {
+            let long = json!({ "name": name });
+            map.insert(key.to_owned(), long);
+        }
+    }
+    let mut file: StudyFile = serde_json::from_value(without_nulls(&Value::Object(map)))?;
+    file.space = space.parameters;
+    if let Some(Value::Object(recipe)) = recipe {
+        file.recipe = recipe;
+    }
+    Ok(file)
+}
+
+fn name(fields: &Fields) {
+    let Some(node) = fields.required("name", "a text that people know the study by") else { return };
+    let Some(text) = node.text() else { return };
+    let chars = text.chars().count();
+    if chars > LIMITS.id_chars_max {
+        node.fault(format!("has {chars} characters"), format!("give at most {}", LIMITS.id_chars_max));
+    }
+    if text.chars().any(char::is_control) {
+        node.fault("holds a line break or another control character", "write it on one line");
+    }
+}
+
+fn whole_in(fields: &Fields, key: &str, max: u64) {
+    if let Some(node) = fields.optional(key) {
+        node.whole(0..=max);
+    }
+}
+
+/// The epochs of a trial.
+fn budget(node: &Node) -> Option<u64> {
+    let fields = node.fields()?;
+    fields.only(&["trials", "resource", "wall_time_s", "target"]);
+    if let Some(node) = fields.required("trials", "how many configurations to try") {
+        node.whole(1..=LIMITS.trials_max.into());
+    }
+    if let Some(node) = fields.optional("wall_time_s") {
+        node.number(|seconds| seconds > 0.0, "seconds, above 0, or leave it out");
+    }
+    if let Some(node) = fields.optional("target") {
+        node.number(|_| true, "the value at which the study may end, or leave it out");
+    }
+    let resource = fields.required("resource", "the epochs of a trial that is not stopped")?;
+    resource.whole(1..=LIMITS.resource_max.into())
+}
+
+/// The fields and name of a section that may be the name alone.
+fn named<'a>(fields: &Fields<'a>, key: &str, names: &[&'static str]) -> Option<(&'static str, Option<Fields<'a>>)> {
+    let node = fields.optional(key)?;
+    if node.value.is_string() {
+        return Some((node.word(names)?, None));
+    }
+    if !node.value.is_object() {
+        node.wrong_value(format!("give one of {}", list_of(names.iter().copied())));
+        return None;
+    }
+    let fields = node.fields()?;
+    let name = fields.required("name", &format!("one of {}", list_of(names.iter().copied())))?.word(names)?;
+    Some((name, Some(fields)))
+}
+
+fn sampler(fields: &Fields) {
+    match named(fields, "sampler", &SAMPLERS) {
+        Some(("grid", Some(grid))) => {
+            grid.only(&["name", "points"]);
+            if let Some(node) = grid.optional("points") {
+                node.whole(1..=GRID_POINTS_MAX);
+            }
+        }
+        Some((_, Some(sampler))) => sampler.only(&["name"]),
+        Some((_, None)) | None => {}
+    }
+}
+
+fn stopper(fields: &Fields, resource: Option<u64>) {
+    let Some((name, stopper)) = named(fields, "stopper", &STOPPERS) else { return };
+    let Some(stopper) = stopper else { return };
+    match name {
+        "median" => {
+            stopper.only(&["name", "es_min", "grace"]);
+            if let Some(node) = stopper.optional("es_min") {
+                node.whole(1..=LIMITS.trials_max.into());
+            }
+            whole_in(&stopper, "grace", LIMITS.resource_max.into());
+        }
+        "asha" => {
+            stopper.only(&["name", "eta", "min_resource", "brackets"]);
+            if let Some(node) = stopper.optional("eta") {
+                node.whole(2..=ETA_MAX);
+            }
+            if let Some(node) = stopper.optional("brackets") {
+                node.whole(1..=1);
+            }
+            let Some(node) = stopper.optional("min_resource") else { return };
+            if let (Some(first), Some(all)) = (node.whole(1..=LIMITS.resource_max.into()), resource)
+                && first > all
+            {
+                node.fault(format!("is {first}, above `budget.resource` ({all})"), format!("give 1 to {all}"));
+            }
+        }
+        _ => stopper.only(&["name"]),
+    }
+}
+
+fn objective(fields: &Fields, task: Option<&str>) {
+    let example = "for example {metric: validation_loss, goal: minimize}";
+    let Some(objective) = fields.required("objective", example).and_then(|node| node.fields()) else { return };
+    objective.only(&["metric", "goal"]);
+    let metrics: &[&str] = if task == Some("regression") { &LOSS_METRICS } else { &ALL_METRICS };
+    if let Some(node) = objective.required("metric", &format!("one of {}", list_of(metrics.iter().copied()))) {
+        let is_accuracy =
+            node.value.as_str().is_some_and(|metric| ALL_METRICS.contains(&metric) && !metrics.contains(&metric));
+        if is_accuracy {
+            node.wrong_value(format!("a regression reports {}", list_of(metrics.iter().copied())));
+        } else {
+            node.word(metrics);
+        }
+    }
+    if let Some(node) = objective.required("goal", "`maximize` or `minimize`") {
+        node.word(&["maximize", "minimize"]);
+    }
+}
