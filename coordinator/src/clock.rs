@@ -7,10 +7,10 @@ use regatta_search::Time;
 /// The wall clock: its readings are compared with the times of records in the log.
 pub fn now() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Time(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    Time::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
 /// How long until then; zero where it has passed.
 pub fn until(then: Time) -> Duration {
-    Duration::from_micros(then.0.saturating_sub(now().0))
+    then.since(now())
 }

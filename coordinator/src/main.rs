@@ -1,1 +1,124 @@
-fn main() {}
+//! `regatta`: the coordinator and the command line of a search.
+
+mod ask;
+mod cli;
+mod clock;
+mod find;
+mod follow;
+mod history;
+mod local;
+mod nats;
+mod run;
+mod serve;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use regatta_broker::{Connection, Link, connect, ensure_everything};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+/// The study file is wrong, or the command line is.
+const EXIT_FAULTY: u8 = 2;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging(&cli.command);
+    match dispatch(cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", format!("{error:#}").trim_end());
+            if error.is::<run::FaultyFile>() {
+                ExitCode::from(EXIT_FAULTY)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    let server = &cli.server;
+    match &cli.command {
+        Command::Serve(args) => coordinate(server, args).await,
+        Command::Run(args) if args.local => run::run_local(args).await,
+        Command::Run(args) => run::run(&reach(server).await?, args).await,
+        Command::Study(command) => ask::study(&reach(server).await?, command).await,
+        Command::Trial(command) => ask::trial(&reach(server).await?, command).await,
+        Command::Fleet(json) => ask::fleet(&reach(server).await?, json.json).await,
+        Command::Logs(args) => ask::logs(&reach(server).await?, args).await,
+        Command::Export(args) => ask::export(&reach(server).await?, args).await,
+        Command::Check { file } => {
+            run::read_study(file)?;
+            println!("{} is a study that can run", file.display());
+            Ok(())
+        }
+    }
+}
+
+async fn reach(server: &cli::Server) -> anyhow::Result<Link> {
+    connect_as(server, "regatta", false).await
+}
+
+async fn connect_as(server: &cli::Server, name: &str, wait_for_server: bool) -> anyhow::Result<Link> {
+    use anyhow::Context;
+    connect(&Connection {
+        urls: server.nats.clone(),
+        name: name.to_owned(),
+        credentials: server.credentials.clone(),
+        wait_for_server,
+    })
+    .await
+    .with_context(|| {
+        format!(
+            "cannot reach NATS at {} (set --nats or REGATTA_NATS, or use `regatta run --local`)",
+            server.nats
+        )
+    })
+}
+
+async fn coordinate(server: &cli::Server, args: &cli::Serve) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (shutdown, heard) = watch::channel(false);
+    let working = async {
+        let link = connect_as(server, "coordinator", true).await?;
+        while let Err(error) = ensure_everything(&link, usize::from(args.replicas)).await {
+            tracing::warn!(%error, "NATS is not ready; trying again");
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
+        serve::serve(link, serve::settings(args), heard).await
+    };
+    let mut working = std::pin::pin!(working);
+    tokio::select! {
+        outcome = &mut working => return outcome,
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    shutdown.send_replace(true);
+    tokio::select! {
+        outcome = &mut working => outcome,
+        // A second signal, or nothing that could still be stored.
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        () = tokio::time::sleep(std::time::Duration::from_secs(5)) => Ok(()),
+    }
+}
+
+fn start_logging(command: &Command) {
+    let (default, as_json) = match command {
+        Command::Serve(args) => ("info,async_nats=warn", args.log_json),
+        _ => ("error", false),
+    };
+    let filter = EnvFilter::try_from_env("REGATTA_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if as_json {
+        builder.json().init();
+    } else {
+        builder.with_target(false).init();
+    }
+}

@@ -65,7 +65,7 @@ impl StreamReader {
     }
 
     /// The number of the last message that the filter lets through now; 0 where there is none.
-    async fn matching_head(&self) -> Result<u64, BrokerError> {
+    async fn matching_head(&mut self) -> Result<u64, BrokerError> {
         use regatta_broker::async_nats::jetstream::stream::LastRawMessageErrorKind;
         let stream = self
             .link
@@ -121,7 +121,7 @@ impl StreamReader {
         }
     }
 
-    async fn subscribe(&self) -> Result<pull::Ordered, BrokerError> {
+    async fn subscribe(&mut self) -> Result<pull::Ordered, BrokerError> {
         let config = pull::OrderedConfig {
             filter_subject: self.filter.clone(),
             deliver_policy: if self.read == 0 {

@@ -1,0 +1,222 @@
+//! The command line of `regatta`, and nothing of what it does.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use regatta_schemas::{StudyId, TrialId};
+
+/// Asynchronous hyperparameter search over a fleet of agents.
+///
+/// Start with:  regatta run --local examples/digits.yaml
+#[derive(Debug, Parser)]
+#[command(name = "regatta", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub server: Server,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Which NATS server to use.
+#[derive(Debug, Clone, Args)]
+pub struct Server {
+    /// The NATS server; several of one cluster with commas between them.
+    #[arg(long, global = true, env = "REGATTA_NATS", default_value = "nats://127.0.0.1:4222")]
+    pub nats: String,
+
+    /// A NATS credentials file.
+    #[arg(long, global = true, env = "REGATTA_CREDENTIALS")]
+    pub credentials: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Coordinate: create the streams, propose and offer trials, stop losers, answer requests.
+    Serve(Serve),
+    /// Start a study and follow it to its end.
+    Run(Run),
+    /// Studies: list, show, stop, pause, resume, delete.
+    #[command(subcommand)]
+    Study(StudyCommand),
+    /// Trials: list, show, stop, submit one of your own.
+    #[command(subcommand)]
+    Trial(TrialCommand),
+    /// The agents that beat.
+    Fleet(Json),
+    /// What trials print.
+    Logs(Logs),
+    /// A study's trials with their parameters and results, as CSV or JSON.
+    Export(Export),
+    /// Check a study file and say everything that is wrong with it.
+    Check {
+        /// The study file (YAML or JSON).
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Json {
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Serve {
+    /// Seconds of silence after which an agent has lost its trials.
+    #[arg(long, env = "REGATTA_LEASE_TIMEOUT_S", default_value_t = 5.0, value_parser = seconds)]
+    pub lease_timeout_s: f64,
+
+    /// Offers that each pool keeps ahead of its free lanes, for an autoscaler to see.
+    #[arg(long, env = "REGATTA_BACKLOG", default_value_t = 0)]
+    pub backlog: u32,
+
+    /// Copies that NATS keeps of each stream; more than 1 needs a cluster.
+    #[arg(long, env = "REGATTA_REPLICAS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub replicas: u8,
+
+    /// Log as JSON lines.
+    #[arg(long, env = "REGATTA_LOG_JSON")]
+    pub log_json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Run {
+    /// The study file (YAML or JSON).
+    pub file: PathBuf,
+
+    /// Run on a cluster of its own on this machine: nats-server, coordinator and agents, all stopped at the end.
+    #[arg(long)]
+    pub local: bool,
+
+    /// With --local: agent processes.
+    #[arg(long, default_value_t = 1, requires = "local", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub agents: u32,
+
+    /// With --local: trials that each agent runs at once; by default the cores divided by the agents.
+    #[arg(long, requires = "local", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub lanes: Option<u32>,
+
+    /// With --local: what trains: auto, cpu or cuda:N.
+    #[arg(long, default_value = "auto", requires = "local")]
+    pub device: String,
+
+    /// With --local: keep NATS's store and the agents' logs in this folder; by default a temporary one, removed at the end.
+    #[arg(long, requires = "local")]
+    pub folder: Option<PathBuf>,
+
+    /// Instead of the seed in the file.
+    #[arg(long)]
+    pub seed: Option<u64>,
+
+    /// Instead of the stopper in the file: none, median or asha, with its defaults.
+    #[arg(long)]
+    pub stopper: Option<String>,
+
+    /// Start the study, print its id, and do not follow it.
+    #[arg(long, conflicts_with = "local")]
+    pub detach: bool,
+
+    /// Print every record as a line of JSON, and a summary as the last line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StudyCommand {
+    /// All studies, a line each.
+    List(Json),
+    /// One study: its state, its best trials.
+    Show(StudyArg),
+    /// End it now; its running trials are stopped.
+    Stop(StudyArg),
+    /// Propose nothing more for now; running trials go on.
+    Pause(StudyArg),
+    /// Go on after a pause.
+    Resume(StudyArg),
+    /// Remove an ended study: its log, its output, its checkpoints.
+    Delete(StudyArg),
+    /// Follow a study to its end, as `run` does.
+    Follow(StudyArg),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct StudyArg {
+    pub study: StudyId,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TrialCommand {
+    /// All trials of a study, the best first.
+    List(StudyArg),
+    /// One trial: parameters, curve, why it ended.
+    Show(TrialArg),
+    /// End it now.
+    Stop(TrialArg),
+    /// Send a trial of your own into a study's space.
+    Submit(Submit),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct TrialArg {
+    pub study: StudyId,
+    pub trial: TrialId,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Submit {
+    pub study: StudyId,
+
+    /// The parameters: name=value, as many as the space wants; or one JSON object.
+    #[arg(required = true)]
+    pub params: Vec<String>,
+
+    /// Higher goes first among trials that wait.
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+    pub priority: i32,
+
+    /// A label: name=value.
+    #[arg(long = "label")]
+    pub labels: Vec<String>,
+
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Logs {
+    pub study: StudyId,
+    pub trial: Option<TrialId>,
+    /// Go on as lines arrive.
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Export {
+    pub study: StudyId,
+    #[arg(long, value_enum, default_value_t = Format::Csv)]
+    pub format: Format,
+    /// Where to write; by default to the terminal.
+    #[arg(short, long)]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// One line a trial: parameters, status, best value, last metrics.
+    Csv,
+    /// Everything, curves included.
+    Json,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
+        Ok(_) | Err(_) => Err("give seconds between 0.1 and 86400".to_owned()),
+    }
+}

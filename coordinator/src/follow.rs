@@ -1,0 +1,164 @@
+//! Follows a study to its end: a progress bar and a line for each trial that ends, or every record as JSON.
+
+use std::io::{IsTerminal, Write};
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+use regatta_broker::Link;
+use regatta_schemas::api::TrialStatus;
+use regatta_schemas::log::Record;
+use regatta_schemas::{StudyId, TrialId};
+
+use crate::history::History;
+use crate::nats::{Entry, LogReader, Until};
+use crate::show;
+
+/// Messages of points between two updates of the screen.
+const POINTS_PER_UPDATE: u32 = 8;
+
+/// How a followed study is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    Screen,
+    Json,
+}
+
+/// Shows what happens until the study has concluded, and returns all of it.
+///
+/// # Errors
+/// When there is no such study, or the log cannot be read.
+pub async fn follow(link: &Link, study: &StudyId, view: View) -> anyhow::Result<History> {
+    let mut log = LogReader::open(link, Some(study), Until::Forever).await?;
+    let mut history = History::new(study.clone());
+    let screen = Screen::new(view);
+    let mut points_since_update = 0_u32;
+    loop {
+        let entry = match log.next().await {
+            Ok(Some(entry)) => entry,
+            Ok(None) => anyhow::bail!("the log of {study} ended"),
+            Err(error) => {
+                tracing::debug!(%error, "the log cannot be read; trying again");
+                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                continue;
+            }
+        };
+        screen.print_record(&entry)?;
+        let ended = ended_trial(&entry);
+        let is_concluded = matches!(entry.record, Record::StudyConcluded(_));
+        let is_point = matches!(entry.record, Record::Measured(_));
+        history.take(entry);
+        points_since_update = if is_point { points_since_update + 1 } else { 0 };
+        // Points are many; the screen need not follow each.
+        if points_since_update % POINTS_PER_UPDATE == 0 {
+            screen.update(&mut history, ended);
+        }
+        if is_concluded {
+            screen.close(&mut history)?;
+            return Ok(history);
+        }
+    }
+}
+
+/// The trial that this record may have ended.
+fn ended_trial(entry: &Entry) -> Option<TrialId> {
+    match entry.record {
+        Record::Finished(_) | Record::Stopped(_) | Record::Concluded(_) => entry.place.trial,
+        _ => None,
+    }
+}
+
+struct Screen {
+    view: View,
+    bar: ProgressBar,
+}
+
+impl Screen {
+    fn new(view: View) -> Self {
+        let bar = if view == View::Screen && std::io::stderr().is_terminal() {
+            ProgressBar::new(0)
+        } else {
+            ProgressBar::hidden()
+        };
+        bar.set_style(
+            ProgressStyle::with_template("{bar:30} {pos}/{len} trials  {msg}  {elapsed}")
+                .expect("the template is well formed"),
+        );
+        Self { view, bar }
+    }
+
+    fn print_record(&self, entry: &Entry) -> anyhow::Result<()> {
+        if self.view != View::Json {
+            return Ok(());
+        }
+        let mut line = serde_json::to_value(&entry.record)?;
+        let fields = line.as_object_mut().context("every record is an object")?;
+        fields.insert("study".to_owned(), entry.place.study.as_str().into());
+        if let Some(trial) = entry.place.trial {
+            fields.insert("trial".to_owned(), trial.0.into());
+        }
+        fields.insert("at_ms".to_owned(), (entry.at_us / 1_000).into());
+        print_line(&line.to_string())
+    }
+
+    fn update(&self, history: &mut History, ended: Option<TrialId>) {
+        let Some(shown) = history.shown() else { return };
+        let summary = &shown.summary;
+        self.bar.set_length(u64::from(summary.trials_max));
+        self.bar.set_position(u64::from(show::ended(summary)));
+        let best = summary
+            .best
+            .as_ref()
+            .map_or_else(|| "no result yet".to_owned(), |best| format!("best {:.4} (trial {})", best.value, best.trial));
+        let waits = summary.waiting_for.as_ref().map_or_else(String::new, |what| format!(", waits for {what}"));
+        self.bar.set_message(format!(
+            "{best}  {} running, {} stopped, {} failed, {} epochs{waits}",
+            summary.trials.running, summary.trials.stopped, summary.trials.failed, summary.resource_spent
+        ));
+        if self.view == View::Screen
+            && let Some(trial) = ended.and_then(|trial| history.trial(trial))
+        {
+            let summary = trial.summary;
+            let why = match summary.status {
+                TrialStatus::Stopped => summary.stop.map_or_else(String::new, |reason| reason.to_string()),
+                TrialStatus::Failed => summary
+                    .failure
+                    .map_or_else(String::new, |failure| format!("{}: {}", failure.cause, failure.detail)),
+                TrialStatus::Finished | TrialStatus::Waiting | TrialStatus::Running | TrialStatus::Unknown => String::new(),
+            };
+            let value = summary.best.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
+            self.bar.suspend(|| {
+                println!(
+                    "trial {:>4}  {:<8}  {value:>8}  epoch {:>4}  {why}",
+                    summary.trial.0,
+                    show::status_of_trial(summary.status),
+                    summary.resource
+                );
+            });
+        }
+    }
+
+    fn close(&self, history: &mut History) -> anyhow::Result<()> {
+        self.bar.finish_and_clear();
+        let shown = history.shown().context("a concluded study is in its log")?;
+        match self.view {
+            View::Json => {
+                let mut line = serde_json::to_value(&shown.summary)?;
+                line["type"] = "summary".into();
+                print_line(&line.to_string())
+            }
+            View::Screen => {
+                let mut best = history.leaderboard();
+                best.truncate(show::LEADERBOARD_ROWS);
+                println!("{}", show::trials(&best, &shown.summary.objective.metric));
+                println!("{}", show::summary(&shown));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Prints a line; a reader that has gone ends the program quietly.
+fn print_line(line: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).context("nobody reads the output any more")
+}

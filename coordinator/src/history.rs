@@ -1,0 +1,112 @@
+//! One study's log, folded by the same machine that the coordinator runs, for whoever wants to look.
+
+use regatta_broker::{BrokerError, Link};
+use regatta_schemas::api::{
+    RejectionCode, Request, StudyRequest, StudyShown, TrialRequest, TrialShown, TrialStatus, TrialSummary, anonymous,
+};
+use regatta_schemas::study::Goal;
+use regatta_schemas::{StudyId, TrialId};
+use regatta_search::{Answer, Coordinator, Event, Settings, Time};
+
+use crate::clock;
+use crate::nats::{Entry, LogReader, Until};
+
+/// A study as its log tells it.
+pub struct History {
+    machine: Coordinator,
+    study: StudyId,
+}
+
+impl History {
+    pub fn new(study: StudyId) -> Self {
+        Self {
+            machine: Coordinator::new(Settings::default()),
+            study,
+        }
+    }
+
+    /// Reads all that the log holds of the study now. None where it holds nothing.
+    ///
+    /// # Errors
+    /// `Away` when the server is, or was never set up.
+    pub async fn read(link: &Link, study: &StudyId) -> Result<Option<Self>, BrokerError> {
+        let mut history = Self::new(study.clone());
+        let mut log = LogReader::open(link, Some(study), Until::Now).await?;
+        while let Some(entry) = log.next().await? {
+            history.take(entry);
+        }
+        Ok(history.shown().is_some().then_some(history))
+    }
+
+    /// Takes in the next record.
+    pub fn take(&mut self, entry: Entry) {
+        let at = Time::from_micros(entry.at_us);
+        let Entry { place, record, .. } = entry;
+        self.machine.handle(clock::now(), Event::Logged { place, record, at });
+    }
+
+    /// The study; None before its first record.
+    pub fn shown(&mut self) -> Option<StudyShown> {
+        match self.ask(&Request::StudyShow(StudyRequest {
+            study: self.study.clone(),
+            by: anonymous(),
+        }))? {
+            Answer::StudyShown(shown) => Some(shown),
+            _ => None,
+        }
+    }
+
+    /// All trials, by number.
+    pub fn trials(&mut self) -> Vec<TrialSummary> {
+        match self.ask(&Request::TrialList(StudyRequest {
+            study: self.study.clone(),
+            by: anonymous(),
+        })) {
+            Some(Answer::TrialList(list)) => list.trials,
+            _ => Vec::new(),
+        }
+    }
+
+    /// One trial with its curve.
+    pub fn trial(&mut self, trial: TrialId) -> Option<TrialShown> {
+        match self.ask(&Request::TrialShow(TrialRequest {
+            study: self.study.clone(),
+            trial,
+            by: anonymous(),
+        }))? {
+            Answer::TrialShown(shown) => Some(shown),
+            _ => None,
+        }
+    }
+
+    /// All trials, the best first; those without a value last.
+    pub fn leaderboard(&mut self) -> Vec<TrialSummary> {
+        let goal = self.shown().map_or(Goal::Maximize, |shown| shown.summary.objective.goal);
+        let mut trials = self.trials();
+        trials.sort_by(|a, b| {
+            let value = |trial: &TrialSummary| match (trial.status, trial.best) {
+                (TrialStatus::Failed, _) | (_, None) => f64::NAN,
+                (_, Some(value)) => value,
+            };
+            let (a_value, b_value) = (value(a), value(b));
+            if goal.is_better(a_value, b_value) {
+                std::cmp::Ordering::Less
+            } else if goal.is_better(b_value, a_value) {
+                std::cmp::Ordering::Greater
+            } else {
+                a.trial.cmp(&b.trial)
+            }
+        });
+        trials
+    }
+
+    fn ask(&mut self, request: &Request) -> Option<Answer> {
+        match self.machine.request(clock::now(), request, self.study.clone()) {
+            Ok(answer) => Some(answer),
+            Err(rejection) => {
+                debug_assert_eq!(rejection.code, RejectionCode::NotFound, "{rejection}");
+                None
+            }
+        }
+    }
+}

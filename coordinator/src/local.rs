@@ -1,0 +1,265 @@
+//! The embedded cluster: a nats-server, a coordinator and agents on this machine, all gone at the end.
+//!
+//! The coordinator runs in this process; the others are children that the kernel ends when this
+//! process dies, however it dies.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use regatta_broker::{Connection, Link, connect};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::cli;
+use crate::find;
+use crate::serve;
+
+/// How long a child may take to start or to end.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A running cluster.
+pub struct LocalCluster {
+    /// A connection to its server.
+    pub link: Link,
+    folder: Folder,
+    nats: Child,
+    agents: Vec<Child>,
+    coordinator: JoinHandle<anyhow::Result<()>>,
+    shutdown: watch::Sender<bool>,
+}
+
+enum Folder {
+    Kept(PathBuf),
+    Temporary(tempfile::TempDir),
+}
+
+impl Folder {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Kept(path) => path,
+            Self::Temporary(folder) => folder.path(),
+        }
+    }
+}
+
+impl LocalCluster {
+    /// Starts everything. Call it from the main thread: the children die with the thread that made them.
+    ///
+    /// # Errors
+    /// When a program is missing or does not start, with what it said.
+    pub async fn start(run: &cli::Run) -> anyhow::Result<Self> {
+        let folder = match &run.folder {
+            Some(path) => {
+                std::fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))?;
+                Folder::Kept(path.clone())
+            }
+            None => Folder::Temporary(tempfile::Builder::new().prefix("regatta-").tempdir()?),
+        };
+        let (nats, url) = start_nats(folder.path()).await?;
+        let link = connect(&Connection {
+            urls: url.clone(),
+            name: "regatta run".to_owned(),
+            credentials: None,
+            wait_for_server: false,
+        })
+        .await?;
+        let (shutdown, shutdown_heard) = watch::channel(false);
+        let serving = connect(&Connection {
+            urls: url.clone(),
+            name: "coordinator".to_owned(),
+            credentials: None,
+            wait_for_server: false,
+        })
+        .await?;
+        let settings = serve::settings(&cli::Serve::for_local());
+        regatta_broker::ensure_everything(&serving, 1).await?;
+        let coordinator = tokio::spawn(serve::serve(serving, settings, shutdown_heard));
+        let agents = start_agents(run, folder.path(), &url)?;
+        Ok(Self {
+            link,
+            folder,
+            nats,
+            agents,
+            coordinator,
+            shutdown,
+        })
+    }
+
+    /// Completes when a part of the cluster has died that should not have, with what it said last.
+    pub async fn broken(&mut self) -> anyhow::Error {
+        loop {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            if let Ok(Some(status)) = self.nats.try_wait() {
+                return self.obituary("nats-server", &status.to_string(), "nats-server.log");
+            }
+            for (index, agent) in self.agents.iter_mut().enumerate() {
+                if let Ok(Some(status)) = agent.try_wait() {
+                    let status = status.to_string();
+                    return self.obituary("an agent", &status, &agent_log(index));
+                }
+            }
+            if self.coordinator.is_finished() {
+                return anyhow::anyhow!("the coordinator ended before the study did");
+            }
+        }
+    }
+
+    /// Stops everything, agents first, and waits for each.
+    ///
+    /// # Errors
+    /// When a part had failed.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        for agent in &mut self.agents {
+            terminate(agent);
+        }
+        for agent in &mut self.agents {
+            end(agent).await;
+        }
+        self.shutdown.send_replace(true);
+        let coordinator = tokio::time::timeout(PATIENCE, &mut self.coordinator).await;
+        terminate(&mut self.nats);
+        end(&mut self.nats).await;
+        match coordinator {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => Err(error).context("the coordinator broke off"),
+            Err(_) => {
+                self.coordinator.abort();
+                bail!("the coordinator did not stop in time")
+            }
+        }
+    }
+
+    fn obituary(&self, who: &str, status: &str, log: &str) -> anyhow::Error {
+        let text = std::fs::read_to_string(self.folder.path().join(log)).unwrap_or_default();
+        let tail: Vec<&str> = text.lines().rev().take(10).collect();
+        let tail: Vec<&str> = tail.into_iter().rev().collect();
+        anyhow::anyhow!("{who} ended ({status}); it said last:\n{}", tail.join("\n"))
+    }
+}
+
+impl cli::Serve {
+    fn for_local() -> Self {
+        Self {
+            lease_timeout_s: 5.0,
+            backlog: 0,
+            replicas: 1,
+            log_json: false,
+        }
+    }
+}
+
+fn agent_log(index: usize) -> String {
+    format!("agent-{index}.log")
+}
+
+fn start_agents(run: &cli::Run, folder: &Path, url: &str) -> anyhow::Result<Vec<Child>> {
+    let program = find::agent()?;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let per_agent = (cores / run.agents as usize).max(1);
+    let lanes = run.lanes.map_or(per_agent, |lanes| lanes as usize);
+    (0..run.agents as usize)
+        .map(|index| {
+            let mut command = Command::new(&program);
+            command
+                .args(["--nats", url, "--device", &run.device])
+                .args(["--lanes", &lanes.to_string()])
+                .args(["--threads", &(per_agent / lanes).max(1).to_string()]);
+            spawn(command, &folder.join(agent_log(index)))
+        })
+        .collect()
+}
+
+async fn start_nats(folder: &Path) -> anyhow::Result<(Child, String)> {
+    let program = find::nats_server()?;
+    let log = folder.join("nats-server.log");
+    let mut command = Command::new(&program);
+    command
+        .args(["--addr", "127.0.0.1", "--port", "-1", "--jetstream"])
+        .arg("--store_dir")
+        .arg(folder.join("nats"))
+        .arg("--ports_file_dir")
+        .arg(folder);
+    let mut child = spawn(command, &log)?;
+    let ports = folder.join(format!("nats-server_{}.ports", child.id().unwrap_or_default()));
+    let started = tokio::time::Instant::now();
+    loop {
+        if let Some(url) = read_url(&ports) {
+            return Ok((child, url));
+        }
+        if let Some(status) = child.try_wait()? {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            bail!("{} ended ({status}):\n{text}", program.display());
+        }
+        if started.elapsed() > PATIENCE {
+            bail!("{} did not open a port within {PATIENCE:?}; see {}", program.display(), log.display());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The client URL in the file that nats-server writes once it listens; None until it is whole.
+fn read_url(ports: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(ports).ok()?;
+    let value: serde_json::Value = serde_json::from_str(&text).ok()?;
+    Some(value.get("nats")?.get(0)?.as_str()?.to_owned())
+}
+
+/// Starts a child that writes to a log file and dies with this process.
+fn spawn(mut command: Command, log: &Path) -> anyhow::Result<Child> {
+    let file = std::fs::File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    command
+        .stdin(Stdio::null())
+        .stdout(file.try_clone()?)
+        .stderr(file)
+        // Ctrl-C at the terminal is for us alone; the children are stopped in order.
+        .process_group(0)
+        .kill_on_drop(true);
+    die_with_parent(&mut command);
+    command
+        .spawn()
+        .with_context(|| format!("cannot start {}", command.as_std().get_program().display()))
+}
+
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "the one way to run code between fork and exec")]
+fn die_with_parent(command: &mut Command) {
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+    let parent = rustix::process::getpid();
+    // SAFETY: only system calls that are safe between fork and exec; nothing is allocated.
+    unsafe {
+        command.pre_exec(move || {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            if getppid() == Some(parent) {
+                Ok(())
+            } else {
+                Err(std::io::Error::from(std::io::ErrorKind::Interrupted))
+            }
+        });
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn die_with_parent(_: &mut Command) {}
+
+fn terminate(child: &mut Child) {
+    use rustix::process::{Pid, Signal, kill_process};
+    let pid = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        // It may have ended by itself just now; then there is nothing to do.
+        let _ended_already = kill_process(pid, Signal::TERM);
+    }
+}
+
+async fn end(child: &mut Child) {
+    if tokio::time::timeout(PATIENCE, child.wait()).await.is_err() {
+        tracing::warn!("a child did not end in time; it is killed");
+        // It may have ended by itself just now; then there is nothing to do.
+        drop(child.kill().await);
+    }
+}

@@ -1,0 +1,220 @@
+//! `regatta run`: reads a study file, uploads its data, starts the study, follows it to its end.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use regatta_broker::Link;
+use regatta_schemas::StudyId;
+use regatta_schemas::api::{Done, Endpoint, Fault, StudyCreate, StudyRequest, StudyStarted};
+use regatta_schemas::check;
+use serde_json::{Value, json};
+
+use crate::cli;
+use crate::follow::{View, follow};
+use crate::history::History;
+use crate::local::LocalCluster;
+use crate::nats::{AskError, Wire};
+use crate::show;
+
+/// A study file that is wrong; its text lists every fault.
+#[derive(Debug, thiserror::Error)]
+#[error("{file} has {} fault(s):\n{}", .faults.len(), show::faults(.faults))]
+pub struct FaultyFile {
+    file: String,
+    faults: Vec<Fault>,
+}
+
+/// Reads and checks a study file.
+///
+/// # Errors
+/// [`FaultyFile`] with all faults, or why the file cannot be read.
+pub fn read_study(path: &Path) -> anyhow::Result<Value> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the study file {}", path.display()))?;
+    let faulty = |faults| FaultyFile {
+        file: path.display().to_string(),
+        faults,
+    };
+    let value = check::study_text(&text).map_err(faulty)?;
+    check::study_file(&value).map_err(faulty)?;
+    Ok(value)
+}
+
+/// Runs a study on a fleet that is there.
+///
+/// # Errors
+/// When it cannot be started or followed, or every trial failed.
+pub async fn run(link: &Link, run: &cli::Run) -> anyhow::Result<()> {
+    let study = start_study(link, run).await?;
+    if run.detach {
+        println!("{study}");
+        return Ok(());
+    }
+    follow_and_ask(link, &study, view(run.json), Afterwards::GoesOn).await
+}
+
+/// Runs a study on a cluster of its own.
+///
+/// # Errors
+/// When a part of the cluster is missing or dies, or every trial failed.
+pub async fn run_local(run: &cli::Run) -> anyhow::Result<()> {
+    read_study(&run.file)?;
+    let mut cluster = LocalCluster::start(run).await?;
+    let link = cluster.link.clone();
+    let outcome = tokio::select! {
+        outcome = async {
+            let study = start_study(&link, run).await?;
+            follow_and_ask(&link, &study, view(run.json), Afterwards::EndsWithUs).await
+        } => outcome,
+        error = cluster.broken() => Err(error),
+    };
+    let stopped = cluster.stop().await;
+    outcome.and(stopped)
+}
+
+fn view(json: bool) -> View {
+    if json { View::Json } else { View::Screen }
+}
+
+async fn start_study(link: &Link, run: &cli::Run) -> anyhow::Result<StudyId> {
+    let wire = Wire::new(link.clone());
+    let mut study = read_study(&run.file)?;
+    if let Some(seed) = run.seed {
+        study["seed"] = seed.into();
+    }
+    if let Some(stopper) = &run.stopper {
+        study["stopper"] = stopper.as_str().into();
+    }
+    upload_data(&wire, &run.file, &mut study).await?;
+    let request = StudyCreate { study, by: who() };
+    let started: StudyStarted = ask_when_ready(&wire, &request).await?;
+    Ok(started.study)
+}
+
+/// The coordinator of a cluster that is just starting may not answer yet.
+async fn ask_when_ready(wire: &Wire, request: &StudyCreate) -> anyhow::Result<StudyStarted> {
+    use regatta_schemas::api::RejectionCode::NotReady;
+    const TRIES: u32 = 50;
+    let mut tries = 0;
+    loop {
+        match wire.client().ask(Endpoint::StudyCreate, request).await {
+            Ok(started) => return Ok(started),
+            Err(AskError::Rejected(rejection)) if rejection.code != NotReady => {
+                bail!("{}\n{}", rejection.message, show::faults(&rejection.faults))
+            }
+            Err(error) if tries >= TRIES => return Err(error.into()),
+            Err(AskError::NoCoordinator | AskError::Rejected(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        tries += 1;
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}
+
+/// Puts the file that the recipe names into the object store and its content's name into the recipe.
+async fn upload_data(wire: &Wire, study_file: &Path, study: &mut Value) -> anyhow::Result<()> {
+    let Some(data) = study.pointer_mut("/recipe/data").and_then(Value::as_object_mut) else {
+        return Ok(());
+    };
+    let Some(file) = data.get("file").and_then(Value::as_str).map(str::to_owned) else {
+        return Ok(());
+    };
+    let path = study_file.parent().unwrap_or(Path::new(".")).join(&file);
+    let bytes = std::fs::read(&path).with_context(|| {
+        format!("recipe.data.file: cannot read {} (paths are relative to the study file)", path.display())
+    })?;
+    let sha256 = wire.data().put(&bytes).await.context("cannot upload the data set")?;
+    data.remove("file");
+    data.insert(
+        "object".to_owned(),
+        json!({"sha256": sha256, "bytes": bytes.len(), "file_name": file}),
+    );
+    Ok(())
+}
+
+/// What becomes of a study when its follower leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Afterwards {
+    GoesOn,
+    EndsWithUs,
+}
+
+/// Follows; at Ctrl-C asks whether the study is to go on.
+///
+/// # Errors
+/// When the log cannot be read, or every trial failed.
+pub async fn follow_and_ask(link: &Link, study: &StudyId, view: View, afterwards: Afterwards) -> anyhow::Result<()> {
+    let mut following = std::pin::pin!(follow(link, study, view));
+    let mut is_stopping = false;
+    loop {
+        tokio::select! {
+            history = &mut following => return judge(history?),
+            interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot listen for Ctrl-C")?,
+        }
+        if is_stopping {
+            bail!("left before {study} had ended");
+        }
+        match ask_what_next(afterwards).await {
+            Next::Leave => {
+                eprintln!("{study} goes on; follow it with: regatta study follow {study}");
+                return Ok(());
+            }
+            Next::Stop => {
+                is_stopping = true;
+                eprintln!("stopping {study}; Ctrl-C again leaves at once");
+                let request = StudyRequest { study: study.clone(), by: who() };
+                let _: Done = Wire::new(link.clone()).client().ask(Endpoint::StudyStop, &request).await?;
+            }
+            Next::GoOn => {}
+        }
+    }
+}
+
+fn judge(mut history: History) -> anyhow::Result<()> {
+    let shown = history.shown().context("a concluded study is in its log")?;
+    let trials = shown.summary.trials;
+    if trials.failed > 0 && trials.finished + trials.stopped == 0 {
+        let first = history.trials().into_iter().find_map(|trial| trial.failure);
+        let why = first.map_or_else(String::new, |failure| format!(" ({}): {}", failure.cause, failure.detail));
+        bail!("every trial failed; the first{why}");
+    }
+    Ok(())
+}
+
+enum Next {
+    Stop,
+    Leave,
+    GoOn,
+}
+
+async fn ask_what_next(afterwards: Afterwards) -> Next {
+    if !std::io::stdin().is_terminal() {
+        return match afterwards {
+            Afterwards::GoesOn => Next::Leave,
+            Afterwards::EndsWithUs => Next::Stop,
+        };
+    }
+    let question = match afterwards {
+        Afterwards::GoesOn => "\n[l]eave it running, [s]top the study, or [c]ontinue to follow? ",
+        Afterwards::EndsWithUs => "\n[s]top the study, or [c]ontinue? ",
+    };
+    let answer = tokio::task::spawn_blocking(move || {
+        eprint!("{question}");
+        let mut line = String::new();
+        let read = std::io::stderr().flush().and_then(|()| std::io::stdin().lock().read_line(&mut line));
+        read.map(|_| line)
+    })
+    .await;
+    match answer.ok().and_then(Result::ok).as_deref().map(str::trim) {
+        Some("s" | "stop") => Next::Stop,
+        Some("l" | "leave") if afterwards == Afterwards::GoesOn => Next::Leave,
+        Some(_) => Next::GoOn,
+        // The terminal is gone: so is whoever could answer.
+        None => Next::Stop,
+    }
+}
+
+/// Who asks, for the log.
+pub fn who() -> String {
+    std::env::var("USER").unwrap_or_else(|_| "regatta".to_owned())
+}

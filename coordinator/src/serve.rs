@@ -1,0 +1,252 @@
+//! `regatta serve`: feeds the pure coordinator with what happens, and carries out what it commands.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use regatta_broker::{BrokerError, Link};
+use regatta_schemas::StudyId;
+use regatta_schemas::api::{Rejection, Reply, Request};
+use regatta_schemas::encode;
+use regatta_search::{Answer, Command, Coordinator, Event, Settings, Time};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::cli;
+use crate::clock;
+use crate::nats::{Asked, Entry, Letter, LogReader, Until, Wire, serve_requests};
+
+/// Requests that wait at most.
+const REQUESTS_WAITING_MAX: usize = 256;
+/// Records taken in before the commands are carried out, so that one round trip serves several decisions.
+const RECORDS_AT_ONCE: usize = 64;
+/// After the log could not be read.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+pub fn settings(args: &cli::Serve) -> Settings {
+    Settings {
+        lease_timeout: Duration::from_secs_f64(args.lease_timeout_s),
+        backlog: args.backlog,
+    }
+}
+
+/// Coordinates until `shutdown` turns true. What is lost by that is nothing: the log holds the state.
+///
+/// # Errors
+/// When NATS cannot be used from the start.
+pub async fn serve(link: Link, settings: Settings, mut shutdown: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let wire = Wire::new(link.clone());
+    let beats = wire.beats().await?;
+    let mut beats = std::pin::pin!(beats);
+    let (ask, mut asked) = mpsc::channel(REQUESTS_WAITING_MAX);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        if let Err(error) = serve_requests(link, ask).await {
+            tracing::error!(%error, "the api is not served");
+        }
+    });
+    let log = open_log(&wire).await?;
+    let (entries, mut logged) = mpsc::channel(RECORDS_AT_ONCE * 16);
+    tasks.spawn(read_log(log, entries));
+    let mut desk = Desk::new(wire, settings);
+    tracing::info!("replaying the log");
+    loop {
+        let deadline = desk.machine.next_deadline();
+        tokio::select! {
+            _ = shutdown.wait_for(|is_over| *is_over) => break,
+            Some(reading) = logged.recv() => {
+                desk.read(reading);
+                // What lies ready is taken in together.
+                for _ in 1..RECORDS_AT_ONCE {
+                    let Ok(reading) = logged.try_recv() else { break };
+                    desk.read(reading);
+                }
+            }
+            Some((pool, agent, beat)) = beats.next() => desk.tell(Event::BeatHeard { pool, agent, beat }),
+            Some(asked) = asked.recv() => desk.answer(asked),
+            () = wait_until(deadline) => desk.tell(Event::TimePassed),
+        }
+        tokio::select! {
+            _ = shutdown.wait_for(|is_over| *is_over) => break,
+            () = desk.carry_out() => {}
+        }
+    }
+    tracing::info!("coordinator stops; the log holds its state");
+    drop(asked);
+    drop(logged);
+    tasks.shutdown().await;
+    Ok(())
+}
+
+async fn open_log(wire: &Wire) -> Result<LogReader, BrokerError> {
+    LogReader::open(wire.link(), None, Until::Forever).await
+}
+
+/// What the log's reader found.
+enum Reading {
+    Record(Box<Entry>),
+    /// All that was there at start is read.
+    Head,
+}
+
+async fn read_log(mut log: LogReader, to: mpsc::Sender<Reading>) {
+    let mut is_at_head = false;
+    loop {
+        if !is_at_head && log.is_caught_up() {
+            is_at_head = true;
+            if to.send(Reading::Head).await.is_err() {
+                return;
+            }
+        }
+        match log.next().await {
+            Ok(Some(entry)) => {
+                if to.send(Reading::Record(Box::new(entry))).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(%error, "the log cannot be read; trying again");
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
+        }
+    }
+}
+
+async fn wait_until(deadline: Option<Time>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep(clock::until(deadline)).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The machine and what its commands touch.
+struct Desk {
+    wire: Wire,
+    machine: Coordinator,
+    /// Makes the ids of decisions unique: this process, and a count.
+    process: String,
+    decisions: u64,
+    /// Answers that go out once the commands before them are carried out.
+    answers: Vec<(Vec<u8>, tokio::sync::oneshot::Sender<Vec<u8>>)>,
+}
+
+impl Desk {
+    fn new(wire: Wire, settings: Settings) -> Self {
+        Self {
+            wire,
+            machine: Coordinator::new(settings),
+            process: uuid::Uuid::new_v4().simple().to_string(),
+            decisions: 0,
+            answers: Vec::new(),
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.machine.handle(clock::now(), event);
+    }
+
+    fn read(&mut self, reading: Reading) {
+        match reading {
+            Reading::Head => {
+                tracing::info!("the log is read; coordinating");
+                self.tell(Event::CaughtUp);
+            }
+            Reading::Record(entry) => {
+                tracing::debug!(study = %entry.place.study, trial = ?entry.place.trial, kind = entry.record.kind(), sequence = entry.sequence, "record");
+                let Entry { place, record, at_us, .. } = *entry;
+                let at = Time::from_micros(at_us);
+                self.tell(Event::Logged { place, record, at });
+            }
+        }
+    }
+
+    fn answer(&mut self, asked: Asked) {
+        let new_id = new_study_id(&asked.request);
+        let outcome = self.machine.request(clock::now(), &asked.request, new_id);
+        self.answers.push((encode_reply(outcome), asked.answer));
+    }
+
+    /// Carries out all commands: first stops and records, then, when the records are stored, the offers that rest on them.
+    async fn carry_out(&mut self) {
+        let (mut urgent, mut offers) = (Vec::new(), Vec::new());
+        while let Some(command) = self.machine.next_command() {
+            match command {
+                Command::Append { place, record } => {
+                    log_decision(&place, &record);
+                    let unique = self.unique();
+                    urgent.push(Letter::record(&place, &record, &unique));
+                }
+                Command::Stop { study, trial, stop } => {
+                    let unique = self.unique();
+                    urgent.push(Letter::stop(&study, trial, &stop, &unique));
+                }
+                Command::Offer { pool, offer } => offers.push(Letter::offer(&pool, &offer)),
+                Command::DeleteCheckpoint { object } => {
+                    if let Err(error) = self.wire.checkpoints().delete(&object).await {
+                        tracing::warn!(%error, object, "a checkpoint that nobody needs was not deleted");
+                    }
+                }
+                Command::DeleteStudy { study } => {
+                    if let Err(error) = self.wire.delete_study(&study).await {
+                        tracing::error!(%error, %study, "the study was not deleted whole");
+                    }
+                }
+            }
+        }
+        self.wire.publish(&urgent).await;
+        self.wire.publish(&offers).await;
+        for (reply, answer) in self.answers.drain(..) {
+            // Whoever asked may have gone.
+            drop(answer.send(reply));
+        }
+    }
+
+    fn unique(&mut self) -> String {
+        self.decisions += 1;
+        format!("{}.{}", self.process, self.decisions)
+    }
+}
+
+fn log_decision(place: &regatta_schemas::log::Place, record: &regatta_schemas::log::Record) {
+    use regatta_schemas::log::Record;
+    let (study, kind) = (&place.study, record.kind());
+    match (place.trial, record) {
+        (Some(trial), Record::Stopped(stopped)) => tracing::info!(%study, %trial, reason = %stopped.reason, "{kind}"),
+        (Some(trial), Record::Offered(offered)) => {
+            tracing::info!(%study, %trial, attempt = %offered.attempt, reason = ?offered.reason, "{kind}");
+        }
+        (Some(trial), _) => tracing::info!(%study, %trial, "{kind}"),
+        (None, Record::StudyConcluded(end)) => tracing::info!(%study, reason = %end.reason, "{kind}"),
+        (None, _) => tracing::info!(%study, "{kind}"),
+    }
+}
+
+fn encode_reply(outcome: Result<Answer, Rejection>) -> Vec<u8> {
+    match outcome {
+        Ok(Answer::StudyStarted(answer)) => encode(&Reply::Ok(answer)),
+        Ok(Answer::StudyList(answer)) => encode(&Reply::Ok(answer)),
+        Ok(Answer::StudyShown(answer)) => encode(&Reply::Ok(answer)),
+        Ok(Answer::Done(answer)) => encode(&Reply::Ok(answer)),
+        Ok(Answer::TrialSubmitted(answer)) => encode(&Reply::Ok(answer)),
+        Ok(Answer::TrialList(answer)) => encode(&Reply::Ok(answer)),
+        Ok(Answer::TrialShown(answer)) => encode(&Reply::Ok(answer)),
+        Ok(Answer::FleetShown(answer)) => encode(&Reply::Ok(answer)),
+        Err(rejection) => encode(&Reply::<()>::Rejected(rejection)),
+    }
+}
+
+/// An id for the study that the request may make: its name, made fit for a subject, and what makes it unique.
+fn new_study_id(request: &Request) -> StudyId {
+    const NAME_CHARS_MAX: usize = 48;
+    let name = match request {
+        Request::StudyCreate(create) => create.study.get("name").and_then(|name| name.as_str()).unwrap_or("study"),
+        _ => "trial",
+    };
+    let slug: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .take(NAME_CHARS_MAX)
+        .collect();
+    let unique = &uuid::Uuid::new_v4().simple().to_string()[..8];
+    StudyId::new(format!("{slug}-{unique}")).expect("a slug of at most 48 characters and 8 more are an id")
+}

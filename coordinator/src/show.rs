@@ -1,0 +1,185 @@
+//! How studies, trials and agents look on a terminal.
+
+use comfy_table::{ContentArrangement, Table, presets};
+use regatta_schemas::api::{
+    FleetShown, StudyList, StudyShown, StudyStatus, StudySummary, TrialShown, TrialStatus, TrialSummary,
+};
+use regatta_schemas::api::Fault;
+
+/// Rows of a leaderboard.
+pub const LEADERBOARD_ROWS: usize = 10;
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(presets::UTF8_HORIZONTAL_ONLY)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header.iter().copied());
+    table
+}
+
+/// All faults, each with its place and what would be right.
+pub fn faults(faults: &[Fault]) -> String {
+    let mut text = String::new();
+    for fault in faults {
+        let place = if fault.path.is_empty() { "(whole)" } else { &fault.path };
+        text.push_str(&format!("  {place}: {}\n", fault.problem));
+        if !fault.help.is_empty() {
+            text.push_str(&format!("      help: {}\n", fault.help));
+        }
+    }
+    text
+}
+
+pub fn studies(list: &StudyList) -> String {
+    let mut table = table(&["study", "status", "trials", "running", "best", "waits for"]);
+    for study in &list.studies {
+        table.add_row([
+            study.study.to_string(),
+            status_of_study(study.status).to_owned(),
+            format!("{}/{}", ended(study), study.trials_max),
+            study.trials.running.to_string(),
+            study.best.as_ref().map_or_else(String::new, |best| format!("{:.4}", best.value)),
+            study.waiting_for.clone().unwrap_or_default(),
+        ]);
+    }
+    table.to_string()
+}
+
+/// Trials that have ended.
+pub fn ended(study: &StudySummary) -> u32 {
+    study.trials.finished + study.trials.stopped + study.trials.failed
+}
+
+/// The end of a study in a few lines.
+pub fn summary(shown: &StudyShown) -> String {
+    let StudyShown { summary, file } = shown;
+    let counts = summary.trials;
+    let mut lines = Vec::new();
+    let end = match (&summary.end, summary.status) {
+        (Some(end), _) => end.to_string(),
+        (None, status) => status_of_study(status).to_owned(),
+    };
+    lines.push(format!("{}  {end}", summary.study));
+    if let Some(waits) = &summary.waiting_for {
+        lines.push(format!("waits for  {waits}"));
+    }
+    match &summary.best {
+        Some(best) => lines.push(format!("best    {} {:.4} by trial {}", summary.objective.metric, best.value, best.trial)),
+        None => lines.push(format!("best    no trial has measured {} yet", summary.objective.metric)),
+    }
+    lines.push(format!(
+        "trials  {} finished, {} stopped early, {} failed, {} running, {} waiting",
+        counts.finished, counts.stopped, counts.failed, counts.running, counts.waiting
+    ));
+    let proposed = u64::from(ended(summary) + counts.running + counts.waiting);
+    let full = proposed * u64::from(file.budget.resource);
+    if full > 0 {
+        lines.push(format!(
+            "epochs  {} of the {full} that these trials take unstopped ({:.0} %)",
+            summary.resource_spent,
+            100.0 * summary.resource_spent as f64 / full as f64
+        ));
+    }
+    if let Some(lanes) = summary.lanes {
+        let total = lanes.busy_s + lanes.idle_s;
+        if total > 0.0 {
+            lines.push(format!(
+                "lanes   {}, idle {:.2} % of {total:.1} lane-seconds between the first offer and the last",
+                lanes.lanes,
+                100.0 * lanes.idle_s / total
+            ));
+        }
+    }
+    lines.join("\n")
+}
+
+/// Trials as a table, in the order given.
+pub fn trials(trials: &[TrialSummary], metric: &str) -> String {
+    let names: std::collections::BTreeSet<&str> =
+        trials.iter().flat_map(|trial| trial.params.keys().map(String::as_str)).collect();
+    let mut header = vec!["trial", "status", metric, "epochs", "seconds"];
+    header.extend(names.iter().copied());
+    let mut table = table(&header);
+    for trial in trials {
+        let mut row = vec![
+            trial.trial.to_string(),
+            status_of_trial(trial.status).to_owned(),
+            trial.best.map_or_else(String::new, |value| format!("{value:.4}")),
+            trial.resource.to_string(),
+            format!("{:.1}", trial.elapsed_s),
+        ];
+        row.extend(names.iter().map(|name| trial.params.get(*name).map_or_else(String::new, ToString::to_string)));
+        table.add_row(row);
+    }
+    table.to_string()
+}
+
+pub fn trial(shown: &TrialShown) -> String {
+    let TrialShown { summary, points, checkpoint } = shown;
+    let mut lines = vec![format!(
+        "trial {}  {}  attempt {}  {} epochs  {:.1} s",
+        summary.trial,
+        status_of_trial(summary.status),
+        summary.attempt,
+        summary.resource,
+        summary.elapsed_s
+    )];
+    lines.extend(summary.params.iter().map(|(name, value)| format!("  {name} = {value}")));
+    lines.extend(summary.stop.iter().map(|reason| format!("stopped: {reason}")));
+    lines.extend(summary.failure.iter().map(|failure| format!("failed ({}): {}", failure.cause, failure.detail)));
+    lines.extend(checkpoint.iter().map(|kept| {
+        format!("checkpoint at epoch {}: {} bytes, object {}", kept.resource, kept.bytes, kept.object)
+    }));
+    let names: std::collections::BTreeSet<&str> =
+        points.iter().flat_map(|point| point.metrics.keys().map(String::as_str)).collect();
+    let mut header = vec!["epoch", "seconds"];
+    header.extend(names.iter().copied());
+    let mut curve = table(&header);
+    for point in points {
+        let mut row = vec![point.resource.to_string(), format!("{:.2}", point.elapsed_s)];
+        row.extend(names.iter().map(|name| point.metrics.get(*name).map_or_else(String::new, |value| format!("{value:.4}"))));
+        curve.add_row(row);
+    }
+    lines.push(curve.to_string());
+    lines.join("\n")
+}
+
+pub fn fleet(fleet: &FleetShown) -> String {
+    if fleet.agents.is_empty() {
+        return "no agent beats; start one with `regatta-agent`".to_owned();
+    }
+    let mut table = table(&["agent", "pool", "device", "lanes", "busy", "state", "last beat"]);
+    for agent in &fleet.agents {
+        table.add_row([
+            agent.agent.to_string(),
+            agent.pool.to_string(),
+            agent.device.clone(),
+            agent.lanes.to_string(),
+            agent.busy.to_string(),
+            if agent.draining { "drains" } else { "takes trials" }.to_owned(),
+            format!("{:.1} s ago", agent.silent_ms as f64 / 1_000.0),
+        ]);
+    }
+    table.to_string()
+}
+
+pub fn status_of_study(status: StudyStatus) -> &'static str {
+    match status {
+        StudyStatus::Running => "running",
+        StudyStatus::Paused => "paused",
+        StudyStatus::Concluded => "concluded",
+        StudyStatus::Unknown => "unknown",
+    }
+}
+
+pub fn status_of_trial(status: TrialStatus) -> &'static str {
+    match status {
+        TrialStatus::Waiting => "waiting",
+        TrialStatus::Running => "running",
+        TrialStatus::Finished => "finished",
+        TrialStatus::Stopped => "stopped",
+        TrialStatus::Failed => "failed",
+        TrialStatus::Unknown => "unknown",
+    }
+}
