@@ -5,6 +5,11 @@
 //! clock and in the tests.
 
 pub mod coordinator;
+mod hash;
+mod random;
+pub mod samplers;
+pub mod space;
+pub mod stoppers;
 mod time;
 
 pub use coordinator::{Answer, Command, Coordinator, Event, Settings};

@@ -1,0 +1,46 @@
+//! Random numbers that depend on what they are for, and on nothing else: not on how many were drawn before.
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+use regatta_schemas::TrialId;
+
+use crate::hash::fnv64;
+
+/// What a number is drawn for.
+#[derive(Debug, Clone, Copy)]
+pub struct Purpose<'a> {
+    pub study_seed: u64,
+    /// Numbers of different names are independent.
+    pub name: &'a str,
+    /// Which one of a series.
+    pub index: u64,
+    /// Which try at it.
+    pub redraw: u64,
+}
+
+/// 64 uniform bits. ChaCha8, its stream the index, its key the rest.
+pub fn word(purpose: Purpose) -> u64 {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&purpose.study_seed.to_le_bytes());
+    key[8..16].copy_from_slice(&fnv64(purpose.name.as_bytes()).to_le_bytes());
+    key[16..24].copy_from_slice(&purpose.redraw.to_le_bytes());
+    let mut stream = ChaCha8Rng::from_seed(key);
+    stream.set_stream(purpose.index);
+    stream.next_u64()
+}
+
+/// The seed of everything random inside a trial. The name is none that a parameter can have.
+pub fn trial_seed(study_seed: u64, trial: TrialId) -> u64 {
+    word(Purpose { study_seed, name: "seed of a trial", index: u64::from(trial.0), redraw: 0 })
+}
+
+/// 53 of the bits as a number in [0, 1).
+pub fn unit(word: u64) -> f64 {
+    (word >> 11) as f64 * (1.0 / (1_u64 << 53) as f64)
+}
+
+/// A number below `count`, uniform to within 2^-64.
+pub fn below(word: u64, count: u64) -> u64 {
+    ((u128::from(word) * u128::from(count)) >> 64) as u64
+}

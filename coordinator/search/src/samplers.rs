@@ -1,0 +1,34 @@
+//! Samplers: who proposes configurations.
+//!
+//! A new one is its file, its line in [`sampler_for`], and its row in the conformance suite.
+
+mod grid;
+mod random;
+
+use std::fmt::Debug;
+
+use regatta_schemas::Params;
+use regatta_schemas::study::{Sampler as Choice, StudyFile};
+
+use crate::space::Space;
+
+/// Proposes the configurations of a study, one after the other.
+///
+/// Its state is a fold of what it observed. Two samplers that observed the same propose the same.
+pub trait Sampler: Debug + Send {
+    /// Configuration number `index`. `pending` are those that were proposed and not yet observed, in order; they and
+    /// the observed ones are all of the sampler's configurations before this one. None: there is none left.
+    fn propose(&self, index: u64, pending: &[Params]) -> Option<Params>;
+
+    /// Configuration number `index` has become a trial.
+    fn observe(&mut self, index: u64, params: &Params);
+}
+
+/// The table of samplers.
+pub fn sampler_for(study: &StudyFile) -> Box<dyn Sampler> {
+    let space = Space::new(&study.space);
+    match &study.sampler {
+        Choice::Random => Box::new(random::Random::new(space, study.seed)),
+        Choice::Grid { points } => Box::new(grid::Grid::new(space, *points)),
+    }
+}

@@ -1,0 +1,104 @@
+//! The rungs: resource levels at which trials are compared, and what each trial had reached there.
+//!
+//! It ranks and decides nothing: stopping and promoting schedulers share it.
+
+use std::collections::BTreeMap;
+
+use regatta_schemas::TrialId;
+use regatta_schemas::study::Goal;
+
+use super::best_first;
+
+/// Where the rungs are: `min_resource * eta^i`, below `max_resource`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Levels {
+    pub eta: u32,
+    pub min_resource: u32,
+    pub max_resource: u32,
+}
+
+impl Levels {
+    fn resources(self) -> Vec<u32> {
+        let eta = self.eta.max(2);
+        std::iter::successors(Some(self.min_resource.max(1)), |level| level.checked_mul(eta))
+            .take_while(|level| *level < self.max_resource)
+            .collect()
+    }
+}
+
+/// The rungs of one bracket.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rungs {
+    goal: Goal,
+    eta: u32,
+    rungs: Vec<Rung>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Rung {
+    resource: u32,
+    /// None: the trial failed, and counts as worst.
+    value_by_trial: BTreeMap<TrialId, Option<f64>>,
+    /// Of those that did not fail, best first.
+    ranked: Vec<f64>,
+}
+
+/// How a trial stands at a rung, at the moment it arrives there.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Standing {
+    pub resource: u32,
+    pub value: f64,
+    /// The value of the last among the best 1 in `eta`; None: so few have come, or so many failed, that anything will do.
+    pub threshold: Option<f64>,
+    /// Trials at this rung, this one included.
+    pub competitors: u32,
+}
+
+impl Rungs {
+    pub fn new(goal: Goal, levels: Levels) -> Self {
+        let rung = |resource| Rung { resource, value_by_trial: BTreeMap::new(), ranked: Vec::new() };
+        Self { goal, eta: levels.eta.max(2), rungs: levels.resources().into_iter().map(rung).collect() }
+    }
+
+    /// Enters a value at each rung that the trial has reached and not been at before; lowest rung first.
+    pub fn arrive(&mut self, trial: TrialId, resource: u32, value: f64) -> Vec<Standing> {
+        let (goal, eta) = (self.goal, self.eta);
+        let reached = self.rungs.iter_mut().take_while(|rung| rung.resource <= resource);
+        reached.filter_map(|rung| rung.arrive(trial, value, goal, eta)).collect()
+    }
+
+    /// The trial failed: it is the worst at each rung where it was, and at the one it was on its way to.
+    pub fn fail(&mut self, trial: TrialId) {
+        for rung in &mut self.rungs {
+            match rung.value_by_trial.insert(trial, None) {
+                Some(Some(value)) => rung.forget(value),
+                Some(None) => {}
+                None => break,
+            }
+        }
+    }
+}
+
+impl Rung {
+    fn arrive(&mut self, trial: TrialId, value: f64, goal: Goal, eta: u32) -> Option<Standing> {
+        if self.value_by_trial.contains_key(&trial) {
+            return None;
+        }
+        self.value_by_trial.insert(trial, Some(value));
+        let place = self.ranked.partition_point(|other| best_first(goal, *other, value).is_lt());
+        self.ranked.insert(place, value);
+        let going_on = (self.value_by_trial.len() / eta as usize).max(1);
+        Some(Standing {
+            resource: self.resource,
+            value,
+            threshold: self.ranked.get(going_on - 1).copied(),
+            competitors: self.value_by_trial.len() as u32,
+        })
+    }
+
+    fn forget(&mut self, value: f64) {
+        if let Some(place) = self.ranked.iter().position(|other| other.total_cmp(&value).is_eq()) {
+            self.ranked.remove(place);
+        }
+    }
+}
