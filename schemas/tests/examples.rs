@@ -1,0 +1,48 @@
+//! Every study in examples/ is right.
+
+use std::path::{Path, PathBuf};
+
+use regatta_schemas::check;
+use regatta_schemas::study::{Stopper, StudyFile};
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")
+}
+
+fn read(path: &Path) -> StudyFile {
+    let text = std::fs::read_to_string(path).unwrap();
+    let faults = match check::study_text(&text).and_then(|value| check::study_file(&value)) {
+        Ok(file) => return file,
+        Err(faults) => faults,
+    };
+    panic!("{}: {faults:#?}", path.display());
+}
+
+#[test]
+fn every_example_is_right_and_its_data_is_there() {
+    let files = std::fs::read_dir(examples()).unwrap().map(|entry| entry.unwrap().path());
+    let studies: Vec<_> = files.filter(|path| path.extension().is_some_and(|ext| ext == "yaml")).collect();
+    assert!(studies.len() >= 4);
+    for path in studies {
+        let study = read(&path);
+        assert_eq!(study.name, path.file_stem().unwrap().to_str().unwrap());
+        let data = study.recipe["data"]["file"].as_str().unwrap();
+        assert!(examples().join(data).is_file(), "{data}");
+    }
+}
+
+#[test]
+fn digits_all_is_digits_without_stopping() {
+    let all = read(&examples().join("digits-all.yaml"));
+    let digits = read(&examples().join("digits.yaml"));
+    assert_eq!(all, StudyFile { name: all.name.clone(), stopper: Stopper::None, ..digits });
+}
+
+#[test]
+fn a_checked_file_is_right_again_when_written_out() {
+    for name in ["digits", "optimizers", "regression"] {
+        let study = read(&examples().join(name).with_extension("yaml"));
+        let written = serde_json::to_value(&study).unwrap();
+        assert_eq!(check::study_file(&written), Ok(study));
+    }
+}
