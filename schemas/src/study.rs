@@ -186,15 +186,15 @@ fn default_grace() -> u32 {
     1
 }
 
-fn default_eta() -> u32 {
+pub(crate) fn default_eta() -> u32 {
     3
 }
 
-fn default_min_resource() -> u32 {
+pub(crate) fn default_min_resource() -> u32 {
     1
 }
 
-fn default_brackets() -> u32 {
+pub(crate) fn default_brackets() -> u32 {
     1
 }
 

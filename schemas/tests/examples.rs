@@ -1,5 +1,7 @@
 //! Every study in examples/ is right.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use std::path::{Path, PathBuf};
 
 use regatta_schemas::check;

@@ -85,7 +85,11 @@ impl<'a> Node<'a> {
                 None
             }
             Value::String(text) => Some(text),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            Value::Bool(_) | Value::Number(_) => {
+                self.wrong_value(format!("write a text: \"{}\"", self.value));
+                None
+            }
+            Value::Null | Value::Array(_) | Value::Object(_) => {
                 self.wrong_value("write a text");
                 None
             }
@@ -228,19 +232,30 @@ pub fn join(path: &str, key: &str) -> String {
     }
 }
 
-/// The known name that a mistyped one was probably meant to be.
+/// The known name that a mistyped or shortened one was probably meant to be.
 pub fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     if name.len() > LIMITS.id_chars_max {
         return None;
     }
     let plain = |text: &str| text.to_lowercase().replace(['-', ' ', '.'], "_");
     let wanted = plain(name);
-    let mistakes_max = (wanted.chars().count() / 3).max(1);
-    known
-        .map(|candidate| (strsim::damerau_levenshtein(&wanted, &plain(candidate)), candidate))
-        .filter(|(mistakes, candidate)| *mistakes <= mistakes_max && *mistakes < candidate.chars().count())
-        .min()
-        .map(|(_, candidate)| candidate)
+    let scored = known.filter_map(|candidate| Some((mistakes(&wanted, &plain(candidate))?, candidate)));
+    scored.min_by_key(|(mistakes, _)| *mistakes).map(|(_, candidate)| candidate)
+}
+
+/// How many slips make one name of the other; None: too many to mean it.
+fn mistakes(wanted: &str, known: &str) -> Option<usize> {
+    const SHORTENED: usize = 3;
+    let chars = wanted.chars().count();
+    let has_same_start = wanted.chars().next() == known.chars().next();
+    let mistakes = strsim::damerau_levenshtein(wanted, known);
+    let mistakes_max = if has_same_start { (chars / 3).max(1) } else { (chars / 4).min(2) };
+    if mistakes <= mistakes_max && mistakes < known.chars().count() {
+        return Some(mistakes);
+    }
+    let mut rest = known.chars();
+    let is_shortened = chars >= 2 && has_same_start && wanted.chars().all(|c| rest.any(|other| other == c));
+    is_shortened.then_some(SHORTENED)
 }
 
 /// Names in backticks, with commas; a long list is cut.
@@ -260,7 +275,8 @@ pub fn show(value: &Value) -> String {
         Value::Null => "empty".to_owned(),
         Value::Bool(_) | Value::Number(_) => value.to_string(),
         Value::String(text) => format!("the text `{}`", cut(text)),
-        Value::Array(items) => format!("a list of {}", items.len()),
+        Value::Array(items) if items.len() == 1 => "a list of 1 value".to_owned(),
+        Value::Array(items) => format!("a list of {} values", items.len()),
         Value::Object(_) => "a group of keys".to_owned(),
     }
 }

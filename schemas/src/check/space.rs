@@ -21,6 +21,8 @@ const TYPES: [&str; 5] = ["float", "int", "categorical", "ordinal", "bool"];
 pub struct Space {
     /// Every name, those of faulty parameters as well.
     pub names: BTreeSet<String>,
+    /// Every name that a condition names, faulty conditions as well.
+    pub conditioning: BTreeSet<String>,
     /// The parameters that are right. Conditions that are not have been left out.
     pub parameters: BTreeMap<String, Parameter>,
 }
@@ -43,6 +45,7 @@ pub fn check(node: &Node) -> Option<Space> {
     }
     for (name, parameter) in fields.nodes() {
         let Some(when) = parameter.value.get("when").filter(|when| !when.is_null()) else { continue };
+        space.conditioning.extend(when.as_object().into_iter().flat_map(|when| when.keys().cloned()));
         let when = conditions(name, &Node::new(when, format!("{}.when", parameter.path), node.faults), &space);
         if let Some(parameter) = space.parameters.get_mut(name) {
             parameter.when = when;

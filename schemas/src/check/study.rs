@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::api::Fault;
 use crate::ids::PoolId;
 use crate::limits::LIMITS;
-use crate::study::StudyFile;
+use crate::study::{StudyFile, default_brackets, default_eta, default_min_resource};
 
 use super::reader::{Faults, Fields, Node, list_of};
 use super::recipe::without_nulls;
@@ -22,6 +22,7 @@ const ALL_METRICS: [&str; 4] = ["train_loss", "validation_loss", "train_accuracy
 const WEIGHT_MAX: f64 = 1e6;
 const GRID_POINTS_MAX: u64 = 10_000;
 const ETA_MAX: u64 = 1_000;
+const BRACKETS_MAX: u64 = 16;
 
 pub fn check(value: &Value) -> Result<StudyFile, Vec<Fault>> {
     let faults = Faults::default();
@@ -41,7 +42,7 @@ fn read(node: &Node) -> Option<StudyFile> {
     whole_in(&fields, "seed", u64::MAX);
     whole_in(&fields, "retries", LIMITS.attempts_max.into());
     if let Some(node) = fields.optional("weight") {
-        node.number(|weight| weight > 0.0 && weight <= WEIGHT_MAX, "a number above 0");
+        node.number(|weight| weight > 0.0 && weight <= WEIGHT_MAX, "a number above 0, at most 1000000");
     }
     if let Some(node) = fields.optional("pool")
         && let Some(text) = node.text()
@@ -153,22 +154,30 @@ fn stopper(fields: &Fields, resource: Option<u64>) {
             }
             whole_in(&stopper, "grace", LIMITS.resource_max.into());
         }
-        "asha" => {
-            stopper.only(&["name", "eta", "min_resource", "brackets"]);
-            if let Some(node) = stopper.optional("eta") {
-                node.whole(2..=ETA_MAX);
-            }
-            if let Some(node) = stopper.optional("brackets") {
-                node.whole(1..=1);
-            }
-            let Some(node) = stopper.optional("min_resource") else { return };
-            if let (Some(first), Some(all)) = (node.whole(1..=LIMITS.resource_max.into()), resource)
-                && first > all
-            {
-                node.fault(format!("is {first}, above `budget.resource` ({all})"), format!("give 1 to {all}"));
-            }
-        }
+        "asha" => asha(&stopper, resource),
         _ => stopper.only(&["name"]),
+    }
+}
+
+fn asha(stopper: &Fields, resource: Option<u64>) {
+    stopper.only(&["name", "eta", "min_resource", "brackets"]);
+    let whole = |key, range, default: u32| match stopper.optional(key) {
+        Some(node) => node.whole(range),
+        None => Some(default.into()),
+    };
+    let eta = whole("eta", 2..=ETA_MAX, default_eta());
+    let first = whole("min_resource", 1..=LIMITS.resource_max.into(), default_min_resource());
+    let brackets = whole("brackets", 1..=BRACKETS_MAX, default_brackets());
+    let (Some(eta), Some(first), Some(brackets), Some(all)) = (eta, first, brackets, resource) else { return };
+    if first > all {
+        let problem = format!("is {first}, above `budget.resource` ({all})");
+        return stopper.fault("min_resource", problem, format!("give 1 to {all}"));
+    }
+    let last = (1..brackets).try_fold(first, |rung, _| rung.checked_mul(eta)).unwrap_or(u64::MAX);
+    if last > all {
+        let problem =
+            format!("is {brackets}, and the first rung of the last bracket is above `budget.resource` ({all})");
+        stopper.fault("brackets", problem, "give fewer: each one begins `eta` times later than the one before");
     }
 }
 

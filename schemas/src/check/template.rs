@@ -42,7 +42,7 @@ pub fn check(node: &Node, space_path: &str, space: &Space) {
     }
     for (path, (fault, times)) in found {
         if !ignored.contains(path.as_str()) {
-            node.faults.extend([tried.explained(fault, times == count)]);
+            node.faults.extend([if times == count { without_context(fault) } else { fault }]);
         }
     }
 }
@@ -84,9 +84,7 @@ fn check_references(node: &Node, space_path: &str, space: &Space, references: &B
         node.faults.add(path.clone(), format!("refers to `${name}`, which is not in the space"), help);
     }
     let referred: BTreeSet<&str> = references.values().map(String::as_str).collect();
-    let conditioning: BTreeSet<&str> =
-        space.parameters.values().flat_map(|parameter| parameter.when.keys().map(String::as_str)).collect();
-    for name in names().filter(|name| !referred.contains(name) && !conditioning.contains(name)) {
+    for name in names().filter(|name| !referred.contains(name) && !space.conditioning.contains(*name)) {
         let help = format!("remove it, or refer to it in the recipe as `${name}`");
         node.faults.add(join(space_path, name), "is not used by the recipe", help);
     }
@@ -104,53 +102,57 @@ impl Template<'_> {
     fn faults(&self, params: &Params) -> BTreeMap<String, Fault> {
         let filled = fill(self.template, params);
         let faults = check_resolved(&filled.value).err().unwrap_or_default();
-        let place = |fault: Fault| {
-            let path = filled.moved.get(&fault.path).unwrap_or(&fault.path).clone();
-            let problem = match self.cause(&path, params) {
-                Some(cause) => format!("{} {cause}", fault.problem),
-                None => fault.problem,
-            };
-            (path.clone(), Fault { path, problem, help: fault.help })
+        let place = |mut fault: Fault| {
+            if let Some(path) = filled.moved.get(&fault.path) {
+                fault.path.clone_from(path);
+            }
+            (fault.path.clone(), self.attributed(fault, params))
         };
         faults.into_iter().map(place).collect()
     }
 
-    /// Which parameter's value, or absence, brings about a fault at this path.
-    fn cause(&self, path: &str, params: &Params) -> Option<String> {
-        if let Some(name) = self.references.get(path) {
-            return Some(match params.get(name) {
-                Some(value) => format!("(`${name}` = {value})"),
-                None => {
-                    let condition = self.space.parameters.get(name).map(condition).unwrap_or_default();
-                    format!("where `${name}` does not exist ({condition})")
-                }
-            });
+    /// The fault, with the parameter that brings it about.
+    fn attributed(&self, mut fault: Fault, params: &Params) -> Fault {
+        let Some(name) = self.references.get(&fault.path) else { return self.in_context(fault, params) };
+        if params.contains_key(name) {
+            let Some(value) = fault.problem.strip_prefix("is ").filter(|rest| !rest.starts_with("not ")) else {
+                return self.in_context(fault, params);
+            };
+            fault.problem = format!("can be {value}, by `${name}`");
+        } else {
+            let condition = self.space.parameters.get(name).map(condition).unwrap_or_default();
+            fault.problem = format!("{} where `{name}` does not exist ({condition})", fault.problem);
         }
-        let (parent, _) = path.rsplit_once('.')?;
-        let beside = self.references.iter().filter(|(other, _)| {
-            other.strip_prefix(parent).and_then(|rest| rest.strip_prefix('.')).is_some_and(|key| !key.contains('.'))
-        });
-        let discrete = beside.filter(|(_, name)| {
-            self.space.parameters.get(*name).is_some_and(|parameter| is_discrete(&parameter.domain))
-        });
-        let named: Vec<_> =
-            discrete.filter_map(|(_, name)| Some(format!("`${name}` = {}", params.get(name)?))).collect();
-        (!named.is_empty()).then(|| format!("(with {})", named.join(", ")))
+        fault.help = format!("{}; see `{}`", fault.help, join("space", name));
+        fault
     }
 
-    /// The fault as the file's author should read it.
-    fn explained(&self, mut fault: Fault, is_everywhere: bool) -> Fault {
-        if let Some(name) = self.references.get(&fault.path) {
-            fault.problem = match fault.problem.strip_prefix("is ") {
-                Some(rest) if !rest.starts_with("missing") => format!("can be {rest}"),
-                _ => fault.problem,
-            };
-            fault.help = format!("{}; see `{}`", fault.help, join("space", name));
-        } else if is_everywhere && let Some((problem, _)) = fault.problem.rsplit_once(" (with ") {
-            fault.problem = problem.to_owned();
+    /// The fault, with the choices that stand beside it.
+    fn in_context(&self, mut fault: Fault, params: &Params) -> Fault {
+        let Some((parent, _)) = fault.path.rsplit_once('.') else { return fault };
+        let beside = self.references.iter().filter(|(other, name)| {
+            let key = other.strip_prefix(parent).and_then(|rest| rest.strip_prefix('.'));
+            key.is_some_and(|key| !key.contains('.'))
+                && self.space.parameters.get(*name).is_some_and(|parameter| is_discrete(&parameter.domain))
+        });
+        let choices: Vec<_> =
+            beside.filter_map(|(_, name)| Some(format!("`${name}` = {}", params.get(name)?))).collect();
+        if !choices.is_empty() {
+            fault.problem = format!("{}{CONTEXT}{})", fault.problem, choices.join(", "));
         }
         fault
     }
+}
+
+/// Begins the part of a problem that names the choices beside it.
+const CONTEXT: &str = " (with ";
+
+/// The fault without the choices beside it, which have no part in it.
+fn without_context(mut fault: Fault) -> Fault {
+    if let Some((problem, _)) = fault.problem.rsplit_once(CONTEXT) {
+        fault.problem = problem.to_owned();
+    }
+    fault
 }
 
 /// Assignments in which each choice occurs, each bound of a number, and, while they are few, each
