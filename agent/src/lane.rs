@@ -1,5 +1,6 @@
 //! A lane: one thread that trains one trial at a time and never waits for the network.
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::agent::{Ending, Lane};
 use crate::clock::Stopwatch;
 use crate::recipe::plan;
-use crate::runtime::Device;
+use crate::runtime::{Device, RuntimeError};
 use crate::training::{Dataset, Engine, Training, TrainingError};
 
 /// All that a lane needs to train, fetched beforehand.
@@ -91,7 +92,7 @@ impl LaneThread {
         lane: Lane,
         settings: &EngineSettings,
         reports: mpsc::Sender<(Lane, Report)>,
-    ) -> Result<Self, TrainingError> {
+    ) -> Result<Self, RuntimeError> {
         let engine = Engine::new(&settings.library, settings.device, settings.threads)?;
         let interrupt = Interrupt::default();
         let (assignments, orders) = std::sync::mpsc::sync_channel(1);
@@ -108,7 +109,9 @@ impl LaneThread {
                     floor.train(assignment);
                 }
             })
-            .map_err(|error| TrainingError::Device(format!("no thread for lane {}: {error}", lane.0)))?;
+            .map_err(|error| RuntimeError::Failed {
+                reason: format!("no thread for lane {}: {error}", lane.0),
+            })?;
         Ok(Self { interrupt, assignments })
     }
 
@@ -152,7 +155,7 @@ impl LaneFloor {
             interrupt,
         } = self;
         let offer = &assignment.offer;
-        let plan = plan(&offer.recipe, offer.seed)?;
+        let plan = plan(&offer.recipe, offer.seed);
         let (resume, before) = match &assignment.resume {
             Some((bytes, elapsed)) => (Some(bytes.as_slice()), *elapsed),
             None => (None, Duration::ZERO),
@@ -192,19 +195,21 @@ struct Session<'a> {
 
 impl Session<'_> {
     fn run(mut self) -> Result<Ending, TrainingError> {
-        while self.training.epochs_done() < self.offer.resource {
+        while self.epochs_done() < self.offer.resource {
             if self.train_epoch()? == Flow::Interrupted {
                 if self.interrupt.keeps() {
                     self.keep()?;
                 }
                 return Ok(Ending::Interrupted {
-                    resource: self.training.epochs_done(),
+                    resource: self.epochs_done(),
                 });
             }
             self.measure()?;
-            self.check_time()?;
+            if let Some(ending) = self.overdue() {
+                return Ok(ending);
+            }
             let every = Duration::from_secs_f64(self.offer.recipe.checkpoint.every_s.clamp(0.0, 1e9));
-            let is_last = self.training.epochs_done() >= self.offer.resource;
+            let is_last = self.epochs_done() >= self.offer.resource;
             if (is_last && self.offer.recipe.checkpoint.at_end)
                 || (!is_last && self.elapsed().saturating_sub(self.kept_at) >= every)
             {
@@ -212,25 +217,28 @@ impl Session<'_> {
             }
         }
         Ok(Ending::Finished {
-            resource: self.training.epochs_done(),
+            resource: self.epochs_done(),
             elapsed_s: self.elapsed().as_secs_f64(),
         })
     }
 
     fn train_epoch(&mut self) -> Result<Flow, TrainingError> {
-        let epoch = self.training.epochs_done();
-        while self.training.epochs_done() == epoch {
+        loop {
             if self.interrupt.is_set() {
                 return Ok(Flow::Interrupted);
             }
-            self.training.train_step()?;
+            if self.training.train_step()?.epoch_finished {
+                return Ok(Flow::GoesOn);
+            }
         }
-        Ok(Flow::GoesOn)
     }
 
     fn measure(&mut self) -> Result<(), TrainingError> {
-        let metrics = self.training.evaluate()?;
-        let resource = self.training.epochs_done();
+        let mut metrics = self.training.train_metrics();
+        metrics.extend(self.training.evaluate()?);
+        let metrics: BTreeMap<String, f64> =
+            metrics.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let resource = self.epochs_done();
         let line = metrics
             .iter()
             .map(|(name, value)| format!("{name} {value:.4}"))
@@ -242,7 +250,7 @@ impl Session<'_> {
             Report::Line(format!("epoch {resource}/{}  {line}", self.offer.resource)),
         );
         let point = Point {
-            step: self.training.steps_done(),
+            step: self.training.step(),
             resource,
             elapsed_s: self.elapsed().as_secs_f64(),
             metrics,
@@ -251,23 +259,30 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn check_time(&self) -> Result<(), TrainingError> {
-        match self.offer.recipe.time_limit_s {
-            Some(limit) if self.elapsed().as_secs_f64() > limit => Err(TrainingError::TimeLimit { limit_s: limit }),
-            Some(_) | None => Ok(()),
-        }
+    /// The failure of a trial that has trained for longer than its recipe allows.
+    fn overdue(&self) -> Option<Ending> {
+        let limit_s = self.offer.recipe.time_limit_s?;
+        (self.elapsed().as_secs_f64() > limit_s).then(|| Ending::Failed {
+            cause: FailCause::TimeLimit,
+            detail: format!("the recipe allows {limit_s} s of training"),
+        })
     }
 
     fn keep(&mut self) -> Result<(), TrainingError> {
         let snapshot = Snapshot {
             bytes: self.training.checkpoint()?,
-            step: self.training.steps_done(),
-            resource: self.training.epochs_done(),
+            step: self.training.step(),
+            resource: self.epochs_done(),
             elapsed: self.elapsed(),
         };
         self.kept_at = snapshot.elapsed;
         send(self.reports, self.lane, Report::Checkpoint(snapshot));
         Ok(())
+    }
+
+    /// Whole epochs, as many as an offer can ask for.
+    fn epochs_done(&self) -> u32 {
+        u32::try_from(self.training.epoch()).unwrap_or(u32::MAX)
     }
 
     fn elapsed(&self) -> Duration {
@@ -289,12 +304,12 @@ fn send(reports: &mpsc::Sender<(Lane, Report)>, lane: Lane, report: Report) {
 fn cause_of(error: &TrainingError) -> FailCause {
     match error {
         TrainingError::Diverged { .. } => FailCause::Diverged,
-        TrainingError::Configuration(_) => FailCause::Configuration,
-        TrainingError::Data(_) => FailCause::Data,
-        TrainingError::OutOfMemory(_) => FailCause::OutOfMemory,
-        TrainingError::TimeLimit { .. } => FailCause::TimeLimit,
-        TrainingError::Checkpoint(_) => FailCause::Checkpoint,
-        TrainingError::Device(_) => FailCause::Device,
+        TrainingError::Configuration { .. } => FailCause::Configuration,
+        TrainingError::Data { .. } => FailCause::Data,
+        TrainingError::OutOfMemory { .. } => FailCause::OutOfMemory,
+        TrainingError::Checkpoint { .. } => FailCause::Checkpoint,
+        // Nobody raises the training's own interrupt: a lane looks at its own between two steps.
+        TrainingError::Device(_) | TrainingError::Interrupted => FailCause::Device,
     }
 }
 

@@ -1,1 +1,12 @@
-//! To be filled.
+//! The agent: a pure machine ([`agent`]), the lanes that train ([`lane`], [`training`]), and the shell around them.
+
+pub mod agent;
+mod clock;
+pub mod device;
+pub mod lane;
+pub mod nats;
+mod recipe;
+pub mod runtime;
+pub mod shell;
+pub mod supplies;
+pub mod training;

@@ -9,7 +9,7 @@ use clap::Parser;
 use regatta_agent::agent::Settings;
 use regatta_agent::lane::EngineSettings;
 use regatta_agent::nats::Wire;
-use regatta_agent::runtime::{Device, find_library};
+use regatta_agent::device;
 use regatta_agent::shell;
 use regatta_agent::supplies::Supplies;
 use regatta_broker::{Connection, connect};
@@ -75,8 +75,8 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> anyhow::Result<()> {
     let drain = drain_on_signal().context("cannot listen for signals")?;
-    let library = find_library(args.onnxruntime.as_deref())?;
-    let device = Device::choose(&args.device, &library)?;
+    let library = device::find_library(args.onnxruntime.as_deref())?;
+    let device = device::choose(&args.device, &library)?;
     let agent = AgentId::new(format!("agent-{}", &uuid::Uuid::new_v4().simple().to_string()[..12]))?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = args.threads.unwrap_or((cores / args.lanes as usize).max(1));

@@ -8,6 +8,7 @@ use regatta_schemas::AgentId;
 use regatta_schemas::log::Checkpoint;
 use regatta_schemas::offer::Offer;
 use regatta_schemas::output::Output;
+use regatta_schemas::reasons::FailCause;
 use regatta_schemas::subjects;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
@@ -16,8 +17,8 @@ use crate::agent::{Agent, Command, Ending, Event, Lane, Settings, Ticket};
 use crate::clock::Clock;
 use crate::lane::{Assignment, EngineSettings, LaneThread, Report, Snapshot};
 use crate::nats::{Acker, HeardStop, Parcel, Puller, Wire};
+use crate::runtime::RuntimeError;
 use crate::supplies::{Supplies, SupplyError};
-use crate::training::TrainingError;
 
 /// Points and lines that wait at most while NATS is away.
 const DROPPABLE_PARCELS_MAX: usize = 100_000;
@@ -75,7 +76,7 @@ pub async fn run(
     settings: Settings,
     engine: EngineSettings,
     drain: impl Future<Output = ()>,
-) -> Result<(), TrainingError> {
+) -> Result<(), RuntimeError> {
     let (report_to, reports) = mpsc::channel(CHANNEL_LENGTH);
     let (stop_to, stops) = mpsc::channel(CHANNEL_LENGTH);
     let (news_to, news) = mpsc::channel(CHANNEL_LENGTH);
@@ -159,11 +160,15 @@ impl Shell {
 
     fn begin(&mut self, lane: Lane, supplied: Result<Assignment, SupplyError>) {
         let ending = match supplied {
-            Ok(assignment) if self.lanes[lane.0 as usize].assign(assignment) => return,
-            Ok(_) => Ending::Failed {
-                cause: regatta_schemas::reasons::FailCause::Internal,
-                detail: "the lane's thread is gone".to_owned(),
-            },
+            Ok(assignment) => {
+                if self.lanes[lane.0 as usize].assign(assignment) {
+                    return;
+                }
+                Ending::Failed {
+                    cause: FailCause::Internal,
+                    detail: "the lane's thread is gone".to_owned(),
+                }
+            }
             Err(error) => Ending::Failed {
                 cause: error.cause,
                 detail: error.detail,

@@ -1,1 +1,6 @@
-//! Scenarios on a real broker.
+//! Scenarios on a real nats-server, with real coordinators and agents, which are killed, paused and cut short.
+
+mod commands;
+mod faults;
+mod others;
+mod study;

@@ -1,0 +1,118 @@
+//! The command line, on a cluster.
+
+use regatta_schemas::log::Record;
+use regatta_schemas::reasons::StopReason;
+use regatta_tests::{Cluster, digits_study, until};
+use serde_json::{Value, json};
+
+fn endless_study(name: &str) -> Value {
+    let mut study = digits_study(name, 50, 100_000);
+    study["recipe"]["checkpoint"] = json!({"every_s": 1000.0});
+    study
+}
+
+#[tokio::test]
+async fn a_stopped_trial_frees_its_lane_between_two_steps() {
+    let cluster = Cluster::start().await;
+    let _coordinator = cluster.coordinator(&[]);
+    let _agent = cluster.agent(&[]);
+    let id = cluster.start_study(&endless_study("stop-trial")).await;
+    cluster.until_log(&id, "trial 0 trains", |history| history.count("measured") >= 1).await;
+    cluster.cli_ok(&["trial", "stop", id.as_str(), "0"]).await;
+    let history = cluster.until_log(&id, "the lane takes the next", |history| history.count("accepted") >= 2).await;
+    let stopped = history.0.iter().find_map(|entry| match &entry.record {
+        Record::Stopped(stopped) => Some(&stopped.reason),
+        _ => None,
+    });
+    assert!(matches!(stopped, Some(StopReason::Requested { .. })), "{stopped:?}");
+    cluster.cli_ok(&["study", "stop", id.as_str()]).await;
+    cluster.until_concluded(&id).await;
+}
+
+#[tokio::test]
+async fn a_paused_study_proposes_nothing_until_it_is_resumed() {
+    let cluster = Cluster::start().await;
+    let _coordinator = cluster.coordinator(&[]);
+    let id = cluster.start_study(&digits_study("pause", 3, 2)).await;
+    cluster.cli_ok(&["study", "pause", id.as_str()]).await;
+    let _agent = cluster.agent(&[]);
+    until("the agent beats", || async {
+        let fleet: Value = serde_json::from_str(&cluster.cli_ok(&["fleet", "--json"]).await).unwrap();
+        (fleet["agents"].as_array().unwrap().len() == 1).then_some(())
+    })
+    .await;
+    assert_eq!(cluster.history(&id).await.count("proposed"), 0);
+    let listed = cluster.cli_ok(&["study", "list"]).await;
+    assert!(listed.contains("paused"), "{listed}");
+    cluster.cli_ok(&["study", "resume", id.as_str()]).await;
+    let history = cluster.until_concluded(&id).await;
+    assert_eq!(history.count("finished"), 3);
+}
+
+#[tokio::test]
+async fn a_study_without_agents_says_what_it_waits_for() {
+    let cluster = Cluster::start().await;
+    let _coordinator = cluster.coordinator(&[]);
+    cluster.start_study(&digits_study("lonely", 3, 2)).await;
+    let listed: Value = serde_json::from_str(&cluster.cli_ok(&["study", "list", "--json"]).await).unwrap();
+    let waits = listed["studies"][0]["waiting_for"].as_str().unwrap_or_default();
+    assert!(waits.contains("agent"), "{listed}");
+}
+
+#[tokio::test]
+async fn results_are_exported_printed_and_deleted() {
+    let cluster = Cluster::start().await;
+    let _coordinator = cluster.coordinator(&[]);
+    let _agent = cluster.agent(&[]);
+    let id = cluster.start_study(&digits_study("export", 3, 2)).await;
+    cluster.until_concluded(&id).await;
+    let id = id.as_str();
+
+    let csv = cluster.cli_ok(&["export", id]).await;
+    assert_eq!(csv.lines().count(), 4, "{csv}");
+    assert!(csv.starts_with("trial,status,best,"), "{csv}");
+    let json: Value = serde_json::from_str(&cluster.cli_ok(&["export", id, "--format", "json"]).await).unwrap();
+    assert_eq!(json["trials"].as_array().unwrap().len(), 3);
+    assert_eq!(json["trials"][0]["points"].as_array().unwrap().len(), 2);
+
+    let lines = cluster.cli_ok(&["logs", id, "0"]).await;
+    assert!(lines.contains("epoch 2/2"), "{lines}");
+    assert!(!cluster.cli(&["logs", "no-such-study"]).await.status.success());
+
+    cluster.cli_ok(&["study", "delete", id]).await;
+    assert!(!cluster.cli(&["study", "show", id]).await.status.success());
+    let listed: Value = serde_json::from_str(&cluster.cli_ok(&["study", "list", "--json"]).await).unwrap();
+    assert_eq!(listed["studies"], json!([]));
+}
+
+#[tokio::test]
+async fn following_prints_json_lines_and_a_summary_last() {
+    let cluster = Cluster::start().await;
+    let _coordinator = cluster.coordinator(&[]);
+    let _agent = cluster.agent(&[]);
+    let file = cluster.folder().join("study.json");
+    std::fs::write(&file, digits_study("json", 2, 2).to_string()).unwrap();
+    let printed = cluster.cli_ok(&["run", file.to_str().unwrap(), "--json"]).await;
+    let lines: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["type"], "study_created");
+    let last = lines.last().unwrap();
+    assert_eq!(last["type"], "summary");
+    assert_eq!(last["trials"]["finished"], 2);
+}
+
+#[tokio::test]
+async fn a_trial_of_ones_own_is_trained_or_refused_with_every_fault() {
+    let cluster = Cluster::start().await;
+    let _coordinator = cluster.coordinator(&[]);
+    let id = cluster.start_study(&digits_study("own", 2, 2)).await;
+    let printed = cluster.cli_ok(&["trial", "submit", id.as_str(), "rate=0.01", "--priority", "3", "--json"]).await;
+    let submitted: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(submitted["trial"], 0);
+    let refused = cluster.cli(&["trial", "submit", id.as_str(), "rate=7", "colour=red"]).await;
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success());
+    assert!(text.contains("rate") && text.contains("colour"), "{text}");
+    let _agent = cluster.agent(&[]);
+    let history = cluster.until_concluded(&id).await;
+    assert_eq!(history.count("finished"), 2, "the trial counts in the budget");
+}

@@ -1,0 +1,170 @@
+//! What dies in mid-study is made good, and nothing counts twice.
+
+use std::time::Duration;
+
+use regatta_schemas::Attempt;
+use regatta_schemas::log::Record;
+use regatta_schemas::reasons::OfferReason;
+use regatta_tests::{Cluster, History, digits_study};
+use serde_json::{Value, json};
+
+/// A trial that takes seconds, so that there is time to do something to its agent; a checkpoint after every epoch.
+fn long_study(name: &str, trials: u32, epochs: u32) -> Value {
+    let mut study = digits_study(name, trials, epochs);
+    study["recipe"]["model"] = json!({"family": "mlp", "hidden": [256, 256]});
+    study["recipe"]["batch_size"] = json!(4);
+    study
+}
+
+fn has_checkpoint(history: &History) -> bool {
+    history.count("checkpointed") >= 3
+}
+
+#[tokio::test]
+async fn the_trial_of_a_killed_agent_resumes_elsewhere_from_its_checkpoint() {
+    let cluster = Cluster::start().await;
+    let _coordinator = cluster.coordinator(&["--lease-timeout-s", "2"]);
+    let mut first = cluster.agent(&[]);
+    let id = cluster.start_study(&long_study("killed-agent", 1, 12)).await;
+    let before = cluster.until_log(&id, "there are checkpoints", has_checkpoint).await;
+    first.kill();
+    let _second = cluster.agent(&[]);
+    let history = cluster.until_concluded(&id).await;
+
+    let trial = *history.proposed().keys().next().unwrap();
+    let offers = history.offers(trial);
+    assert_eq!(offers.len(), 2, "offered again once");
+    let lost = before.accepted().next().unwrap().1.agent.clone();
+    assert!(matches!(&offers[1].reason, OfferReason::LeaseLost { agent, .. } if *agent == lost), "{:?}", offers[1]);
+    let resumed = offers[1].resume.as_ref().expect("from the checkpoint");
+    let epochs: Vec<u32> = history.points(trial, Attempt(2)).iter().map(|point| point.resource).collect();
+    assert_eq!(epochs, (resumed.resource + 1..=12).collect::<Vec<_>>(), "goes on where the checkpoint was made");
+}
+
+#[tokio::test]
+async fn resuming_elsewhere_changes_no_number() {
+    let mut curves = Vec::new();
+    for is_killed in [false, true] {
+        let cluster = Cluster::start().await;
+        let _coordinator = cluster.coordinator(&["--lease-timeout-s", "2"]);
+        let mut agent = cluster.agent(&[]);
+        let id = cluster.start_study(&long_study("same-numbers", 1, 6)).await;
+        let mut second = None;
+        if is_killed {
+            cluster.until_log(&id, "there are checkpoints", has_checkpoint).await;
+            agent.kill();
+            second = Some(cluster.agent(&[]));
+        }
+        let history = cluster.until_concluded(&id).await;
+        let trial = *history.proposed().keys().next().unwrap();
+        let last = history.offers(trial).last().unwrap().attempt;
+        assert_eq!(last, if is_killed { Attempt(2) } else { Attempt(1) });
+        let points = history.points(trial, last);
+        curves.push(points.last().unwrap().metrics.clone());
+        drop(second);
+    }
+    assert_eq!(curves[0], curves[1], "bit for bit, on the same kind of device");
+}
+
+#[tokio::test]
+async fn a_killed_coordinator_is_replaced_and_every_trial_counts_once() {
+    let cluster = Cluster::start().await;
+    let mut coordinator = cluster.coordinator(&[]);
+    let _agents = [cluster.agent(&[]), cluster.agent(&[])];
+    let id = cluster.start_study(&long_study("killed-coordinator", 8, 3)).await;
+    for ended in [2, 4] {
+        cluster.until_log(&id, "trials have finished", |history| history.count("finished") >= ended).await;
+        coordinator.kill();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        coordinator = cluster.coordinator(&[]);
+    }
+    let history = cluster.until_concluded(&id).await;
+    assert_eq!(history.proposed().len(), 8);
+    assert_eq!(history.count("finished"), 8);
+    for trial in history.proposed().keys() {
+        assert_eq!(history.offers(*trial).len(), 1, "no agent was lost, so trial {trial} is trained once");
+    }
+    let shown: Value = serde_json::from_str(&cluster.cli_ok(&["study", "show", id.as_str(), "--json"]).await).unwrap();
+    assert_eq!(shown["trials"]["finished"], 8);
+    assert_eq!(shown["resource_spent"], 24);
+}
+
+#[tokio::test]
+async fn agents_go_on_training_while_the_server_is_away() {
+    let mut cluster = Cluster::start().await;
+    let _coordinator = cluster.coordinator(&[]);
+    let _agents = [cluster.agent(&[]), cluster.agent(&[])];
+    let id = cluster.start_study(&long_study("killed-nats", 4, 5)).await;
+    cluster.until_log(&id, "there are checkpoints", has_checkpoint).await;
+    cluster.kill_nats();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    cluster.start_nats().await;
+    let history = cluster.until_concluded(&id).await;
+    assert_eq!(history.proposed().len(), 4);
+    for trial in history.proposed().keys() {
+        let last = history.offers(*trial).last().unwrap().attempt;
+        let mut epochs: Vec<u32> = history.points(*trial, last).iter().map(|point| point.resource).collect();
+        epochs.sort_unstable();
+        let first = epochs[0];
+        assert_eq!(epochs, (first..=5).collect::<Vec<_>>(), "no point of trial {trial} is lost or counted twice");
+    }
+}
+
+#[tokio::test]
+async fn a_paused_agent_that_returns_is_told_to_stop_and_changes_nothing() {
+    let cluster = Cluster::start().await;
+    let _coordinator = cluster.coordinator(&["--lease-timeout-s", "2"]);
+    let zombie = cluster.agent(&[]);
+    let id = cluster.start_study(&long_study("zombie", 1, 10)).await;
+    cluster.until_log(&id, "there are checkpoints", has_checkpoint).await;
+    zombie.pause();
+    let _healthy = cluster.agent(&[]);
+    cluster.until_log(&id, "another agent has it", |history| history.count("accepted") == 2).await;
+    zombie.resume();
+    let history = cluster.until_concluded(&id).await;
+    let trial = *history.proposed().keys().next().unwrap();
+    let finished: Vec<_> = history
+        .of_trial(trial)
+        .filter_map(|record| match record {
+            Record::Finished(finished) => Some(finished.attempt),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(finished, [Attempt(2)], "the zombie's attempt did not run to its end");
+    let shown: Value = serde_json::from_str(&cluster.cli_ok(&["study", "show", id.as_str(), "--json"]).await).unwrap();
+    assert_eq!(shown["resource_spent"], 10, "what the zombie trained twice counts once");
+}
+
+#[tokio::test]
+async fn a_drained_agent_gives_its_trial_back_with_a_checkpoint() {
+    let cluster = Cluster::start().await;
+    let _coordinator = cluster.coordinator(&[]);
+    let mut first = cluster.agent(&[]);
+    let id = cluster.start_study(&long_study("drain", 1, 10)).await;
+    cluster.until_log(&id, "it trains", |history| history.count("measured") >= 2).await;
+    first.terminate();
+    assert!(first.ended().await.success(), "{}", first.log());
+    let _second = cluster.agent(&[]);
+    let history = cluster.until_concluded(&id).await;
+    let trial = *history.proposed().keys().next().unwrap();
+    let offers = history.offers(trial);
+    assert_eq!(offers.len(), 2);
+    assert!(matches!(offers[1].reason, OfferReason::Released { .. }), "{:?}", offers[1]);
+    assert!(offers[1].resume.is_some());
+    assert_eq!(history.count("finished"), 1);
+}
+
+#[tokio::test]
+async fn a_second_sigterm_ends_an_agent_at_once() {
+    let cluster = Cluster::start().await;
+    let _coordinator = cluster.coordinator(&[]);
+    let mut agent = cluster.agent(&[]);
+    // One epoch of this takes long: an agent that drains stops between two steps, one that is ended does not wait.
+    let id = cluster.start_study(&long_study("second-sigterm", 1, 50)).await;
+    cluster.until_log(&id, "it trains", |history| history.count("measured") >= 1).await;
+    agent.pause();
+    agent.terminate();
+    agent.terminate();
+    agent.resume();
+    let _status = agent.ended().await;
+}

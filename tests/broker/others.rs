@@ -1,0 +1,159 @@
+//! What strangers send, and the embedded cluster.
+
+use std::process::Command;
+
+use regatta_broker::async_nats::jetstream::message::PublishMessage;
+use regatta_schemas::api::Endpoint;
+use regatta_schemas::{PoolId, subjects};
+use regatta_tests::{Cluster, Process, digits_study, program, repository, until};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn garbage_on_every_subject_harms_nobody() {
+    let cluster = Cluster::start().await;
+    let mut coordinator = cluster.coordinator(&[]);
+    let mut agent = cluster.agent(&[]);
+    let id = cluster.start_study(&digits_study("garbage", 6, 4)).await;
+    let link = cluster.link().await;
+    cluster.until_log(&id, "it trains", |history| history.count("measured") >= 1).await;
+    let garbage: [&[u8]; 6] = [b"", b"{", b"[1,2]", b"{\"type\":\"nothing we know\"}", b"\xff\xfe\x00", b"{\"type\":\"measured\"}"];
+    let subjects = [
+        format!("regatta.v1.log.{id}.0.measured"),
+        format!("regatta.v1.log.{id}.99.finished"),
+        format!("regatta.v1.log.{id}.study.study_concluded"),
+        "regatta.v1.log.nobody.0.measured".to_owned(),
+        "regatta.v1.log.x.y.z".to_owned(),
+        format!("regatta.v1.stop.{id}.0"),
+        format!("regatta.v1.stop.{id}.all"),
+        subjects::offers(&PoolId::default()),
+        "regatta.v1.fleet.default.stranger".to_owned(),
+        format!("regatta.v1.output.{id}.0"),
+    ];
+    for subject in &subjects {
+        for payload in garbage {
+            let message = PublishMessage::build().payload(payload.to_vec().into());
+            // A subject that no stream keeps has nobody to acknowledge it.
+            let _not_kept = link.jetstream.send_publish(subject.clone(), message).await.unwrap();
+        }
+    }
+    for endpoint in Endpoint::ALL {
+        for payload in garbage {
+            let answer = link.client.request(subjects::api(endpoint), payload.to_vec().into()).await.unwrap();
+            let answer: Value = serde_json::from_slice(&answer.payload).unwrap();
+            let needs_nothing = matches!(endpoint, Endpoint::StudyList | Endpoint::FleetShow);
+            if !needs_nothing {
+                assert_eq!(answer["type"], "rejected", "{endpoint:?} {answer}");
+                assert!(!answer["message"].as_str().unwrap().is_empty());
+            }
+        }
+    }
+    let history = cluster.until_concluded(&id).await;
+    assert_eq!(history.proposed().len(), 6);
+    assert!(coordinator.is_running() && agent.is_running());
+}
+
+#[tokio::test]
+async fn a_bare_recipe_is_a_study_of_one_trial() {
+    let cluster = Cluster::start().await;
+    let _coordinator = cluster.coordinator(&[]);
+    let _agent = cluster.agent(&[]);
+    let link = cluster.link().await;
+    let digits = std::fs::read(repository().join("examples/data/digits.npz")).unwrap();
+    // The coordinator makes the buckets; wait for it.
+    let objects = regatta_broker::Objects::new(&link, regatta_schemas::streams::DATA_BUCKET);
+    let sha256 = until("the bucket is there", || async { objects.put(&digits).await.ok() }).await;
+    let mut recipe = digits_study("bare", 1, 1)["recipe"].clone();
+    recipe["data"].as_object_mut().unwrap().remove("file");
+    recipe["data"]["object"] = json!({"sha256": sha256, "bytes": digits.len()});
+    recipe["optimizer"]["learning_rate"] = json!(0.01);
+    let request = json!({"recipe": recipe, "resource": 2, "labels": {"from": "a test"}});
+    let subject = subjects::api(Endpoint::TrialSubmit);
+    let answer = until("the api answers", || async {
+        link.client.request(subject.clone(), request.to_string().into()).await.ok()
+    })
+    .await;
+    let answer: Value = serde_json::from_slice(&answer.payload).unwrap();
+    assert_eq!(answer["type"], "ok", "{answer}");
+    let id = answer["study"].as_str().unwrap().parse().unwrap();
+    let history = cluster.until_concluded(&id).await;
+    assert_eq!(history.count("finished"), 1);
+}
+
+#[tokio::test]
+async fn a_trial_whose_data_is_missing_fails_alone_with_its_cause() {
+    let cluster = Cluster::start().await;
+    let _coordinator = cluster.coordinator(&[]);
+    let _agent = cluster.agent(&[]);
+    let link = cluster.link().await;
+    let mut study = digits_study("no-data", 1, 1);
+    study["recipe"]["data"].as_object_mut().unwrap().remove("file");
+    study["recipe"]["data"]["object"] = json!({"sha256": "0".repeat(64), "bytes": 1});
+    let missing = cluster.start_study(&study).await;
+    let good = cluster.start_study(&digits_study("good", 1, 1)).await;
+    let history = cluster.until_concluded(&missing).await;
+    assert_eq!(history.count("failed"), 1, "not tried again: a retry cannot mend it");
+    assert_eq!(cluster.until_concluded(&good).await.count("finished"), 1);
+    drop(link);
+}
+
+#[tokio::test]
+async fn a_trial_that_diverges_fails_and_the_study_goes_on() {
+    let cluster = Cluster::start().await;
+    let _coordinator = cluster.coordinator(&[]);
+    let _agent = cluster.agent(&[]);
+    let mut study = digits_study("diverges", 4, 3);
+    study["space"] = json!({"rate": {"type": "categorical", "choices": [0.01, 0.02, 1e30, 1e35]}});
+    study["recipe"]["optimizer"] = json!({"name": "sgd", "learning_rate": "$rate"});
+    study["recipe"]["data"]["normalize"] = json!("none");
+    let id = cluster.start_study(&study).await;
+    let history = cluster.until_concluded(&id).await;
+    let shown: Value = serde_json::from_str(&cluster.cli_ok(&["study", "show", id.as_str(), "--json"]).await).unwrap();
+    assert_eq!(shown["trials"]["failed"], 2, "{shown}");
+    assert_eq!(shown["trials"]["finished"], 2, "{shown}");
+    assert_eq!(history.count("offered"), 4, "a configuration that diverges is not tried again");
+}
+
+#[tokio::test]
+async fn an_embedded_cluster_leaves_no_process_behind_even_when_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("study.json");
+    let cluster = folder.path().join("cluster");
+    std::fs::write(&file, digits_study("killed", 50, 100_000).to_string()).unwrap();
+    let mut command = Command::new(program("regatta"));
+    command.args(["run", "--local", "--agents", "2", "--lanes", "1", "--device", "cpu", "--folder"]);
+    command.arg(&cluster).arg(&file);
+    let mut run = Process::start(command, &folder.path().join("run.log"));
+    let parent = run.id();
+    let children = until("agents train", || async {
+        let children = children_of(parent);
+        let trains = |index: usize| {
+            std::fs::read_to_string(cluster.join(format!("agent-{index}.log"))).is_ok_and(|log| log.contains("trial accepted"))
+        };
+        (children.len() == 3 && trains(0) && trains(1)).then_some(children)
+    })
+    .await;
+    run.kill();
+    until("every child is gone", || async { children.iter().all(|child| !is_alive(*child)).then_some(()) }).await;
+}
+
+/// Processes whose parent this is, as the kernel tells it.
+fn children_of(parent: u32) -> Vec<u32> {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    processes
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        .filter(|pid| status(*pid).is_some_and(|(state, its_parent)| its_parent == parent && state != 'Z'))
+        .collect()
+}
+
+fn is_alive(pid: u32) -> bool {
+    status(pid).is_some_and(|(state, _)| state != 'Z')
+}
+
+/// State and parent of a process.
+fn status(pid: u32) -> Option<(char, u32)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
