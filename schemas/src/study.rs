@@ -40,7 +40,8 @@ fn default_weight() -> f64 {
     1.0
 }
 
-fn default_retries() -> u32 {
+/// How often a trial is tried again where nobody said.
+pub fn default_retries() -> u32 {
     3
 }
 

@@ -5,20 +5,24 @@
 //! drives it calls [`Coordinator::handle`] or [`Coordinator::request`], then drains
 //! [`Coordinator::next_command`], and sends [`Event::TimePassed`] at [`Coordinator::next_deadline`].
 
-use std::collections::VecDeque;
+mod request;
+mod summary;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use regatta_schemas::api::{
-    Done, FleetShown, Rejection, RejectionCode, Request, StudyList, StudyShown, StudyStarted, TrialList, TrialShown,
-    TrialSubmitted,
-};
-use regatta_schemas::beat::Beat;
+use regatta_schemas::beat::{Beat, Held};
 use regatta_schemas::log::{Place, Record};
 use regatta_schemas::offer::Offer;
+use regatta_schemas::reasons::StopReason;
 use regatta_schemas::stop::Stop;
-use regatta_schemas::{AgentId, PoolId, StudyId, TrialId};
+use regatta_schemas::{AgentId, Attempt, PoolId, StudyId, TrialId};
 
+use crate::fleet::{Expired, Fleet};
+use crate::study::{self, Study};
 use crate::time::Time;
+
+pub use request::Answer;
 
 /// What the coordinator is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,45 +68,47 @@ impl Default for Settings {
     }
 }
 
-/// The answer to a request that was not rejected. Where commands came with it, send it once they are carried out.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
-    StudyStarted(StudyStarted),
-    StudyList(StudyList),
-    StudyShown(StudyShown),
-    Done(Done),
-    TrialSubmitted(TrialSubmitted),
-    TrialList(TrialList),
-    TrialShown(TrialShown),
-    FleetShown(FleetShown),
-}
-
 /// All studies and their fleet.
 #[derive(Debug)]
 pub struct Coordinator {
     settings: Settings,
+    studies: BTreeMap<StudyId, Study>,
+    /// Those of which something may still run or be decided.
+    active: BTreeSet<StudyId>,
+    /// Studies whose `study_created` is on its way to the log, and the trial that comes along.
+    creating: BTreeMap<StudyId, Option<TrialId>>,
+    fleet: Fleet,
+    /// How many trials would go on from each checkpoint. Equal trials of two studies can share one, since an object
+    /// is named by its content.
+    uses_by_checkpoint: BTreeMap<String, u32>,
     commands: VecDeque<Command>,
+    is_live: bool,
 }
 
 impl Coordinator {
     /// One that has read nothing yet.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, commands: VecDeque::new() }
+        Self {
+            fleet: Fleet::new(settings.lease_timeout),
+            settings,
+            studies: BTreeMap::new(),
+            active: BTreeSet::new(),
+            creating: BTreeMap::new(),
+            uses_by_checkpoint: BTreeMap::new(),
+            commands: VecDeque::new(),
+            is_live: false,
+        }
     }
 
     /// Takes in one event. Afterwards, drain [`Self::next_command`].
     pub fn handle(&mut self, now: Time, event: Event) {
-        let _ = (now, event, &self.settings);
-    }
-
-    /// Checks a request, and answers or rejects it. Afterwards, drain [`Self::next_command`]; the answer goes
-    /// out once those commands are carried out. `new_id` names the study that the request makes, if it makes one.
-    ///
-    /// # Errors
-    /// Why the request was refused; then there is no command.
-    pub fn request(&mut self, now: Time, request: &Request, new_id: StudyId) -> Result<Answer, Rejection> {
-        let _ = (now, request, new_id);
-        Err(Rejection { code: RejectionCode::NotReady, message: "not yet".to_owned(), faults: Vec::new() })
+        match event {
+            Event::Logged { place, record, at } => self.read(now, place, record, at),
+            Event::BeatHeard { pool, agent, beat } => self.hear(now, pool, agent, beat),
+            Event::CaughtUp => self.catch_up(now),
+            Event::TimePassed => self.look_at_clock(now),
+        }
+        self.grant_lanes(now);
     }
 
     pub fn next_command(&mut self) -> Option<Command> {
@@ -111,11 +117,202 @@ impl Coordinator {
 
     /// When to send [`Event::TimePassed`], if nothing else happens before.
     pub fn next_deadline(&self) -> Option<Time> {
-        None
+        if !self.is_live {
+            return None;
+        }
+        let studies = self.active.iter().filter_map(|id| self.studies[id].next_deadline());
+        studies.chain(self.fleet.next_deadline()).min()
     }
 
     /// Whether the log is read and decisions are taken.
     pub fn is_caught_up(&self) -> bool {
-        false
+        self.is_live
     }
+
+    pub fn study(&self, id: &StudyId) -> Option<&Study> {
+        self.studies.get(id)
+    }
+
+    pub fn studies(&self) -> impl Iterator<Item = (&StudyId, &Study)> {
+        self.studies.iter()
+    }
+
+    pub fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// Lanes of the pool that nothing is meant for; below zero while agents are away or offers wait.
+    pub fn free_lanes(&self, pool: &PoolId) -> i64 {
+        let in_pool = self.active.iter().map(|id| &self.studies[id]).filter(|study| study.pool() == pool);
+        let taken: usize = in_pool.map(Study::lanes_taken).sum();
+        self.fleet.lanes(pool) as i64 + i64::from(self.settings.backlog) - taken as i64
+    }
+
+    fn read(&mut self, now: Time, place: Place, record: Record, at: Time) {
+        let Place { study: id, trial } = place;
+        if let (Record::StudyCreated(created), None) = (&record, trial) {
+            let coming = self.creating.remove(&id).flatten();
+            let new = || Study::new(id.clone(), created.study.clone(), at, self.is_live);
+            let study = self.studies.entry(id.clone()).or_insert_with(new);
+            if let Some(trial) = coming {
+                study.expect(trial);
+            }
+        }
+        let Some(study) = self.studies.get_mut(&id) else { return self.answer_orphan(id, trial, &record) };
+        let checkpoint = match &record {
+            Record::Checkpointed(record) => Some(record.checkpoint.object.clone()),
+            _ => None,
+        };
+        let kept_before = trial.and_then(|trial| checkpoint_of(study, trial));
+        study.handle(now, study::Event::Logged { trial, record, at });
+        if let Some(trial) = trial {
+            self.fleet.set_lease(now, &id, trial, study.leaseholder(trial));
+            if let Some(object) = checkpoint {
+                let kept = checkpoint_of(study, trial);
+                self.keep_checkpoint(object, kept_before, kept);
+            }
+        }
+        self.collect(&id);
+    }
+
+    /// An agent that trains for a study which was deleted.
+    fn answer_orphan(&mut self, study: StudyId, trial: Option<TrialId>, record: &Record) {
+        let is_at_work = matches!(record, Record::Accepted(_) | Record::Measured(_) | Record::Checkpointed(_));
+        if let (true, true, Some(trial), Some((attempt, _, agent))) =
+            (self.is_live, is_at_work, trial, record.agent_key())
+        {
+            self.turn_away(study, trial, attempt, agent.clone());
+        }
+    }
+
+    fn turn_away(&mut self, study: StudyId, trial: TrialId, attempt: Attempt, agent: AgentId) {
+        let stop = Stop { attempt: Some(attempt), agent: Some(agent), reason: StopReason::Superseded };
+        self.commands.push_back(Command::Stop { study, trial: Some(trial), stop });
+    }
+
+    /// Counts who needs which checkpoint, and deletes what nobody needs any more: the one that was superseded, or the
+    /// announced one itself, if it came too late to count.
+    fn keep_checkpoint(&mut self, announced: String, before: Option<String>, kept: Option<String>) {
+        if before != kept {
+            if let Some(object) = kept {
+                *self.uses_by_checkpoint.entry(object).or_default() += 1;
+            }
+            if let Some(object) = before {
+                self.drop_checkpoint(object);
+            }
+        } else if !self.uses_by_checkpoint.contains_key(&announced) && self.is_live {
+            self.commands.push_back(Command::DeleteCheckpoint { object: announced });
+        }
+    }
+
+    fn drop_checkpoint(&mut self, object: String) {
+        let uses = self.uses_by_checkpoint.get(&object).copied().unwrap_or(0);
+        if uses > 1 {
+            self.uses_by_checkpoint.insert(object, uses - 1);
+            return;
+        }
+        self.uses_by_checkpoint.remove(&object);
+        if self.is_live {
+            self.commands.push_back(Command::DeleteCheckpoint { object });
+        }
+    }
+
+    fn hear(&mut self, now: Time, pool: PoolId, agent: AgentId, beat: Beat) {
+        for Held { study: id, trial, attempt } in beat.leases.clone() {
+            match self.studies.get_mut(&id) {
+                Some(study) => {
+                    study.handle(now, study::Event::Listed { trial, attempt, agent: agent.clone() });
+                    self.fleet.set_lease(now, &id, trial, study.leaseholder(trial));
+                    self.collect(&id);
+                }
+                None if self.is_live => self.turn_away(id, trial, attempt, agent.clone()),
+                None => {}
+            }
+        }
+        self.fleet.beat(now, pool, agent, beat);
+    }
+
+    fn catch_up(&mut self, now: Time) {
+        self.is_live = true;
+        self.fleet.give_grace(now);
+        for id in self.active.clone() {
+            self.tell(now, &id, study::Event::CaughtUp);
+        }
+        for (id, study) in &mut self.studies {
+            if !self.active.contains(id) {
+                study.handle(now, study::Event::CaughtUp);
+            }
+        }
+    }
+
+    fn look_at_clock(&mut self, now: Time) {
+        if !self.is_live {
+            return;
+        }
+        for Expired { study, trial, agent, silent } in self.fleet.expire(now) {
+            self.tell(now, &study, study::Event::LeaseEnded { trial, agent, silent });
+        }
+        for id in self.active.clone() {
+            if self.studies[&id].next_deadline().is_some_and(|deadline| deadline <= now) {
+                self.tell(now, &id, study::Event::TimePassed);
+            }
+        }
+    }
+
+    fn tell(&mut self, now: Time, id: &StudyId, event: study::Event) {
+        if let Some(study) = self.studies.get_mut(id) {
+            study.handle(now, event);
+            self.collect(id);
+        }
+    }
+
+    /// Makes the study's commands the coordinator's.
+    fn collect(&mut self, id: &StudyId) {
+        let Some(study) = self.studies.get_mut(id) else { return };
+        while let Some(command) = study.next_command() {
+            self.commands.push_back(match command {
+                study::Command::Append { trial, record } => {
+                    Command::Append { place: Place { study: id.clone(), trial }, record }
+                }
+                study::Command::Offer(offer) => Command::Offer { pool: study.pool().clone(), offer },
+                study::Command::Stop { trial, stop } => Command::Stop { study: id.clone(), trial, stop },
+            });
+        }
+        if study.is_over() {
+            self.active.remove(id);
+        } else if !self.active.contains(id) {
+            self.active.insert(id.clone());
+        }
+    }
+
+    /// Gives each free lane of each pool to the study, among those that want one, that has the smallest share.
+    fn grant_lanes(&mut self, now: Time) {
+        if !self.is_live {
+            return;
+        }
+        let pools: BTreeSet<PoolId> = self.active.iter().map(|id| self.studies[id].pool().clone()).collect();
+        for pool in pools {
+            while self.free_lanes(&pool) > 0
+                && let Some(id) = self.next_in_line(&pool)
+            {
+                self.tell(now, &id, study::Event::LaneGranted);
+            }
+        }
+    }
+
+    /// Smallest lanes per weight first; of equals, the first by id. Granting a lane to it either takes the lane or
+    /// shows that the study wants none.
+    fn next_in_line(&self, pool: &PoolId) -> Option<StudyId> {
+        let share = |study: &Study| study.lanes_taken() as f64 / study.weight();
+        let in_line = self.active.iter().map(|id| (id, &self.studies[id]));
+        in_line
+            .filter(|(_, study)| study.pool() == pool && study.wants_lane())
+            .min_by(|(_, a), (_, b)| share(a).total_cmp(&share(b)))
+            .map(|(id, _)| id.clone())
+    }
+}
+
+fn checkpoint_of(study: &Study, trial: TrialId) -> Option<String> {
+    let checkpoint = study.state().trials.get(&trial)?.checkpoint.as_ref()?;
+    Some(checkpoint.object.clone())
 }

@@ -5,11 +5,13 @@
 //! clock and in the tests.
 
 pub mod coordinator;
+pub mod fleet;
 mod hash;
 mod random;
 pub mod samplers;
 pub mod space;
 pub mod stoppers;
+pub mod study;
 mod time;
 
 pub use coordinator::{Answer, Command, Coordinator, Event, Settings};

@@ -18,7 +18,7 @@ use crate::space::Space;
 pub trait Sampler: Debug + Send {
     /// Configuration number `index`. `pending` are those that were proposed and not yet observed, in order; they and
     /// the observed ones are all of the sampler's configurations before this one. None: there is none left.
-    fn propose(&self, index: u64, pending: &[Params]) -> Option<Params>;
+    fn propose(&self, index: u64, pending: &[&Params]) -> Option<Params>;
 
     /// Configuration number `index` has become a trial.
     fn observe(&mut self, index: u64, params: &Params);

@@ -40,7 +40,7 @@ impl Grid {
 }
 
 impl Sampler for Grid {
-    fn propose(&self, index: u64, _pending: &[Params]) -> Option<Params> {
+    fn propose(&self, index: u64, _pending: &[&Params]) -> Option<Params> {
         Some(self.lattice.params(&self.seek(index)?))
     }
 

@@ -51,8 +51,8 @@ impl Random {
 }
 
 impl Sampler for Random {
-    fn propose(&self, index: u64, pending: &[Params]) -> Option<Params> {
-        let pending: BTreeSet<u128> = pending.iter().map(key).collect();
+    fn propose(&self, index: u64, pending: &[&Params]) -> Option<Params> {
+        let pending: BTreeSet<u128> = pending.iter().map(|params| key(params)).collect();
         if self.cardinality.is_some_and(|count| (self.tried.len() + pending.len()) as u64 >= count) {
             return None;
         }

@@ -1,0 +1,111 @@
+//! What people are shown: studies, trials and what they wait for, as the api has them.
+
+use regatta_schemas::StudyId;
+use regatta_schemas::TrialId;
+use regatta_schemas::api::{StudyStatus, StudySummary, TrialCounts, TrialList, TrialShown, TrialStatus, TrialSummary};
+use regatta_schemas::reasons::Outcome;
+
+use super::Coordinator;
+use crate::study::{Phase, Study, Trial};
+
+impl Coordinator {
+    pub(super) fn summaries(&self) -> Vec<StudySummary> {
+        self.studies.iter().map(|(id, study)| self.summary(id, study)).collect()
+    }
+
+    pub(super) fn summary(&self, id: &StudyId, study: &Study) -> StudySummary {
+        let state = study.state();
+        let conclusion = state.conclusion.as_ref();
+        StudySummary {
+            study: id.clone(),
+            name: state.file.name.clone(),
+            status: state.status(),
+            waiting_for: self.waiting_for(study),
+            objective: state.file.objective.clone(),
+            trials: study.trial_counts(),
+            trials_max: state.file.budget.trials,
+            resource_spent: state.trials.values().map(|trial| u64::from(trial.resource)).sum(),
+            best: conclusion.map_or_else(|| state.best.clone(), |(conclusion, _)| conclusion.best.clone()),
+            end: conclusion.map(|(conclusion, _)| conclusion.reason.clone()),
+            created_at_ms: state.created_at.as_millis(),
+            ended_at_ms: conclusion.map(|(_, at)| at.as_millis()),
+            lanes: state.lanes.used(),
+        }
+    }
+
+    /// Why a study that is not concluded trains nothing.
+    fn waiting_for(&self, study: &Study) -> Option<String> {
+        match study.state().status() {
+            StudyStatus::Concluded | StudyStatus::Unknown => return None,
+            StudyStatus::Paused => return Some("paused".to_owned()),
+            StudyStatus::Running => {}
+        }
+        let counts = study.trial_counts();
+        let has_something_to_do = study.wants_lane() || counts.waiting > 0;
+        let pool = study.pool();
+        if has_something_to_do && !self.fleet.has_agents(pool) {
+            Some(format!("no agent in pool `{pool}`"))
+        } else if has_something_to_do && counts.running == 0 {
+            Some("no free lane".to_owned())
+        } else {
+            None
+        }
+    }
+}
+
+impl Study {
+    fn trial_counts(&self) -> TrialCounts {
+        let mut counts = TrialCounts::default();
+        for trial in self.state().trials.values() {
+            match trial.status() {
+                TrialStatus::Waiting => counts.waiting += 1,
+                TrialStatus::Running => counts.running += 1,
+                TrialStatus::Finished => counts.finished += 1,
+                TrialStatus::Stopped => counts.stopped += 1,
+                TrialStatus::Failed | TrialStatus::Unknown => counts.failed += 1,
+            }
+        }
+        counts
+    }
+
+    pub(super) fn trial_list(&self) -> TrialList {
+        TrialList { trials: self.state().trials.iter().map(|(id, trial)| trial.summary(*id)).collect() }
+    }
+
+    pub(super) fn trial_shown(&self, id: TrialId) -> Option<TrialShown> {
+        let trial = self.state().trials.get(&id)?;
+        let (points, checkpoint) = (trial.points.clone(), trial.checkpoint.clone());
+        Some(TrialShown { summary: trial.summary(id), points, checkpoint })
+    }
+}
+
+impl Trial {
+    fn status(&self) -> TrialStatus {
+        match &self.phase {
+            Phase::Waiting(_) | Phase::Offered => TrialStatus::Waiting,
+            Phase::Held => TrialStatus::Running,
+            Phase::Failing | Phase::Ended(Outcome::Failed) => TrialStatus::Failed,
+            Phase::Ended(Outcome::Finished) => TrialStatus::Finished,
+            Phase::Ended(Outcome::Stopped) => TrialStatus::Stopped,
+            Phase::Ended(Outcome::Unknown) => TrialStatus::Unknown,
+        }
+    }
+
+    fn summary(&self, trial: TrialId) -> TrialSummary {
+        TrialSummary {
+            trial,
+            status: self.status(),
+            params: self.proposed.params.clone(),
+            lineage: self.proposed.lineage.clone(),
+            attempt: self.attempt,
+            agent: self.tenure.as_ref().map(|tenure| tenure.agent.clone()),
+            resource: self.resource,
+            elapsed_s: self.elapsed_s,
+            best: self.best,
+            metrics: self.points.last().map(|point| point.metrics.clone()).unwrap_or_default(),
+            stop: self.stop.clone(),
+            failure: self.failure.clone(),
+            labels: self.proposed.labels.clone(),
+        }
+    }
+}

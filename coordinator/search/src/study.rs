@@ -1,0 +1,481 @@
+//! A study: one search, as a machine that decides.
+//!
+//! Its [`State`] is a fold of the log. A decision is appended to the log and kept as an intent until it is read back;
+//! only then does it take effect. Before [`Event::CaughtUp`] nothing is decided; after it, whatever the state calls for
+//! and no intent covers. It knows neither the fleet nor other studies: lanes are granted to it, leases are taken from it.
+
+mod curve;
+mod intents;
+mod lanes;
+mod seen;
+mod state;
+mod trial;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use regatta_schemas::api::{Failure, StudyStatus};
+use regatta_schemas::log::{ByWhom, Concluded, Lineage, Offered, Proposed, Record, Stopped, StudyConcluded};
+use regatta_schemas::offer::Offer;
+use regatta_schemas::reasons::{FailCause, OfferReason, Outcome, StopReason, StudyEnd};
+use regatta_schemas::recipe::Recipe;
+use regatta_schemas::resolve::resolve_recipe;
+use regatta_schemas::stop::Stop;
+use regatta_schemas::study::StudyFile;
+use regatta_schemas::{AgentId, Attempt, Params, PoolId, StudyId, TrialId};
+
+use crate::random::trial_seed;
+use crate::time::Time;
+use intents::{Intents, Loss, Sampled};
+use state::Effect;
+pub use state::State;
+pub use trial::{Due, Phase, Tenure, Trial};
+
+/// What a study is told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    Logged {
+        trial: Option<TrialId>,
+        record: Record,
+        at: Time,
+    },
+    CaughtUp,
+    /// A lane is free, and it is this study's turn.
+    LaneGranted,
+    /// The holder of the trial's attempt was silent for so long.
+    LeaseEnded {
+        trial: TrialId,
+        agent: AgentId,
+        silent: Duration,
+    },
+    /// An agent's beat lists an attempt as its own.
+    Listed {
+        trial: TrialId,
+        attempt: Attempt,
+        agent: AgentId,
+    },
+    TimePassed,
+}
+
+/// What a study wants done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    Append { trial: Option<TrialId>, record: Record },
+    Offer(Box<Offer>),
+    Stop { trial: Option<TrialId>, stop: Stop },
+}
+
+#[derive(Debug)]
+pub struct Study {
+    id: StudyId,
+    state: State,
+    intents: Intents,
+    commands: VecDeque<Command>,
+    /// Whether the log was read to its end, so that decisions are due.
+    is_live: bool,
+}
+
+impl Study {
+    /// A study whose `study_created` was read; `is_live`: not in a replay.
+    pub fn new(id: StudyId, file: StudyFile, created_at: Time, is_live: bool) -> Self {
+        let state = State::new(file, created_at);
+        Self { id, state, intents: Intents::default(), commands: VecDeque::new(), is_live }
+    }
+
+    pub fn handle(&mut self, now: Time, event: Event) {
+        match event {
+            Event::Logged { trial, record, at } => self.read(trial, record, at),
+            Event::CaughtUp => self.catch_up(),
+            Event::LaneGranted => self.use_lane(),
+            Event::LeaseEnded { trial, agent, silent } => self.lose(trial, Loss { agent, silent }),
+            Event::Listed { trial, attempt, agent } => self.answer_listing(trial, attempt, agent),
+            Event::TimePassed => {}
+        }
+        if self.is_live {
+            self.close_what_is_due();
+            self.end_if_over(now);
+        }
+    }
+
+    pub fn next_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// When its wall time is over.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let is_ending = self.state.conclusion.is_some() || self.intents.ending.is_some();
+        if is_ending { None } else { self.wall_time().map(|wall_time| self.state.created_at + wall_time) }
+    }
+
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    pub fn pool(&self) -> &PoolId {
+        &self.state.file.pool
+    }
+
+    pub fn weight(&self) -> f64 {
+        self.state.file.weight
+    }
+
+    /// Lanes that its attempts take, or are about to.
+    pub fn lanes_taken(&self) -> usize {
+        self.state.open.len() - self.intents.lost.len() + self.intents.lanes.len()
+    }
+
+    /// Whether it has something for a free lane.
+    pub fn wants_lane(&self) -> bool {
+        let may_offer = self.state.status() == StudyStatus::Running && self.end().is_none();
+        may_offer && (self.next_waiting().is_some() || self.may_propose())
+    }
+
+    /// Whether it is concluded and nothing of it runs any more.
+    pub fn is_over(&self) -> bool {
+        self.state.conclusion.is_some() && self.state.unended.is_empty() && self.state.open.is_empty()
+    }
+
+    /// Who must keep beating so that the trial's attempt goes on.
+    pub fn leaseholder(&self, trial: TrialId) -> Option<(Attempt, &AgentId)> {
+        let trial_state = self.state.trials.get(&trial)?;
+        let tenure = trial_state.open_tenure().filter(|_| !self.intents.lost.contains_key(&trial))?;
+        Some((trial_state.attempt, &tenure.agent))
+    }
+
+    /// Trials of the budget that nobody has asked for yet.
+    pub fn trials_left(&self) -> usize {
+        let asked_for = self.state.trials.len() + self.intents.proposals();
+        (self.state.file.budget.trials as usize).saturating_sub(asked_for)
+    }
+
+    /// Why it is ending, or has ended.
+    pub fn end(&self) -> Option<&StudyEnd> {
+        let concluded = self.state.conclusion.as_ref().map(|(conclusion, _)| &conclusion.reason);
+        concluded.or(self.state.ending.as_ref()).or(self.intents.ending.as_ref())
+    }
+
+    /// Whether the trial is ending by a decision that is on its way.
+    pub fn is_closing(&self, trial: TrialId) -> bool {
+        self.intents.closings.contains(&trial)
+    }
+
+    /// The recipe of these parameters.
+    ///
+    /// # Errors
+    /// What in it cannot be trained.
+    pub fn recipe(&self, params: &Params) -> Result<Recipe, Failure> {
+        resolve_recipe(&self.state.file.recipe, params).map_err(|faults| {
+            let lines: Vec<String> = faults.iter().map(|fault| format!("{} {}", fault.path, fault.problem)).collect();
+            Failure { cause: FailCause::Configuration, detail: lines.join("; ") }
+        })
+    }
+
+    /// Adds a trial from outside; checked by the caller, `trials_left` included.
+    pub fn submit(&mut self, proposed: Proposed) -> TrialId {
+        let trial = self.next_trial();
+        self.intents.propose(trial, None);
+        self.append(Some(trial), Record::Proposed(proposed));
+        trial
+    }
+
+    /// A trial from outside is on its way to the log.
+    pub fn expect(&mut self, trial: TrialId) {
+        self.intents.propose(trial, None);
+    }
+
+    pub fn pause(&mut self, by: String) {
+        self.append(None, Record::StudyPaused(ByWhom { by }));
+    }
+
+    pub fn resume(&mut self, by: String) {
+        self.append(None, Record::StudyResumed(ByWhom { by }));
+    }
+
+    pub fn stop(&mut self, now: Time, by: String) {
+        self.intents.ending.get_or_insert(StudyEnd::Requested { by });
+        self.end_if_over(now);
+    }
+
+    pub fn stop_trial(&mut self, trial: TrialId, by: String) {
+        self.close(trial, Due::Stop(StopReason::Requested { by }));
+    }
+
+    /// The seed that a trial gets.
+    pub fn seed_of(&self, trial: TrialId) -> u64 {
+        trial_seed(self.state.file.seed, trial)
+    }
+
+    pub fn next_trial(&self) -> TrialId {
+        let known = self.state.trials.last_key_value().map_or(TrialId(0), |(trial, _)| trial.next());
+        known.max(self.intents.next_trial())
+    }
+
+    fn read(&mut self, trial: Option<TrialId>, record: Record, at: Time) {
+        let effect = match trial {
+            None => self.state.apply_to_study(record, at),
+            Some(trial) => {
+                self.intents.read_back(trial, &record);
+                let effect = self.state.apply_to_trial(trial, record, at);
+                if self.state.trials.get(&trial).is_none_or(|trial| trial.open_tenure().is_none()) {
+                    self.intents.lost.remove(&trial);
+                }
+                effect
+            }
+        };
+        if self.is_live {
+            self.carry_out(trial, effect);
+        }
+    }
+
+    fn carry_out(&mut self, trial: Option<TrialId>, effect: Effect) {
+        match (effect, trial) {
+            (Effect::Nothing, _) => {}
+            (Effect::StopAll(reason), _) => {
+                let reason = StopReason::StudyEnded { reason };
+                self.commands
+                    .push_back(Command::Stop { trial: None, stop: Stop { attempt: None, agent: None, reason } });
+            }
+            (Effect::Offer { fenced }, Some(trial)) => {
+                if let Some((attempt, agent)) = fenced {
+                    self.turn_away(trial, attempt, agent);
+                }
+                self.put_out(trial);
+            }
+            (Effect::StopAttempt, Some(trial)) => self.stop_attempt(trial),
+            (Effect::StopAgent { attempt, agent }, Some(trial)) => self.turn_away(trial, attempt, agent),
+            (Effect::Offer { .. } | Effect::StopAttempt | Effect::StopAgent { .. }, None) => {
+                unreachable!("a study's own record concerns no attempt")
+            }
+        }
+    }
+
+    /// What was decided before a restart and may not have been sent, is sent again.
+    fn catch_up(&mut self) {
+        self.is_live = true;
+        for trial in self.state.open.clone() {
+            match &self.state.trials[&trial].phase {
+                Phase::Offered => self.put_out(trial),
+                Phase::Ended(_) => self.stop_attempt(trial),
+                Phase::Waiting(_) | Phase::Held | Phase::Failing => {}
+            }
+        }
+    }
+
+    fn lose(&mut self, id: TrialId, loss: Loss) {
+        let Some(trial) = self.state.trials.get(&id) else { return };
+        if trial.open_tenure().is_none() {
+            return;
+        }
+        self.intents.lost.insert(id, loss);
+        if !trial.has_ended() && trial.attempts_are_spent() {
+            let failure = trial.attempts_spent();
+            self.close(id, Due::Fail(failure));
+        }
+    }
+
+    /// A holder that was thought lost is back; anybody else is told to stop.
+    fn answer_listing(&mut self, id: TrialId, attempt: Attempt, agent: AgentId) {
+        let Some(trial) = self.state.trials.get(&id) else { return self.turn_away_if_live(id, attempt, agent) };
+        let is_expected = trial.phase == Phase::Offered && attempt == trial.attempt;
+        let is_holder = trial.tenure.as_ref().is_some_and(|tenure| tenure.agent == agent) && attempt == trial.attempt;
+        if is_holder {
+            let (has_ended, is_open) = (trial.has_ended(), trial.open_tenure().is_some());
+            self.intents.lost.remove(&id);
+            if self.is_live && has_ended && is_open {
+                self.stop_attempt(id);
+            }
+        } else if !is_expected {
+            self.turn_away_if_live(id, attempt, agent);
+        }
+    }
+
+    fn close_what_is_due(&mut self) {
+        let due: Vec<TrialId> = self.state.due.difference(&self.intents.closings).copied().collect();
+        for id in due {
+            if let Some(due) = self.state.trials[&id].due.clone() {
+                self.close(id, due);
+            }
+        }
+    }
+
+    fn end_if_over(&mut self, now: Time) {
+        if self.intents.ending.is_none() && self.end().is_none() {
+            self.intents.ending = self.end_due(now);
+        }
+        let Some(reason) = self.end().cloned() else { return };
+        let running: Vec<TrialId> = self.state.unended.difference(&self.intents.closings).copied().collect();
+        for trial in running {
+            self.close(trial, Due::Stop(StopReason::StudyEnded { reason: reason.clone() }));
+        }
+        let is_concluded = self.state.conclusion.is_some() || self.intents.is_concluded;
+        if !is_concluded && self.state.unended.is_empty() {
+            self.intents.is_concluded = true;
+            let best = self.state.best.clone();
+            self.append(None, Record::StudyConcluded(StudyConcluded { reason, best }));
+        }
+    }
+
+    /// The end that the state calls for.
+    fn end_due(&self, now: Time) -> Option<StudyEnd> {
+        let (state, budget) = (&self.state, &self.state.file.budget);
+        if let (Some(target), Some(best)) = (budget.target, &state.best)
+            && !state.file.objective.goal.is_better(target, best.value)
+        {
+            return Some(StudyEnd::TargetReached { target, value: best.value });
+        }
+        if let (Some(wall_time), Some(wall_time_s)) = (self.wall_time(), budget.wall_time_s)
+            && now >= state.created_at + wall_time
+        {
+            return Some(StudyEnd::WallTime { wall_time_s });
+        }
+        let trials = state.trials.len() as u32;
+        if !state.unended.is_empty() || self.intents.proposals() > 0 {
+            None
+        } else if trials >= budget.trials {
+            Some(StudyEnd::BudgetSpent { trials })
+        } else if self.intents.is_exhausted {
+            Some(StudyEnd::SpaceExhausted { trials })
+        } else {
+            None
+        }
+    }
+
+    fn wall_time(&self) -> Option<Duration> {
+        self.state.file.budget.wall_time_s.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+    }
+
+    fn may_propose(&self) -> bool {
+        !self.intents.is_exhausted && self.trials_left() > 0
+    }
+
+    /// The trial whose turn it is: those that lost their agent first.
+    fn next_waiting(&self) -> Option<TrialId> {
+        let is_free = |trial: &TrialId| !self.intents.lanes.contains(trial) && !self.intents.closings.contains(trial);
+        let is_lost = |trial: &TrialId| is_free(trial) && !self.state.trials[trial].has_ended();
+        let lost = self.intents.lost.keys().copied().find(is_lost);
+        lost.or_else(|| self.state.waiting.iter().map(|turn| turn.trial).find(is_free))
+    }
+
+    fn use_lane(&mut self) {
+        if !self.wants_lane() {
+            return;
+        }
+        match self.next_waiting() {
+            Some(trial) => self.offer_again(trial),
+            None => self.propose(),
+        }
+    }
+
+    fn propose(&mut self) {
+        let index = self.state.next_index.max(self.intents.next_index());
+        let pending: Vec<&Params> = self.intents.sampled().map(|sampled| &sampled.params).collect();
+        let Some(params) = self.state.sampler.0.propose(index, &pending) else {
+            self.intents.is_exhausted = true;
+            return;
+        };
+        let trial = self.next_trial();
+        self.intents.propose(trial, Some(Sampled { index, params: params.clone() }));
+        let recipe = self.recipe(&params);
+        let proposed = Proposed {
+            params,
+            lineage: Lineage::Sampled { index },
+            seed: self.seed_of(trial),
+            priority: 0,
+            labels: Default::default(),
+        };
+        self.append(Some(trial), Record::Proposed(proposed));
+        let offered =
+            Offered { attempt: Attempt(1), pool: self.pool().clone(), reason: OfferReason::First, resume: None };
+        self.offer_or_fail(trial, recipe, offered);
+    }
+
+    fn offer_again(&mut self, id: TrialId) {
+        let trial = &self.state.trials[&id];
+        let reason = match (self.intents.lost.get(&id), &trial.phase) {
+            (Some(Loss { agent, silent }), _) => {
+                OfferReason::LeaseLost { agent: agent.clone(), silent_ms: silent.as_millis() as u64 }
+            }
+            (None, Phase::Waiting(reason)) => reason.clone(),
+            (None, Phase::Offered | Phase::Held | Phase::Failing | Phase::Ended(_)) => OfferReason::Unknown,
+        };
+        let (attempt, resume) = (trial.attempt.next(), trial.checkpoint.clone());
+        let offered = Offered { attempt, pool: self.pool().clone(), reason, resume };
+        self.offer_or_fail(id, self.recipe(&trial.proposed.params), offered);
+    }
+
+    /// A recipe that cannot be resolved takes the lane until its failure is read back, so that a study whose recipe
+    /// is never right fails at the log's pace.
+    fn offer_or_fail(&mut self, trial: TrialId, recipe: Result<Recipe, Failure>, offered: Offered) {
+        self.intents.lanes.insert(trial);
+        match recipe {
+            Ok(_) => self.append(Some(trial), Record::Offered(offered)),
+            Err(failure) => self.close(trial, Due::Fail(failure)),
+        }
+    }
+
+    /// Ends a trial, once.
+    fn close(&mut self, trial: TrialId, due: Due) {
+        if !self.intents.closings.insert(trial) {
+            return;
+        }
+        let record = match due {
+            Due::Stop(reason) => Record::Stopped(Stopped { reason }),
+            Due::Fail(Failure { cause, detail }) => {
+                Record::Concluded(Concluded { outcome: Outcome::Failed, cause: Some(cause), detail })
+            }
+        };
+        self.append(Some(trial), record);
+    }
+
+    /// Sends the offer of the attempt that the log holds.
+    fn put_out(&mut self, id: TrialId) {
+        let trial = &self.state.trials[&id];
+        match self.recipe(&trial.proposed.params) {
+            Ok(recipe) => {
+                let offer = Offer {
+                    study: self.id.clone(),
+                    trial: id,
+                    attempt: trial.attempt,
+                    params: trial.proposed.params.clone(),
+                    recipe,
+                    resource: self.state.file.budget.resource,
+                    seed: trial.proposed.seed,
+                    resume: trial.checkpoint.clone(),
+                    labels: trial.proposed.labels.clone(),
+                };
+                self.commands.push_back(Command::Offer(Box::new(offer)));
+            }
+            Err(failure) => self.close(id, Due::Fail(failure)),
+        }
+    }
+
+    /// Tells whoever runs a trial that has ended, or takes it from the queue later.
+    fn stop_attempt(&mut self, id: TrialId) {
+        let trial = &self.state.trials[&id];
+        let reason = match (&trial.stop, &trial.failure) {
+            (Some(reason), _) => reason.clone(),
+            (None, Some(failure)) => StopReason::Failed { cause: failure.cause },
+            (None, None) => StopReason::Unknown,
+        };
+        let is_in_queue = trial.tenure.is_none() && trial.attempt > Attempt::default();
+        if is_in_queue || trial.open_tenure().is_some() {
+            let stop = Stop { attempt: Some(trial.attempt), agent: None, reason };
+            self.commands.push_back(Command::Stop { trial: Some(id), stop });
+        }
+    }
+
+    fn turn_away_if_live(&mut self, trial: TrialId, attempt: Attempt, agent: AgentId) {
+        if self.is_live {
+            self.turn_away(trial, attempt, agent);
+        }
+    }
+
+    fn turn_away(&mut self, trial: TrialId, attempt: Attempt, agent: AgentId) {
+        let stop = Stop { attempt: Some(attempt), agent: Some(agent), reason: StopReason::Superseded };
+        self.commands.push_back(Command::Stop { trial: Some(trial), stop });
+    }
+
+    fn append(&mut self, trial: Option<TrialId>, record: Record) {
+        self.commands.push_back(Command::Append { trial, record });
+    }
+}

@@ -1,0 +1,84 @@
+//! Decisions on their way: appended, and not yet read back from the log. They keep a decision from being taken twice.
+//!
+//! None of this is part of the state: a coordinator that starts anew has none of it, and decides afresh by the log.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use regatta_schemas::log::Record;
+use regatta_schemas::reasons::StudyEnd;
+use regatta_schemas::{AgentId, Params, TrialId};
+
+#[derive(Debug, Default)]
+pub struct Intents {
+    proposals: BTreeMap<TrialId, Option<Sampled>>,
+    /// Trials with a lane set aside: to be offered, or closed as they cannot be.
+    pub lanes: BTreeSet<TrialId>,
+    /// Trials that are being stopped or concluded.
+    pub closings: BTreeSet<TrialId>,
+    /// Trials whose agent fell silent.
+    pub lost: BTreeMap<TrialId, Loss>,
+    pub ending: Option<StudyEnd>,
+    pub is_concluded: bool,
+    /// The sampler has no configuration left.
+    pub is_exhausted: bool,
+}
+
+#[derive(Debug)]
+pub struct Sampled {
+    pub index: u64,
+    pub params: Params,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    pub agent: AgentId,
+    pub silent: Duration,
+}
+
+impl Intents {
+    pub fn propose(&mut self, trial: TrialId, sampled: Option<Sampled>) {
+        self.proposals.insert(trial, sampled);
+    }
+
+    pub fn proposals(&self) -> usize {
+        self.proposals.len()
+    }
+
+    pub fn next_trial(&self) -> TrialId {
+        self.proposals.last_key_value().map_or(TrialId(0), |(trial, _)| trial.next())
+    }
+
+    pub fn next_index(&self) -> u64 {
+        self.sampled().map(|sampled| sampled.index + 1).max().unwrap_or(0)
+    }
+
+    /// Configurations proposed and not yet read back, in the order of their trials.
+    pub fn sampled(&self) -> impl Iterator<Item = &Sampled> {
+        self.proposals.values().flatten()
+    }
+
+    /// A record of this trial was read: what it fulfils is no intent any more.
+    pub fn read_back(&mut self, trial: TrialId, record: &Record) {
+        match record {
+            Record::Proposed(_) => drop(self.proposals.remove(&trial)),
+            Record::Offered(_) => drop(self.lanes.remove(&trial)),
+            Record::Stopped(_) | Record::Concluded(_) => {
+                self.lanes.remove(&trial);
+                self.closings.remove(&trial);
+            }
+            Record::StudyCreated(_)
+            | Record::StudyPaused(_)
+            | Record::StudyResumed(_)
+            | Record::StudyConcluded(_)
+            | Record::Accepted(_)
+            | Record::Measured(_)
+            | Record::Checkpointed(_)
+            | Record::Finished(_)
+            | Record::Failed(_)
+            | Record::Released(_)
+            | Record::Paused(_)
+            | Record::Unknown => {}
+        }
+    }
+}

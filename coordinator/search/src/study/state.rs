@@ -1,0 +1,382 @@
+//! A study as its log tells it: the fold, and nothing that is not in the log.
+//!
+//! Live or in a replay, the same records give the same state. Samplers and stoppers are part of the fold; so is the
+//! verdict that a stopper reaches at a record, which becomes a trial's [`Due`].
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+
+use regatta_schemas::api::StudyStatus;
+use regatta_schemas::log::{Best, Lineage, Measured, Point, Proposed, Record, StudyConcluded};
+use regatta_schemas::reasons::{Outcome, StopReason, StudyEnd};
+use regatta_schemas::study::{Goal, StudyFile};
+use regatta_schemas::{AgentId, Attempt, TrialId};
+
+use super::curve::absorb;
+use super::lanes::LaneClock;
+use super::trial::{Due, Hearing, Phase, Trial};
+use crate::samplers::{Sampler, sampler_for};
+use crate::stoppers::{Stopper, stopper_for};
+use crate::time::Time;
+
+#[derive(Debug, PartialEq)]
+pub struct State {
+    pub file: StudyFile,
+    pub created_at: Time,
+    pub is_paused: bool,
+    pub conclusion: Option<(StudyConcluded, Time)>,
+    /// Why trials were stopped for the study's end; its conclusion follows.
+    pub ending: Option<StudyEnd>,
+    pub trials: BTreeMap<TrialId, Trial>,
+    pub best: Option<Best>,
+    /// The number of the sampler's next configuration.
+    pub next_index: u64,
+    pub lanes: LaneClock,
+    pub sampler: Folded<dyn Sampler>,
+    pub stopper: Folded<dyn Stopper>,
+    /// Views of `trials`, kept so that no event costs a walk over all of them.
+    pub waiting: BTreeSet<Turn>,
+    pub open: BTreeSet<TrialId>,
+    pub unended: BTreeSet<TrialId>,
+    pub due: BTreeSet<TrialId>,
+}
+
+/// A trial's place among those that wait: offered before, then by priority, then by age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Turn {
+    is_new: bool,
+    priority: Reverse<i32>,
+    pub trial: TrialId,
+}
+
+/// An algorithm whose state is a fold: equal to another if both show the same.
+pub struct Folded<T: ?Sized>(pub Box<T>);
+
+impl<T: Debug + ?Sized> Debug for Folded<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<T: Debug + ?Sized> PartialEq for Folded<T> {
+    fn eq(&self, other: &Self) -> bool {
+        format!("{:?}", self.0) == format!("{:?}", other.0)
+    }
+}
+
+/// What a live coordinator must send because of a record. A replay sends nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    Nothing,
+    /// Put the trial before its pool; whoever held the attempt before is told to stop.
+    Offer {
+        fenced: Option<(Attempt, AgentId)>,
+    },
+    /// The trial has ended by our decision, and an attempt of it may still run.
+    StopAttempt,
+    /// This agent has no business with the trial any more.
+    StopAgent {
+        attempt: Attempt,
+        agent: AgentId,
+    },
+    /// The study is over, for all that still run.
+    StopAll(StudyEnd),
+}
+
+impl State {
+    pub fn new(file: StudyFile, created_at: Time) -> Self {
+        Self {
+            sampler: Folded(sampler_for(&file)),
+            stopper: Folded(stopper_for(&file)),
+            file,
+            created_at,
+            is_paused: false,
+            conclusion: None,
+            ending: None,
+            trials: BTreeMap::new(),
+            best: None,
+            next_index: 0,
+            lanes: LaneClock::default(),
+            waiting: BTreeSet::new(),
+            open: BTreeSet::new(),
+            unended: BTreeSet::new(),
+            due: BTreeSet::new(),
+        }
+    }
+
+    pub fn status(&self) -> StudyStatus {
+        match (&self.conclusion, self.is_paused) {
+            (Some(_), _) => StudyStatus::Concluded,
+            (None, true) => StudyStatus::Paused,
+            (None, false) => StudyStatus::Running,
+        }
+    }
+
+    /// Takes in a record of the study's own.
+    pub fn apply_to_study(&mut self, record: Record, at: Time) -> Effect {
+        if self.conclusion.is_some() {
+            return Effect::Nothing;
+        }
+        match record {
+            Record::StudyPaused(_) => self.is_paused = true,
+            Record::StudyResumed(_) => self.is_paused = false,
+            Record::StudyConcluded(record) => {
+                let end = record.reason.clone();
+                self.conclusion = Some((record, at));
+                return if self.open.is_empty() { Effect::Nothing } else { Effect::StopAll(end) };
+            }
+            Record::StudyCreated(_)
+            | Record::Proposed(_)
+            | Record::Offered(_)
+            | Record::Accepted(_)
+            | Record::Measured(_)
+            | Record::Checkpointed(_)
+            | Record::Finished(_)
+            | Record::Failed(_)
+            | Record::Released(_)
+            | Record::Stopped(_)
+            | Record::Paused(_)
+            | Record::Concluded(_)
+            | Record::Unknown => {}
+        }
+        Effect::Nothing
+    }
+
+    /// Takes in a record of a trial.
+    pub fn apply_to_trial(&mut self, id: TrialId, record: Record, at: Time) -> Effect {
+        if let Record::Proposed(proposed) = record {
+            self.propose(id, proposed);
+            return Effect::Nothing;
+        }
+        // The trial is taken out while it changes, and with it its place in the views.
+        let Some(mut trial) = self.trials.remove(&id) else { return stop_stranger(&record) };
+        self.forget_views(id, &trial);
+        let had_ended = trial.has_ended();
+        let lane_before = lane_of(&trial);
+        let effect = self.change(id, &mut trial, record, at);
+        self.note_lane(lane_before, &trial, at);
+        if let (false, Phase::Ended(outcome)) = (had_ended, &trial.phase) {
+            self.stopper.0.ended(id, *outcome);
+        }
+        self.enter_views(id, &trial);
+        let is_best_lost = trial.phase == Phase::Ended(Outcome::Failed);
+        self.trials.insert(id, trial);
+        if is_best_lost && !had_ended && self.best.as_ref().is_some_and(|best| best.trial == id) {
+            self.best = self.best_of_all();
+        }
+        effect
+    }
+
+    fn propose(&mut self, id: TrialId, proposed: Proposed) {
+        let is_over = self.conclusion.is_some() || self.trials.len() >= self.file.budget.trials as usize;
+        if is_over || self.trials.contains_key(&id) {
+            return;
+        }
+        match &proposed.lineage {
+            Lineage::Sampled { index } => {
+                self.sampler.0.observe(*index, &proposed.params);
+                self.next_index = self.next_index.max(index + 1);
+            }
+            Lineage::Submitted { .. } | Lineage::Unknown => {}
+        }
+        let trial = Trial::new(proposed);
+        self.enter_views(id, &trial);
+        self.trials.insert(id, trial);
+    }
+
+    fn change(&mut self, id: TrialId, trial: &mut Trial, record: Record, at: Time) -> Effect {
+        if let Some((attempt, sequence, agent)) = record.agent_key() {
+            return match trial.hear(attempt, sequence, agent) {
+                Hearing::Counts => self.report(id, trial, record),
+                Hearing::Repeated => Effect::Nothing,
+                Hearing::Superseded => stop_stranger(&record),
+            };
+        }
+        match record {
+            Record::Offered(record) => {
+                let fenced = trial.open_tenure().map(|tenure| (trial.attempt, tenure.agent.clone()));
+                if trial.offered(&record) {
+                    self.lanes.offered(at);
+                    return Effect::Offer { fenced };
+                }
+            }
+            Record::Stopped(record) => {
+                if let StopReason::StudyEnded { reason } = &record.reason {
+                    self.ending.get_or_insert_with(|| reason.clone());
+                }
+                if trial.stopped(&record.reason) {
+                    return Effect::StopAttempt;
+                }
+            }
+            Record::Concluded(record) => {
+                if trial.concluded(&record) {
+                    return Effect::StopAttempt;
+                }
+            }
+            // Nothing in this version sets a trial aside; a study's own records have no place here.
+            Record::Paused(_)
+            | Record::StudyCreated(_)
+            | Record::StudyPaused(_)
+            | Record::StudyResumed(_)
+            | Record::StudyConcluded(_)
+            | Record::Proposed(_)
+            | Record::Unknown => {}
+            Record::Accepted(_)
+            | Record::Measured(_)
+            | Record::Checkpointed(_)
+            | Record::Finished(_)
+            | Record::Failed(_)
+            | Record::Released(_) => {}
+        }
+        Effect::Nothing
+    }
+
+    /// A record of the agent that holds the current attempt, read for the first time.
+    fn report(&mut self, id: TrialId, trial: &mut Trial, record: Record) -> Effect {
+        let is_last = matches!(record, Record::Finished(_) | Record::Failed(_) | Record::Released(_));
+        let is_in_vain = trial.has_ended() && !is_last;
+        match record {
+            Record::Accepted(record) => {
+                if let Some(tenure) = &mut trial.tenure {
+                    tenure.lane = record.lane;
+                }
+            }
+            Record::Measured(record) => self.measure(id, trial, record),
+            Record::Checkpointed(record) => trial.checkpointed(&record),
+            Record::Finished(record) => trial.finished(&record),
+            Record::Failed(record) => trial.failed(&record, self.file.retries),
+            Record::Released(record) => trial.released(&record),
+            Record::StudyCreated(_)
+            | Record::StudyPaused(_)
+            | Record::StudyResumed(_)
+            | Record::StudyConcluded(_)
+            | Record::Proposed(_)
+            | Record::Offered(_)
+            | Record::Stopped(_)
+            | Record::Paused(_)
+            | Record::Concluded(_)
+            | Record::Unknown => {}
+        }
+        if is_in_vain { Effect::StopAttempt } else { Effect::Nothing }
+    }
+
+    fn measure(&mut self, id: TrialId, trial: &mut Trial, record: Measured) {
+        for point in record.points {
+            let is_failing = matches!(trial.due, Some(Due::Fail(_)));
+            if trial.phase != Phase::Held || is_failing || self.conclusion.is_some() {
+                return;
+            }
+            self.take_point(id, trial, point);
+        }
+    }
+
+    fn take_point(&mut self, id: TrialId, trial: &mut Trial, point: Point) {
+        let (resource, elapsed_s) = (point.resource, point.elapsed_s);
+        let value = match absorb(&mut trial.points, point, &self.file.objective.metric) {
+            Ok(value) => value,
+            Err(failure) => {
+                trial.due = Some(Due::Fail(failure));
+                return;
+            }
+        };
+        trial.spend(resource, elapsed_s);
+        let Some(value) = value else { return };
+        let goal = self.goal();
+        if trial.best.is_none_or(|best| goal.is_better(value, best)) {
+            trial.best = Some(value);
+        }
+        if self.best.as_ref().is_none_or(|best| goal.is_better(value, best.value)) {
+            self.best = Some(Best { trial: id, value });
+        }
+        let verdict = self.stopper.0.measured(id, resource, value);
+        // A trial that is done with its whole resource has nothing left to be stopped for.
+        if trial.due.is_none() && resource < self.file.budget.resource {
+            trial.due = verdict.map(Due::Stop);
+        }
+    }
+
+    fn goal(&self) -> Goal {
+        self.file.objective.goal
+    }
+
+    /// The best of the trials that did not fail; of equals, the oldest.
+    fn best_of_all(&self) -> Option<Best> {
+        let sound = self.trials.iter().filter(|(_, trial)| trial.phase != Phase::Ended(Outcome::Failed));
+        sound
+            .filter_map(|(id, trial)| trial.best.map(|value| Best { trial: *id, value }))
+            .reduce(|best, next| if self.goal().is_better(next.value, best.value) { next } else { best })
+    }
+
+    fn note_lane(&mut self, before: Option<(AgentId, u32)>, trial: &Trial, at: Time) {
+        let after = lane_of(trial);
+        if before == after {
+            return;
+        }
+        if let Some((agent, lane)) = before {
+            let is_gone = match &trial.phase {
+                Phase::Offered | Phase::Waiting(regatta_schemas::reasons::OfferReason::Released { .. }) => true,
+                Phase::Waiting(_) | Phase::Held | Phase::Failing | Phase::Ended(_) => false,
+            };
+            self.lanes.freed(&agent, lane, is_gone, at);
+        }
+        if let Some((agent, lane)) = after {
+            self.lanes.taken(&agent, lane, at);
+        }
+    }
+
+    fn enter_views(&mut self, id: TrialId, trial: &Trial) {
+        if matches!(trial.phase, Phase::Waiting(_)) {
+            self.waiting.insert(Turn::of(id, trial));
+        }
+        if trial.is_open() {
+            self.open.insert(id);
+        }
+        if !trial.has_ended() {
+            self.unended.insert(id);
+        }
+        if trial.due.is_some() {
+            self.due.insert(id);
+        }
+    }
+
+    fn forget_views(&mut self, id: TrialId, trial: &Trial) {
+        self.waiting.remove(&Turn::of(id, trial));
+        self.open.remove(&id);
+        self.unended.remove(&id);
+        self.due.remove(&id);
+    }
+}
+
+impl Turn {
+    fn of(id: TrialId, trial: &Trial) -> Self {
+        Self { is_new: trial.attempt.0 == 0, priority: Reverse(trial.proposed.priority), trial: id }
+    }
+}
+
+fn lane_of(trial: &Trial) -> Option<(AgentId, u32)> {
+    trial.open_tenure().map(|tenure| (tenure.agent.clone(), tenure.lane))
+}
+
+/// What to tell the sender of a record that changes nothing: to stop, unless it just said that it did.
+fn stop_stranger(record: &Record) -> Effect {
+    match record {
+        Record::Accepted(_) | Record::Measured(_) | Record::Checkpointed(_) => match record.agent_key() {
+            Some((attempt, _, agent)) => Effect::StopAgent { attempt, agent: agent.clone() },
+            None => Effect::Nothing,
+        },
+        Record::Finished(_)
+        | Record::Failed(_)
+        | Record::Released(_)
+        | Record::StudyCreated(_)
+        | Record::StudyPaused(_)
+        | Record::StudyResumed(_)
+        | Record::StudyConcluded(_)
+        | Record::Proposed(_)
+        | Record::Offered(_)
+        | Record::Stopped(_)
+        | Record::Paused(_)
+        | Record::Concluded(_)
+        | Record::Unknown => Effect::Nothing,
+    }
+}

@@ -1,0 +1,256 @@
+//! One trial: what is known of it, and how each record of the log changes that.
+//!
+//! | phase | record | becomes |
+//! | --- | --- | --- |
+//! | Waiting | offered (n+1) | Offered, attempt n+1 |
+//! | Offered | accepted by A, or any record of A, the first | Held by A |
+//! | Offered, Held | offered (n+1): the lease was lost | Offered, attempt n+1; whoever held n is fenced |
+//! | Held | measured, checkpointed | Held |
+//! | Held | finished | Ended (finished); lane free |
+//! | Held | released, or failed for a cause that a retry can mend | Waiting; lane free |
+//! | Held | the same beyond the limits, or failed for another cause | Failing; lane free |
+//! | Waiting, Offered, Held, Failing | stopped | Ended (stopped); a lane stays taken |
+//! | Waiting, Offered, Held, Failing | concluded | Ended (as it says); a lane stays taken |
+//! | Ended | accepted, the first of the attempt | Ended; lane taken, and its agent is told to stop |
+//! | Ended | finished, failed, released of the holder | Ended; lane free |
+//!
+//! Everything else changes nothing: records read before, records of another attempt than the current one, records of
+//! an agent that does not hold it.
+
+use regatta_schemas::api::Failure;
+use regatta_schemas::limits::LIMITS;
+use regatta_schemas::log::{Checkpoint, Checkpointed, Concluded, Failed, Finished, Offered, Point, Proposed, Released};
+use regatta_schemas::reasons::{FailCause, OfferReason, Outcome, StopReason};
+use regatta_schemas::{AgentId, Attempt, Sequence};
+
+use super::seen::Seen;
+
+/// A trial as the log tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trial {
+    pub proposed: Proposed,
+    pub phase: Phase,
+    /// The last one offered; 0 before the first offer.
+    pub attempt: Attempt,
+    /// Who took the current attempt, once somebody has.
+    pub tenure: Option<Tenure>,
+    /// By ascending step.
+    pub points: Vec<Point>,
+    /// The best objective value.
+    pub best: Option<f64>,
+    /// Epochs done.
+    pub resource: u32,
+    pub elapsed_s: f64,
+    /// Where another attempt would go on from.
+    pub checkpoint: Option<Checkpoint>,
+    /// Failures that were mended by a retry.
+    pub failures: u32,
+    pub stop: Option<StopReason>,
+    pub failure: Option<Failure>,
+    /// What must happen to it by what was read so far, and has not happened yet.
+    pub due: Option<Due>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Phase {
+    /// To be offered, for this reason.
+    Waiting(OfferReason),
+    /// In its pool's queue.
+    Offered,
+    /// An agent trains it.
+    Held,
+    /// It failed for good; `concluded` is to follow.
+    Failing,
+    Ended(Outcome),
+}
+
+/// A verdict that the log's records lead to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Due {
+    Stop(StopReason),
+    Fail(Failure),
+}
+
+/// An agent's hold on the current attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tenure {
+    pub agent: AgentId,
+    pub lane: u32,
+    /// Until its last record: the attempt occupies a lane.
+    pub is_open: bool,
+    seen: Seen,
+}
+
+/// What a record of an agent is, by its key alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hearing {
+    /// From the holder, about the current attempt, for the first time.
+    Counts,
+    /// Read before, or after the attempt's last record.
+    Repeated,
+    /// Of an older attempt, or of an agent that does not hold this one.
+    Superseded,
+}
+
+impl Trial {
+    pub fn new(proposed: Proposed) -> Self {
+        Self {
+            proposed,
+            phase: Phase::Waiting(OfferReason::First),
+            attempt: Attempt::default(),
+            tenure: None,
+            points: Vec::new(),
+            best: None,
+            resource: 0,
+            elapsed_s: 0.0,
+            checkpoint: None,
+            failures: 0,
+            stop: None,
+            failure: None,
+            due: None,
+        }
+    }
+
+    pub fn has_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended(_))
+    }
+
+    /// Whether an attempt of it takes, or is about to take, a lane.
+    pub fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Offered) || self.open_tenure().is_some()
+    }
+
+    pub fn open_tenure(&self) -> Option<&Tenure> {
+        self.tenure.as_ref().filter(|tenure| tenure.is_open)
+    }
+
+    /// Whether the record took effect.
+    pub fn offered(&mut self, record: &Offered) -> bool {
+        let may_be_offered = match self.phase {
+            Phase::Waiting(_) | Phase::Offered | Phase::Held => record.attempt > self.attempt,
+            Phase::Failing | Phase::Ended(_) => false,
+        };
+        if may_be_offered {
+            self.phase = Phase::Offered;
+            self.attempt = record.attempt;
+            self.tenure = None;
+        }
+        may_be_offered
+    }
+
+    /// Takes note of a record's key. The first agent heard of in an attempt holds it: `accepted` is the first
+    /// that an agent sends, and its other records prove that it did.
+    pub fn hear(&mut self, attempt: Attempt, sequence: Sequence, agent: &AgentId) -> Hearing {
+        if attempt != self.attempt || attempt == Attempt::default() {
+            return Hearing::Superseded;
+        }
+        let tenure = self.tenure.get_or_insert_with(|| Tenure {
+            agent: agent.clone(),
+            lane: 0,
+            is_open: true,
+            seen: Seen::default(),
+        });
+        if tenure.agent != *agent {
+            return Hearing::Superseded;
+        }
+        if self.phase == Phase::Offered {
+            self.phase = Phase::Held;
+        }
+        if tenure.seen.insert(sequence) && tenure.is_open { Hearing::Counts } else { Hearing::Repeated }
+    }
+
+    pub fn finished(&mut self, record: &Finished) {
+        self.close_tenure();
+        if self.phase == Phase::Held {
+            self.spend(record.resource, record.elapsed_s);
+            self.end(Outcome::Finished);
+        }
+    }
+
+    /// `retries`: how often the study's file allows a failure to be mended.
+    pub fn failed(&mut self, record: &Failed, retries: u32) {
+        self.close_tenure();
+        if self.phase != Phase::Held {
+            return;
+        }
+        let failure = Failure { cause: record.cause, detail: record.detail.clone() };
+        if record.cause.can_be_mended_by_a_retry() && self.failures < retries && !self.attempts_are_spent() {
+            self.failures += 1;
+            self.phase = Phase::Waiting(OfferReason::Retry { failure: record.cause });
+        } else {
+            self.fail(failure);
+        }
+    }
+
+    pub fn released(&mut self, record: &Released) {
+        self.close_tenure();
+        if self.phase != Phase::Held {
+            return;
+        }
+        self.resource = self.resource.max(record.resource);
+        if self.attempts_are_spent() {
+            self.fail(self.attempts_spent());
+        } else {
+            self.phase = Phase::Waiting(OfferReason::Released { agent: record.agent.clone() });
+        }
+    }
+
+    pub fn checkpointed(&mut self, record: &Checkpointed) {
+        let new = &record.checkpoint;
+        let is_newer = |old: &Checkpoint| (new.resource, new.step) >= (old.resource, old.step);
+        if self.phase == Phase::Held && self.checkpoint.as_ref().is_none_or(is_newer) {
+            self.checkpoint = Some(new.clone());
+        }
+    }
+
+    /// Whether the record took effect.
+    pub fn stopped(&mut self, reason: &StopReason) -> bool {
+        if self.has_ended() {
+            return false;
+        }
+        self.stop = Some(reason.clone());
+        self.end(Outcome::Stopped);
+        true
+    }
+
+    /// Whether the record took effect.
+    pub fn concluded(&mut self, record: &Concluded) -> bool {
+        if self.has_ended() {
+            return false;
+        }
+        let failure = record.cause.map(|cause| Failure { cause, detail: record.detail.clone() });
+        self.failure = failure.or_else(|| self.failure.take());
+        self.end(record.outcome);
+        true
+    }
+
+    /// It trained so far; both only grow.
+    pub fn spend(&mut self, resource: u32, elapsed_s: f64) {
+        self.resource = self.resource.max(resource);
+        self.elapsed_s = self.elapsed_s.max(elapsed_s);
+    }
+
+    pub fn attempts_are_spent(&self) -> bool {
+        self.attempt.0 >= LIMITS.attempts_max
+    }
+
+    pub fn attempts_spent(&self) -> Failure {
+        Failure { cause: FailCause::AgentLost, detail: format!("no agent kept it in {} attempts", self.attempt) }
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.phase = Phase::Failing;
+        self.due = Some(Due::Fail(failure));
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        self.phase = Phase::Ended(outcome);
+        self.due = None;
+    }
+
+    fn close_tenure(&mut self) {
+        if let Some(tenure) = &mut self.tenure {
+            tenure.is_open = false;
+        }
+    }
+}
