@@ -10,7 +10,7 @@ import sys
 import nats
 from nats.js.errors import ObjectNotFoundError
 
-DIGITS = pathlib.Path(__file__).with_name("data") / "digits.npz"
+DIGITS = pathlib.Path(__file__).parent / "data" / "digits.npz"
 
 
 async def upload(js, file: pathlib.Path) -> dict:
