@@ -1,0 +1,286 @@
+//! ONNX Runtime behind plain types: load the library, compile a graph, keep tensors on the device, run.
+//!
+//! Invariant: this file and its folder are the only ones that know `ort`. They know nothing of training.
+
+mod tensor;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ort::environment::Environment;
+use ort::ep;
+use ort::logging::LogLevel;
+use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::session::{IoBinding, NoSelectedOutputs, RunOptions, Session};
+
+pub use tensor::{Array, Tensor};
+
+/// Where graphs run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    Cpu,
+    /// The CUDA device of this number.
+    Cuda(u32),
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => write!(formatter, "cpu"),
+            Self::Cuda(number) => write!(formatter, "cuda:{number}"),
+        }
+    }
+}
+
+/// What went wrong, split by what a caller can do about it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RuntimeError {
+    #[error("cannot load ONNX Runtime from {path:?}: {reason}")]
+    Library { path: PathBuf, reason: String },
+    #[error("this process already uses ONNX Runtime from {loaded:?}, so not from {wanted:?}")]
+    OtherLibrary { loaded: PathBuf, wanted: PathBuf },
+    #[error("device {device} cannot be used: {reason}")]
+    DeviceUnavailable { device: Device, reason: String },
+    #[error("ONNX Runtime refuses the graph: {reason}")]
+    Graph { reason: String },
+    #[error("out of memory: {reason}")]
+    OutOfMemory { reason: String },
+    #[error("the run was interrupted")]
+    Interrupted,
+    #[error("ONNX Runtime failed: {reason}")]
+    Failed { reason: String },
+}
+
+impl From<ort::Error> for RuntimeError {
+    fn from(error: ort::Error) -> Self {
+        let reason = error.to_string();
+        if speaks_of_memory(&reason) { Self::OutOfMemory { reason } } else { Self::Failed { reason } }
+    }
+}
+
+/// ONNX Runtime has no error code for exhausted memory: the texts of its arenas, of CUDA and of C++ have to do.
+fn speaks_of_memory(reason: &str) -> bool {
+    let reason = reason.to_lowercase();
+    let signs = [
+        "failed to allocate memory",
+        "out of memory",
+        "bad_alloc",
+        "bad allocation",
+        "alloc_failed",
+        "memoryallocation",
+    ];
+    signs.into_iter().any(|sign| reason.contains(sign))
+}
+
+/// ONNX Runtime allows one environment a process; every [`Runtime`] shares it.
+static ENVIRONMENT: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
+
+fn environment(library: &Path) -> Result<Environment, RuntimeError> {
+    let failed = |reason: String| RuntimeError::Library { path: library.into(), reason };
+    let library = library.canonicalize().map_err(|error| failed(error.to_string()))?;
+    let mut shared = ENVIRONMENT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((loaded, environment)) = shared.as_ref() {
+        return if *loaded == library {
+            Ok(environment.clone())
+        } else {
+            Err(RuntimeError::OtherLibrary { loaded: loaded.clone(), wanted: library })
+        };
+    }
+    let builder = ort::init_from(&library).map_err(|error| failed(error.to_string()))?;
+    let environment = builder.with_name("regatta").build().map_err(|error| failed(error.to_string()))?;
+    environment.set_log_level(LogLevel::Error);
+    *shared = Some((library, environment.clone()));
+    Ok(environment)
+}
+
+/// A loaded library, a device that works, and how many threads a run may use.
+pub struct Runtime {
+    environment: Environment,
+    device: Device,
+    threads: usize,
+}
+
+impl Runtime {
+    /// Loads the library at `library` (the full name of the file) and checks that `device` can be used.
+    ///
+    /// # Errors
+    /// The library cannot be loaded, or the device cannot be used, with what is missing. There is no fall back.
+    pub fn load(library: &Path, device: Device, threads: usize) -> Result<Self, RuntimeError> {
+        let runtime = Self { environment: environment(library)?, device, threads: threads.max(1) };
+        runtime.builder()?;
+        Ok(runtime)
+    }
+
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Compiles an ONNX model for the device.
+    ///
+    /// # Errors
+    /// The graph is refused, or some node has no kernel on the device.
+    pub fn compile(&self, onnx: &[u8]) -> Result<Compiled, RuntimeError> {
+        let session = self.builder()?.commit_from_memory(onnx).map_err(|error| match RuntimeError::from(error) {
+            RuntimeError::Failed { reason } => RuntimeError::Graph { reason },
+            other => other,
+        })?;
+        let allocator = match self.device {
+            Device::Cpu => Allocator::default(),
+            Device::Cuda(number) => {
+                let number = self.cuda_number(number)?;
+                let kind = (AllocatorType::Device, MemoryType::Default);
+                Allocator::new(&session, MemoryInfo::new(AllocationDevice::CUDA, number, kind.0, kind.1)?)?
+            }
+        };
+        Ok(Compiled { session, allocator, device: self.device })
+    }
+
+    /// Level 2 and no more: the layouts of level 3 help only graphs whose weights are constants. No spinning,
+    /// because lanes share cores.
+    fn builder(&self) -> Result<SessionBuilder, RuntimeError> {
+        let builder = Session::builder(&self.environment)?
+            .with_optimization_level(GraphOptimizationLevel::Level2)
+            .map_err(unset)?
+            .with_intra_threads(self.threads)
+            .map_err(unset)?
+            .with_inter_threads(1)
+            .map_err(unset)?
+            .with_intra_op_spinning(false)
+            .map_err(unset)?
+            .with_inter_op_spinning(false)
+            .map_err(unset)?
+            .with_deterministic_compute(true)
+            .map_err(unset)?
+            .with_log_level(LogLevel::Error)
+            .map_err(unset)?;
+        let Device::Cuda(number) = self.device else {
+            return Ok(builder);
+        };
+        let provider = ep::CUDA::default().with_device_id(self.cuda_number(number)?).build().error_on_failure();
+        let builder =
+            builder.with_execution_providers([provider]).map_err(|error| self.unavailable(error.message()))?;
+        builder.with_disable_cpu_fallback().map_err(unset)
+    }
+
+    fn cuda_number(&self, number: u32) -> Result<i32, RuntimeError> {
+        i32::try_from(number).map_err(|error| self.unavailable(&error.to_string()))
+    }
+
+    fn unavailable(&self, reason: &str) -> RuntimeError {
+        RuntimeError::DeviceUnavailable { device: self.device, reason: reason.into() }
+    }
+}
+
+/// An option that was refused, without the builder that the error would give back.
+fn unset(error: ort::Error<SessionBuilder>) -> RuntimeError {
+    ort::Error::new(error.message()).into()
+}
+
+/// A graph that is ready to run, on its device.
+pub struct Compiled {
+    session: Session,
+    allocator: Allocator,
+    device: Device,
+}
+
+impl Compiled {
+    /// A tensor on the device with the given contents.
+    pub fn tensor(&self, shape: &[usize], contents: &Array) -> Result<Tensor, RuntimeError> {
+        Tensor::on_device(&self.allocator, self.device, shape, contents)
+    }
+
+    pub fn bindings(&self) -> Result<Bindings, RuntimeError> {
+        Ok(Bindings { binding: self.session.create_binding()?, device: self.device })
+    }
+
+    /// Runs once, from and to what is bound.
+    ///
+    /// # Errors
+    /// After any error the bound outputs may be half written; inputs are as they were.
+    pub fn run(&mut self, bindings: &Bindings, interrupt: &Interrupt) -> Result<(), RuntimeError> {
+        if interrupt.is_raised() {
+            return Err(RuntimeError::Interrupted);
+        }
+        match self.session.run_binding_with_options(&bindings.binding, &interrupt.options) {
+            Ok(_) => Ok(()),
+            Err(_) if interrupt.is_raised() => Err(RuntimeError::Interrupted),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Which tensor stands for which input and output of a graph.
+pub struct Bindings {
+    binding: IoBinding,
+    device: Device,
+}
+
+impl Bindings {
+    /// An input that stays on the device. The same tensor may be an output of other bindings.
+    pub fn input(&mut self, name: &str, tensor: &Tensor) -> Result<(), RuntimeError> {
+        Ok(self.binding.bind_input(name, tensor.value())?)
+    }
+
+    pub fn output(&mut self, name: &str, tensor: &mut Tensor) -> Result<(), RuntimeError> {
+        Ok(self.binding.bind_output(name, tensor.value_mut())?)
+    }
+
+    /// Brings a host tensor that was bound as an input to the device again, after it was written to.
+    pub fn refresh(&mut self, name: &str, host: &Tensor) -> Result<(), RuntimeError> {
+        match self.device {
+            Device::Cpu => Ok(()),
+            Device::Cuda(_) => {
+                self.input(name, host)?;
+                Ok(self.binding.synchronize_inputs()?)
+            }
+        }
+    }
+}
+
+/// Ends a run from another thread, and refuses every later one.
+#[derive(Clone)]
+pub struct Interrupt {
+    options: Arc<RunOptions<NoSelectedOutputs>>,
+    raised: Arc<AtomicBool>,
+}
+
+impl Interrupt {
+    pub fn new() -> Result<Self, RuntimeError> {
+        Ok(Self { options: Arc::new(RunOptions::new()?), raised: Arc::new(AtomicBool::new(false)) })
+    }
+
+    /// Ends the run in progress within one node of its graph.
+    ///
+    /// # Errors
+    /// The flag could not be set; no later run will start all the same.
+    pub fn raise(&self) -> Result<(), RuntimeError> {
+        self.raised.store(true, Ordering::SeqCst);
+        Ok(self.options.terminate()?)
+    }
+
+    pub fn is_raised(&self) -> bool {
+        self.raised.load(Ordering::SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exhausted_memory_is_recognised_by_its_texts() {
+        let texts = [
+            "Failed to allocate memory for requested buffer of size 4096",
+            "CUDA failure 2: out of memory ; GPU=0",
+            "std::bad_alloc",
+            "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED",
+        ];
+        for text in texts {
+            assert!(matches!(RuntimeError::from(ort::Error::new(text)), RuntimeError::OutOfMemory { .. }), "{text}");
+        }
+        assert!(matches!(RuntimeError::from(ort::Error::new("shape mismatch")), RuntimeError::Failed { .. }));
+    }
+}

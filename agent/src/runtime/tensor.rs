@@ -1,0 +1,122 @@
+//! Tensors in memory that ONNX Runtime owns, and the way in and out of it.
+
+use ort::memory::Allocator;
+use ort::value::{DynTensor, PrimitiveTensorElementType, TensorElementType};
+
+use super::{Device, RuntimeError};
+
+/// Numbers on the host, in row-major order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Array {
+    F32(Vec<f32>),
+    F64(Vec<f64>),
+    I64(Vec<i64>),
+}
+
+impl Array {
+    fn element_type(&self) -> TensorElementType {
+        match self {
+            Self::F32(_) => TensorElementType::Float32,
+            Self::F64(_) => TensorElementType::Float64,
+            Self::I64(_) => TensorElementType::Int64,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::F32(numbers) => numbers.len(),
+            Self::F64(numbers) => numbers.len(),
+            Self::I64(numbers) => numbers.len(),
+        }
+    }
+}
+
+/// A tensor that can be bound, on the host or on a device.
+pub struct Tensor {
+    value: DynTensor,
+    on_host: bool,
+}
+
+impl Tensor {
+    /// A tensor on the host: what crosses in every run.
+    pub fn on_host(shape: &[usize], contents: &Array) -> Result<Self, RuntimeError> {
+        if shape.iter().product::<usize>() != contents.len() {
+            return Err(RuntimeError::Failed { reason: format!("{} elements for shape {shape:?}", contents.len()) });
+        }
+        let value = DynTensor::new(&Allocator::default(), contents.element_type(), shape.to_vec())?;
+        let mut tensor = Self { value, on_host: true };
+        tensor.write(contents)?;
+        Ok(tensor)
+    }
+
+    pub(super) fn on_device(
+        allocator: &Allocator,
+        device: Device,
+        shape: &[usize],
+        contents: &Array,
+    ) -> Result<Self, RuntimeError> {
+        let host = Self::on_host(shape, contents)?;
+        if device == Device::Cpu {
+            return Ok(host);
+        }
+        let mut value = DynTensor::new(allocator, contents.element_type(), shape.to_vec())?;
+        host.value.copy_into(&mut value)?;
+        Ok(Self { value, on_host: false })
+    }
+
+    /// Overwrites a host tensor with as many elements of its own type.
+    pub fn write(&mut self, contents: &Array) -> Result<(), RuntimeError> {
+        match contents {
+            Array::F32(numbers) => self.write_elements(numbers),
+            Array::F64(numbers) => self.write_elements(numbers),
+            Array::I64(numbers) => self.write_elements(numbers),
+        }
+    }
+
+    /// Overwrites a host tensor of i64.
+    pub fn write_i64(&mut self, numbers: &[i64]) -> Result<(), RuntimeError> {
+        self.write_elements(numbers)
+    }
+
+    fn write_elements<T: PrimitiveTensorElementType + Copy>(&mut self, numbers: &[T]) -> Result<(), RuntimeError> {
+        let (_, elements) = self.value.try_extract_tensor_mut::<T>()?;
+        if elements.len() != numbers.len() {
+            let reason = format!("{} elements for a tensor of {}", numbers.len(), elements.len());
+            return Err(RuntimeError::Failed { reason });
+        }
+        elements.copy_from_slice(numbers);
+        Ok(())
+    }
+
+    /// A copy of the contents, wherever they are.
+    pub fn read(&self) -> Result<Array, RuntimeError> {
+        if self.on_host {
+            return read_host(&self.value);
+        }
+        let mut host = DynTensor::new(&Allocator::default(), *self.value.data_type(), self.value.shape().to_vec())?;
+        self.value.copy_into(&mut host)?;
+        read_host(&host)
+    }
+
+    /// The number in a host tensor of one f32.
+    pub fn read_f32(&self) -> Result<f32, RuntimeError> {
+        Ok(self.value.try_extract_scalar::<f32>()?)
+    }
+
+    pub(super) fn value(&self) -> &DynTensor {
+        &self.value
+    }
+
+    pub(super) fn value_mut(&mut self) -> &mut DynTensor {
+        &mut self.value
+    }
+}
+
+fn read_host(value: &DynTensor) -> Result<Array, RuntimeError> {
+    match *value.data_type() {
+        TensorElementType::Float32 => Ok(Array::F32(value.try_extract_tensor::<f32>()?.1.to_vec())),
+        TensorElementType::Float64 => Ok(Array::F64(value.try_extract_tensor::<f64>()?.1.to_vec())),
+        TensorElementType::Int64 => Ok(Array::I64(value.try_extract_tensor::<i64>()?.1.to_vec())),
+        other => Err(RuntimeError::Failed { reason: format!("tensors of type {other} are not used here") }),
+    }
+}

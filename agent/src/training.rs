@@ -1,0 +1,202 @@
+//! One trial being trained: step by step, on the thread of its lane, obeying a stop between any two steps.
+//!
+//! It knows no wire, no clock and no file: a plan, data and perhaps a checkpoint come in, metrics and
+//! checkpoints come out. A trial is a function of its plan and data: same seed, same numbers.
+
+mod checkpoint;
+mod dataset;
+mod draw;
+mod engine;
+mod error;
+mod plan;
+mod tensors;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use dataset::{Dataset, Split, Target, Tensor2};
+pub use engine::Engine;
+pub use error::TrainingError;
+pub use plan::{Activation, Adam, Loss, ModelPlan, OptimizerPlan, Plan};
+
+use crate::runtime::Interrupt;
+use checkpoint::Checkpoint;
+use engine::{DeviceData, Shape};
+use tensors::{EvaluationTensors, StepTensors, initial_states};
+
+/// Measured values by name: `train_loss`, `validation_loss`, and for classes `train_accuracy`,
+/// `validation_accuracy`.
+pub type Metrics = BTreeMap<&'static str, f64>;
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepOutcome {
+    /// Steps of the whole training so far, this one included.
+    pub step: u64,
+    /// The mean loss of the minibatch, from before the update.
+    pub loss: f32,
+    /// Whether this was the last step of its epoch.
+    pub epoch_finished: bool,
+}
+
+/// How far a training is.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Progress {
+    step: u64,
+    /// Epochs that are finished.
+    epoch: u64,
+    /// Steps of the epoch that is not finished.
+    step_in_epoch: u64,
+    /// Over the steps of the epoch that is not finished, or of the last one between two epochs.
+    loss_sum: f64,
+    correct_sum: f64,
+}
+
+/// A trial in training; it borrows its lane's [`Engine`].
+pub struct Training<'engine> {
+    shape: &'engine mut Shape,
+    data: Arc<DeviceData>,
+    source: Arc<Dataset>,
+    seed: u64,
+    tensors: StepTensors,
+    evaluation: Option<EvaluationTensors>,
+    /// The order of rows in the epoch that is under way.
+    order: Option<(u64, Vec<i64>)>,
+    progress: Progress,
+    interrupt: Interrupt,
+}
+
+impl<'engine> Training<'engine> {
+    fn start(
+        shape: &'engine mut Shape,
+        plan: &Plan,
+        source: &Arc<Dataset>,
+        data: Arc<DeviceData>,
+        resume: Option<&[u8]>,
+    ) -> Result<Self, TrainingError> {
+        let states = &shape.step.program.states;
+        let Checkpoint { progress, states } = match resume {
+            Some(bytes) => checkpoint::read(bytes, shape.plan(), plan.seed, states)?,
+            None => Checkpoint { progress: Progress::default(), states: initial_states(states, plan.seed) },
+        };
+        let tensors = StepTensors::bind(shape, plan, &data.train, &states)?;
+        Ok(Self {
+            shape,
+            data,
+            source: Arc::clone(source),
+            seed: plan.seed,
+            tensors,
+            evaluation: None,
+            order: None,
+            progress,
+            interrupt: Interrupt::new()?,
+        })
+    }
+
+    /// Trains on the next minibatch.
+    ///
+    /// # Errors
+    /// The loss is not finite, the device failed, or the interrupt was raised. Only after `Interrupted` is the
+    /// state still that of the last finished step, and [`checkpoint`](Self::checkpoint) good.
+    pub fn train_step(&mut self) -> Result<StepOutcome, TrainingError> {
+        let indices = self.next_indices();
+        let measured = self.tensors.step(self.shape, &indices, &self.interrupt)?;
+        let progress = &mut self.progress;
+        if progress.step_in_epoch == 0 {
+            (progress.loss_sum, progress.correct_sum) = (0.0, 0.0);
+        }
+        progress.step += 1;
+        progress.step_in_epoch += 1;
+        progress.loss_sum += f64::from(measured.loss);
+        progress.correct_sum += f64::from(measured.correct.unwrap_or(0.0));
+        if !measured.loss.is_finite() {
+            return Err(TrainingError::Diverged { step: progress.step, loss: measured.loss });
+        }
+        let epoch_finished = progress.step_in_epoch == (self.shape.plan().rows / self.shape.plan().batch) as u64;
+        if epoch_finished {
+            progress.epoch += 1;
+            progress.step_in_epoch = 0;
+        }
+        Ok(StepOutcome { step: progress.step, loss: measured.loss, epoch_finished })
+    }
+
+    /// Steps in an epoch: whole minibatches only.
+    pub fn steps_per_epoch(&self) -> u64 {
+        (self.shape.plan().rows / self.shape.plan().batch) as u64
+    }
+
+    /// Epochs that are finished.
+    pub fn epoch(&self) -> u64 {
+        self.progress.epoch
+    }
+
+    /// Steps of the whole training so far.
+    pub fn step(&self) -> u64 {
+        self.progress.step
+    }
+
+    /// The mean over the steps of this epoch so far, or of the last epoch between two; empty before any step.
+    pub fn train_metrics(&self) -> Metrics {
+        let steps = match self.progress.step_in_epoch {
+            0 if self.progress.epoch > 0 => self.steps_per_epoch(),
+            steps => steps,
+        };
+        let mut metrics = Metrics::new();
+        if steps > 0 {
+            #[expect(clippy::cast_precision_loss, reason = "an epoch has fewer than 2^52 rows")]
+            let (steps, rows) = (steps as f64, (steps * self.shape.plan().batch as u64) as f64);
+            metrics.insert("train_loss", self.progress.loss_sum / steps);
+            if matches!(self.source.train.target, Target::Classes { .. }) {
+                metrics.insert("train_accuracy", self.progress.correct_sum / rows);
+            }
+        }
+        metrics
+    }
+
+    /// Loss and, for classes, accuracy over the whole validation split, without dropout.
+    ///
+    /// # Errors
+    /// The loss is not finite, the device failed, or the interrupt was raised.
+    pub fn evaluate(&mut self) -> Result<Metrics, TrainingError> {
+        if self.evaluation.is_none() {
+            self.evaluation = Some(EvaluationTensors::bind(self.shape, &self.tensors, &self.data.validation)?);
+        }
+        let tensors = self.evaluation.as_mut().expect("it was made above");
+        let rows = self.source.validation.rows();
+        let summed = tensors.evaluate(&mut self.shape.evaluation, self.tensors.side(), rows, &self.interrupt)?;
+        if !summed.loss.is_finite() {
+            #[expect(clippy::cast_possible_truncation, reason = "it is not a number in any precision")]
+            return Err(TrainingError::Diverged { step: self.progress.step, loss: summed.loss as f32 });
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a split has fewer than 2^52 rows")]
+        let rows = rows as f64;
+        let mut metrics = Metrics::from([("validation_loss", summed.loss / rows)]);
+        metrics.extend(summed.correct.map(|correct| ("validation_accuracy", correct / rows)));
+        Ok(metrics)
+    }
+
+    /// Everything that is needed to go on elsewhere, bit for bit on the same kind of device.
+    ///
+    /// # Errors
+    /// The state could not be read from the device.
+    pub fn checkpoint(&mut self) -> Result<Vec<u8>, TrainingError> {
+        let checkpoint = Checkpoint { progress: self.progress, states: self.tensors.read_states()? };
+        checkpoint::write(self.shape.plan(), self.seed, &self.shape.step.program.states, &checkpoint)
+    }
+
+    /// A handle that ends this training from any thread, in the middle of a step.
+    pub fn interrupt_handle(&self) -> Interrupt {
+        self.interrupt.clone()
+    }
+
+    fn next_indices(&mut self) -> Vec<i64> {
+        let Progress { epoch, step_in_epoch, .. } = self.progress;
+        let (rows, batch) = (self.shape.plan().rows, self.shape.plan().batch);
+        if self.order.as_ref().is_none_or(|(drawn_for, _)| *drawn_for != epoch) {
+            self.order = Some((epoch, draw::permutation(self.seed, epoch, rows)));
+        }
+        let (_, order) = self.order.as_ref().expect("it was drawn above");
+        let first = usize::try_from(step_in_epoch).expect("a step of an epoch is below its rows") * batch;
+        order[first..first + batch].to_vec()
+    }
+}

@@ -1,0 +1,174 @@
+//! A trial's whole state as bytes: safetensors, with what is not a tensor as JSON in its metadata.
+//!
+//! Bytes from outside are never trusted: whatever does not fit is a typed error.
+
+use std::collections::BTreeMap;
+
+use regatta_autodiff::families::{Activation, Model};
+use regatta_autodiff::graph::Dtype;
+use regatta_autodiff::step::{Loss, Optimizer, State, StepPlan};
+use safetensors::tensor::{SafeTensors, TensorView};
+use serde_json::{Value, json};
+
+use super::{Progress, TrainingError};
+use crate::runtime::Array;
+
+/// The one metadata key. One, because the order of several would differ from one writing to the next.
+const KEY: &str = "regatta.checkpoint";
+
+/// Grows when the meaning of a field or tensor changes.
+const VERSION: u64 = 1;
+
+/// What a checkpoint holds.
+pub(super) struct Checkpoint {
+    pub progress: Progress,
+    /// One array for each state, in the order of the step's description.
+    pub states: Vec<Array>,
+}
+
+/// # Errors
+/// A tensor could not be laid out, which no state that came from the device can cause.
+pub(super) fn write(
+    plan: &StepPlan,
+    seed: u64,
+    states: &[State],
+    checkpoint: &Checkpoint,
+) -> Result<Vec<u8>, TrainingError> {
+    let Progress { step, epoch, step_in_epoch, loss_sum, correct_sum } = checkpoint.progress;
+    let metadata = json!({
+        "version": VERSION,
+        "shape": shape_name(plan),
+        "seed": seed,
+        "step": step,
+        "epoch": epoch,
+        "step_in_epoch": step_in_epoch,
+        // As bits, because a decimal may come back changed in its last place.
+        "loss_sum_bits": loss_sum.to_bits(),
+        "correct_sum_bits": correct_sum.to_bits(),
+    });
+    let bytes: Vec<Vec<u8>> = checkpoint.states.iter().map(array_bytes).collect();
+    let mut tensors = BTreeMap::new();
+    for (state, bytes) in states.iter().zip(&bytes) {
+        let view = TensorView::new(element_type(state.input.dtype)?, state.input.shape.clone(), bytes);
+        tensors.insert(state.input.name.as_str(), view.map_err(|error| refused(&error.to_string()))?);
+    }
+    let metadata = [(KEY.to_owned(), metadata.to_string())].into_iter().collect();
+    safetensors::serialize(tensors, Some(metadata)).map_err(|error| refused(&error.to_string()))
+}
+
+/// # Errors
+/// The bytes are no checkpoint, of another version, or of a training with another shape or seed.
+pub(super) fn read(bytes: &[u8], plan: &StepPlan, seed: u64, states: &[State]) -> Result<Checkpoint, TrainingError> {
+    let tensors = SafeTensors::deserialize(bytes).map_err(|error| refused(&error.to_string()))?;
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| refused(&error.to_string()))?;
+    let metadata = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
+    let metadata = metadata.ok_or_else(|| refused("it was not written by an agent"))?;
+    let metadata: Value = serde_json::from_str(metadata).map_err(|error| refused(&error.to_string()))?;
+    let progress = progress(&metadata, plan, seed)?;
+    if tensors.len() != states.len() {
+        return Err(refused(&format!("it has {} tensors, not {}", tensors.len(), states.len())));
+    }
+    let arrays = states.iter().map(|state| array(&tensors, state)).collect::<Result<Vec<_>, _>>()?;
+    let step_state = states.iter().position(|state| state.input.name == "step");
+    if step_state.map(|at| &arrays[at]) != Some(&Array::I64(vec![progress.step.cast_signed()])) {
+        return Err(refused("its step counter and its metadata disagree"));
+    }
+    Ok(Checkpoint { progress, states: arrays })
+}
+
+fn progress(metadata: &Value, plan: &StepPlan, seed: u64) -> Result<Progress, TrainingError> {
+    let number =
+        |name: &str| metadata.get(name).and_then(Value::as_u64).ok_or_else(|| refused(&format!("{name} is missing")));
+    let version = number("version")?;
+    if version != VERSION {
+        return Err(refused(&format!("it has version {version}, not {VERSION}")));
+    }
+    let (expected, found) = (shape_name(plan), metadata.get("shape").and_then(Value::as_str).unwrap_or_default());
+    if found != expected {
+        return Err(refused(&format!("it is of {found:?}, not of {expected:?}")));
+    }
+    if number("seed")? != seed {
+        return Err(refused("it has another seed"));
+    }
+    let progress = Progress {
+        step: number("step")?,
+        epoch: number("epoch")?,
+        step_in_epoch: number("step_in_epoch")?,
+        loss_sum: f64::from_bits(number("loss_sum_bits")?),
+        correct_sum: f64::from_bits(number("correct_sum_bits")?),
+    };
+    let steps_per_epoch = (plan.rows / plan.batch) as u64;
+    let steps = progress.epoch.checked_mul(steps_per_epoch).and_then(|steps| steps.checked_add(progress.step_in_epoch));
+    if progress.step_in_epoch >= steps_per_epoch || steps != Some(progress.step) || progress.step > i64::MAX as u64 {
+        return Err(refused("its step and its epoch disagree"));
+    }
+    Ok(progress)
+}
+
+fn array(tensors: &SafeTensors<'_>, state: &State) -> Result<Array, TrainingError> {
+    let name = &state.input.name;
+    let tensor = tensors.tensor(name).map_err(|error| refused(&error.to_string()))?;
+    if tensor.shape() != state.input.shape || tensor.dtype() != element_type(state.input.dtype)? {
+        let (found, expected) = (tensor.shape(), &state.input.shape);
+        return Err(refused(&format!("{name} is {:?} {found:?}, not {expected:?}", tensor.dtype())));
+    }
+    Ok(match state.input.dtype {
+        Dtype::F32 | Dtype::Bool => Array::F32(numbers(tensor.data(), f32::from_le_bytes)),
+        Dtype::F64 => Array::F64(numbers(tensor.data(), f64::from_le_bytes)),
+        Dtype::I32 | Dtype::I64 => Array::I64(numbers(tensor.data(), i64::from_le_bytes)),
+    })
+}
+
+fn numbers<T, const SIZE: usize>(bytes: &[u8], number: impl Fn([u8; SIZE]) -> T) -> Vec<T> {
+    bytes.as_chunks::<SIZE>().0.iter().map(|chunk| number(*chunk)).collect()
+}
+
+fn array_bytes(array: &Array) -> Vec<u8> {
+    match array {
+        Array::F32(numbers) => numbers.iter().flat_map(|number| number.to_le_bytes()).collect(),
+        Array::F64(numbers) => numbers.iter().flat_map(|number| number.to_le_bytes()).collect(),
+        Array::I64(numbers) => numbers.iter().flat_map(|number| number.to_le_bytes()).collect(),
+    }
+}
+
+fn element_type(dtype: Dtype) -> Result<safetensors::Dtype, TrainingError> {
+    match dtype {
+        Dtype::F32 => Ok(safetensors::Dtype::F32),
+        Dtype::F64 => Ok(safetensors::Dtype::F64),
+        Dtype::I64 => Ok(safetensors::Dtype::I64),
+        Dtype::I32 | Dtype::Bool => Err(refused("states of this type are not written")),
+    }
+}
+
+fn refused(reason: &str) -> TrainingError {
+    TrainingError::Checkpoint { reason: reason.into() }
+}
+
+/// A shape in words that stay the same whatever the types are called.
+fn shape_name(plan: &StepPlan) -> String {
+    let Model::Mlp(mlp) = &plan.model;
+    let activation = match mlp.activation {
+        Activation::Relu => "relu",
+        Activation::Tanh => "tanh",
+        Activation::Sigmoid => "sigmoid",
+        Activation::Gelu => "gelu",
+    };
+    let loss = match plan.loss {
+        Loss::CrossEntropy { .. } => "cross_entropy",
+        Loss::MeanSquaredError { .. } => "mean_squared_error",
+    };
+    let optimizer = match plan.update.optimizer {
+        Optimizer::Sgd => "sgd",
+        Optimizer::Momentum { nesterov: false } => "momentum",
+        Optimizer::Momentum { nesterov: true } => "nesterov",
+        Optimizer::Adam => "adam",
+        Optimizer::AdamW => "adamw",
+    };
+    let widths: Vec<String> =
+        [mlp.inputs].iter().chain(&mlp.hidden).chain([&mlp.outputs]).map(ToString::to_string).collect();
+    let dropout = if mlp.dropout { " dropout" } else { "" };
+    let decay = if plan.update.weight_decay { " weight_decay" } else { "" };
+    let clip = if plan.clip { " clip" } else { "" };
+    let (rows, batch) = (plan.rows, plan.batch);
+    format!("mlp {} {activation}{dropout} {loss} {optimizer}{decay}{clip} rows {rows} batch {batch}", widths.join("-"))
+}

@@ -1,0 +1,83 @@
+//! Everything random in a training, each as a function of a seed and of what it is for: ChaCha8, one stream each.
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+/// What numbers are drawn for. Each purpose has generators of its own.
+#[derive(Debug, Clone, Copy)]
+enum Purpose {
+    Order = 1,
+    Weights = 2,
+    Noise = 3,
+}
+
+/// The rows of an epoch in the order of training.
+pub fn permutation(seed: u64, epoch: u64, rows: usize) -> Vec<i64> {
+    let mut generator = generator(seed, Purpose::Order, epoch);
+    let mut order: Vec<i64> = (0..).take(rows).collect();
+    for last in (1..rows).rev() {
+        order.swap(last, below(&mut generator, last + 1));
+    }
+    order
+}
+
+/// Initial weights of the parameter at `position`: uniform in `-bound .. bound`.
+pub fn weights(seed: u64, position: u64, count: usize, bound: f64) -> Vec<f32> {
+    let mut generator = generator(seed, Purpose::Weights, position);
+    #[expect(clippy::cast_possible_truncation, reason = "weights are single precision")]
+    let weight = |_| (bound * (2.0 * unit(&mut generator) - 1.0)) as f32;
+    (0..count).map(weight).collect()
+}
+
+/// The noise pool of a width, the same for all trials: a trial's seed chooses rows of it.
+pub fn noise(width: usize, count: usize) -> Vec<f32> {
+    let mut generator = generator(0, Purpose::Noise, width as u64);
+    // 24 bits, so that no number rounds up to one.
+    #[expect(clippy::cast_precision_loss, reason = "24 bits fit")]
+    let number = |_| (generator.next_u32() >> 8) as f32 / (1 << 24) as f32;
+    (0..count).map(number).collect()
+}
+
+fn generator(seed: u64, purpose: Purpose, stream: u64) -> ChaCha8Rng {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    key[8] = purpose as u8;
+    let mut generator = ChaCha8Rng::from_seed(key);
+    generator.set_stream(stream);
+    generator
+}
+
+fn unit(generator: &mut ChaCha8Rng) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
+    let number = (generator.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+    number
+}
+
+/// A position below `bound`; the bias is below 2^-40 for any data that fits in memory.
+fn below(generator: &mut ChaCha8Rng, bound: usize) -> usize {
+    let wide = u128::from(generator.next_u64()) * bound as u128;
+    usize::try_from(wide >> 64).expect("the product's high half is below the bound")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permutation_holds_every_row_once_and_differs_by_epoch_and_seed() {
+        let order = permutation(7, 0, 100);
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+
+        assert_eq!(sorted, (0..100).collect::<Vec<_>>());
+        assert_eq!(order, permutation(7, 0, 100));
+        assert_ne!(order, permutation(7, 1, 100));
+        assert_ne!(order, permutation(8, 0, 100));
+    }
+
+    #[test]
+    fn draws_stay_in_their_ranges() {
+        assert!(weights(1, 0, 1000, 0.25).iter().all(|weight| weight.abs() <= 0.25));
+        assert!(noise(10, 1000).iter().all(|number| (0.0..1.0).contains(number)));
+    }
+}
