@@ -9,6 +9,7 @@ pub mod fleet;
 mod hash;
 mod random;
 pub mod samplers;
+pub mod simulator;
 pub mod space;
 pub mod stoppers;
 pub mod study;

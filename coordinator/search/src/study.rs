@@ -132,7 +132,7 @@ impl Study {
 
     /// Whether it is concluded and nothing of it runs any more.
     pub fn is_over(&self) -> bool {
-        self.state.conclusion.is_some() && self.state.unended.is_empty() && self.state.open.is_empty()
+        self.state.conclusion.is_some() && self.state.unended.is_empty() && self.lanes_taken() == 0
     }
 
     /// Who must keep beating so that the trial's attempt goes on.

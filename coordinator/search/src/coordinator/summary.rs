@@ -13,7 +13,8 @@ impl Coordinator {
         self.studies.iter().map(|(id, study)| self.summary(id, study)).collect()
     }
 
-    pub(super) fn summary(&self, id: &StudyId, study: &Study) -> StudySummary {
+    /// A study in one line. What it waits for is known only to a coordinator that hears its fleet.
+    pub fn summary(&self, id: &StudyId, study: &Study) -> StudySummary {
         let state = study.state();
         let conclusion = state.conclusion.as_ref();
         StudySummary {
@@ -68,11 +69,13 @@ impl Study {
         counts
     }
 
-    pub(super) fn trial_list(&self) -> TrialList {
+    /// Every trial in one line, by number.
+    pub fn trial_list(&self) -> TrialList {
         TrialList { trials: self.state().trials.iter().map(|(id, trial)| trial.summary(*id)).collect() }
     }
 
-    pub(super) fn trial_shown(&self, id: TrialId) -> Option<TrialShown> {
+    /// One trial with its curve.
+    pub fn trial_shown(&self, id: TrialId) -> Option<TrialShown> {
         let trial = self.state().trials.get(&id)?;
         let (points, checkpoint) = (trial.points.clone(), trial.checkpoint.clone());
         Some(TrialShown { summary: trial.summary(id), points, checkpoint })
