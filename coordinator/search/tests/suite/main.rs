@@ -6,5 +6,5 @@ mod reference;
 mod requests;
 mod samplers;
 mod simulation;
-mod stoppers;
 mod stage;
+mod stoppers;

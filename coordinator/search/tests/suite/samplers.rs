@@ -1,1 +1,206 @@
-//! x
+//! What every sampler must keep.
+
+use std::collections::BTreeSet;
+
+use regatta_schemas::study::StudyFile;
+use regatta_schemas::{ParamValue, Params, check};
+use regatta_search::samplers::sampler_for;
+use serde_json::{Value, json};
+
+use crate::files::study;
+
+/// The row of each sampler in the conformance suite.
+fn every_sampler() -> Vec<Value> {
+    vec![json!("random"), json!({"name": "grid", "points": 4})]
+}
+
+/// Spaces of each kind, and how many configurations they hold, where that is finite.
+fn every_space() -> Vec<(Value, Option<u64>)> {
+    let mixed = json!({
+        "rate": {"type": "float", "low": 1e-5, "high": 1.0, "log": true},
+        "momentum": {"type": "float", "low": 0.0, "high": 0.9, "step": 0.3, "when": {"optimizer": "sgd"}},
+        "nesterov": {"type": "bool", "when": {"momentum": [0.6, 0.9]}},
+        "optimizer": {"type": "categorical", "choices": ["sgd", "adam", "adamw"]},
+        "width": {"type": "int", "low": 8, "high": 512, "log": true},
+        "layers": {"type": "int", "low": 1, "high": 9, "step": 2},
+        "batch": {"type": "ordinal", "choices": [16, 32, 64]},
+    });
+    let chain = json!({
+        "a": {"type": "bool"},
+        "b": {"type": "int", "low": 0, "high": 2, "when": {"a": true}},
+        "c": {"type": "categorical", "choices": ["x", "y", "z"], "when": {"b": [1, 2]}},
+        "d": {"type": "float", "low": 0.1, "high": 0.7, "step": 0.2, "when": {"c": "z"}},
+    });
+    let steps = json!({
+        "f": {"type": "float", "low": -0.1, "high": 0.3, "step": 0.1},
+        "i": {"type": "int", "low": -3, "high": 9, "step": 4},
+    });
+    // a; a b=0; a b=1,2 with c x, y, or z with four values of d
+    vec![(mixed, None), (chain, Some(1 + 1 + 2 * (2 + 4))), (steps, Some(5 * 4)), (json!({}), Some(1))]
+}
+
+/// Only the space, the sampler and the seed matter here, not whether a recipe uses the parameters.
+fn file(sampler: &Value, space: &Value, seed: u64) -> StudyFile {
+    let mut file = study(json!({"sampler": sampler, "seed": seed}));
+    file.space = serde_json::from_value(space.clone()).unwrap();
+    file
+}
+
+fn for_each_pair(body: impl Fn(&Value, &Value, Option<u64>)) {
+    for sampler in every_sampler() {
+        for (space, count) in every_space() {
+            body(&sampler, &space, count);
+        }
+    }
+}
+
+/// The first configurations, each observed before the next is proposed.
+fn configurations(file: &StudyFile, count: u64) -> Vec<Params> {
+    let mut sampler = sampler_for(file);
+    let mut found = Vec::new();
+    for index in 0..count {
+        let Some(params) = sampler.propose(index, &[]) else { break };
+        sampler.observe(index, &params);
+        found.push(params);
+    }
+    found
+}
+
+#[test]
+fn every_sampler_stays_in_bounds_and_respects_conditions() {
+    for_each_pair(|sampler, space, _| {
+        let file = file(sampler, space, 3);
+        for params in configurations(&file, 300) {
+            let json = serde_json::to_value(&params).unwrap();
+            assert_eq!(check::params(&file.space, &json), Ok(params), "{sampler}");
+        }
+    });
+}
+
+#[test]
+fn every_sampler_repeats_itself_and_tries_nothing_twice() {
+    for_each_pair(|sampler, space, _| {
+        let first = configurations(&file(sampler, space, 3), 300);
+        assert_eq!(first, configurations(&file(sampler, space, 3), 300), "{sampler}");
+        let distinct: BTreeSet<String> = first.iter().map(|params| format!("{params:?}")).collect();
+        assert_eq!(distinct.len(), first.len(), "{sampler} {space}");
+    });
+}
+
+#[test]
+fn every_sampler_finds_all_of_a_finite_space_and_knows_its_end() {
+    for_each_pair(|sampler, space, count| {
+        let Some(count) = count else { return };
+        let found = configurations(&file(sampler, space, 5), count + 10);
+        assert_eq!(found.len() as u64, count, "{sampler} {space}");
+    });
+}
+
+#[test]
+fn every_sampler_proposes_the_same_whatever_the_timing() {
+    for_each_pair(|sampler, space, _| {
+        let file = file(sampler, space, 11);
+        let one_by_one = configurations(&file, 40);
+        let mut sampler = sampler_for(&file);
+        let mut ahead: Vec<Params> = Vec::new();
+        for index in 0..one_by_one.len() as u64 {
+            let observed = sampler.propose(index, &ahead.iter().collect::<Vec<_>>()).unwrap();
+            assert_eq!(observed, one_by_one[index as usize]);
+            ahead.push(observed);
+            if index % 5 == 4 {
+                for (offset, params) in ahead.drain(..).enumerate() {
+                    sampler.observe(index - 4 + offset as u64, &params);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn every_sampler_goes_on_after_a_restart_and_is_not_hurt_by_repeats() {
+    for_each_pair(|sampler, space, _| {
+        let file = file(sampler, space, 11);
+        let all = configurations(&file, 40);
+        let half = all.len() / 2;
+        let mut restarted = sampler_for(&file);
+        for _ in 0..2 {
+            for (index, params) in all[..half].iter().enumerate() {
+                // What is read back went through JSON.
+                let text = serde_json::to_string(params).unwrap();
+                restarted.observe(index as u64, &serde_json::from_str(&text).unwrap());
+            }
+        }
+        for (index, params) in all.iter().enumerate().skip(half) {
+            assert_eq!(restarted.propose(index as u64, &[]).as_ref(), Some(params));
+            restarted.observe(index as u64, params);
+        }
+    });
+}
+
+#[test]
+fn a_random_configuration_does_not_depend_on_other_parameters() {
+    let narrow = json!({"x": {"type": "float", "low": 0.0, "high": 1.0}});
+    let wide = json!({"a": {"type": "bool"}, "x": {"type": "float", "low": 0.0, "high": 1.0}});
+    let of =
+        |space| configurations(&file(&json!("random"), space, 5), 20).into_iter().map(|params| params["x"].clone());
+    assert!(of(&narrow).eq(of(&wide)));
+}
+
+#[test]
+fn random_configurations_stay_what_they_were_in_earlier_versions() {
+    let space = json!({"x": {"type": "float", "low": 0.0, "high": 1.0}, "n": {"type": "int", "low": 0, "high": 999}});
+    let found = configurations(&file(&json!("random"), &space, 42), 2);
+    let pinned: Vec<Params> = serde_json::from_value(json!(PINNED.map(|(n, x)| json!({"n": n, "x": x})))).unwrap();
+    assert_eq!(found, pinned);
+}
+
+const PINNED: [(i64, f64); 2] = [(88, 0.0351248175954304), (542, 0.6118331665371523)];
+
+#[test]
+fn random_values_are_uniform_on_the_scale_that_the_space_names() {
+    let space = json!({
+        "log": {"type": "float", "low": 1e-4, "high": 1.0, "log": true},
+        "linear": {"type": "float", "low": -2.0, "high": 2.0},
+        "whole": {"type": "int", "low": 1, "high": 4},
+        "octaves": {"type": "int", "low": 1, "high": 255, "log": true},
+        "choice": {"type": "categorical", "choices": ["a", "b", "c", "d"]},
+    });
+    let found = configurations(&file(&json!("random"), &space, 1), 4_000);
+    let share_of_quarters = |name: &str, quarter: &dyn Fn(f64) -> f64| {
+        let mut counts = [0_u32; 4];
+        for params in &found {
+            let value = match &params[name] {
+                ParamValue::Text(text) => f64::from(text.as_bytes()[0] - b'a'),
+                number => number.as_f64().unwrap(),
+            };
+            counts[(quarter(value) as usize).min(3)] += 1;
+        }
+        counts
+    };
+    for (name, counts) in [
+        ("log", share_of_quarters("log", &|value| value.log10() + 4.0)),
+        ("linear", share_of_quarters("linear", &|value| value + 2.0)),
+        ("whole", share_of_quarters("whole", &|value| value - 1.0)),
+        ("octaves", share_of_quarters("octaves", &|value| ((value / 0.5).ln() / (255.5_f64 / 0.5).ln()) * 4.0)),
+        ("choice", share_of_quarters("choice", &|value| value)),
+    ] {
+        // 1,000 each; five standard deviations are 137. Whole numbers share their borders unevenly.
+        let tolerance = if name == "octaves" { 250 } else { 137 };
+        assert!(counts.iter().all(|count| count.abs_diff(1_000) < tolerance), "{name}: {counts:?}");
+    }
+}
+
+#[test]
+fn a_grid_spaces_its_points_from_bound_to_bound() {
+    let space = json!({
+        "x": {"type": "float", "low": 1e-3, "high": 1.0, "log": true},
+        "n": {"type": "int", "low": 0, "high": 9},
+    });
+    let found = configurations(&file(&json!({"name": "grid", "points": 4}), &space, 0), 100);
+    assert_eq!(found.len(), 16);
+    let column = |name: &str| found.iter().map(|params| params[name].as_f64().unwrap()).collect::<Vec<_>>();
+    assert_eq!(column("n")[..5], [0.0, 0.0, 0.0, 0.0, 3.0]);
+    for (value, expected) in column("x").iter().zip([1e-3, 1e-2, 1e-1, 1.0]) {
+        assert!((value / expected - 1.0).abs() < 1e-9, "{value}");
+    }
+}
