@@ -37,6 +37,12 @@ pub struct Limits {
     pub checkpoint_bytes_max: u64,
     /// Bytes of one data set in the object store.
     pub data_bytes_max: u64,
+    /// Numbers of one data set, as an agent holds it.
+    pub data_values_max: u64,
+    /// Classes of a target.
+    pub classes_max: usize,
+    /// Different texts of a column of features; each becomes a feature.
+    pub column_texts_max: usize,
     /// Offers of one trial, lost leases and retries included.
     pub attempts_max: u32,
 }
@@ -60,5 +66,8 @@ pub const LIMITS: Limits = Limits {
     batch_size_max: 1_048_576,
     checkpoint_bytes_max: 8 * 1024 * 1024 * 1024,
     data_bytes_max: 64 * 1024 * 1024 * 1024,
+    data_values_max: 1 << 31,
+    classes_max: 65_536,
+    column_texts_max: 1_024,
     attempts_max: 16,
 };

@@ -1,0 +1,54 @@
+//! What can be wrong with a data set, and what to do about it.
+
+use regatta_schemas::limits::LIMITS;
+
+/// A data set that cannot be trained on. Trying again does not mend it.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum DataError {
+    #[error("this is no npz archive ({reason}): write it with numpy.savez or numpy.savez_compressed")]
+    NotAnArchive { reason: String },
+    #[error("there is no array `{name}` in the archive: it has {there}")]
+    NoArray { name: String, there: String },
+    #[error("array `{name}` cannot be read ({reason}): write the archive anew with numpy.savez")]
+    BadArray { name: String, reason: String },
+    #[error("array `{name}` is of type `{descr}`: convert it to a whole number, a float or a bool of at most 64 bits")]
+    ArrayType { name: String, descr: String },
+    #[error("array `{name}` has no rows or no values, its shape is {shape:?}: give it at least one of each")]
+    EmptyArray { name: String, shape: Vec<u64> },
+    #[error("the features are given as several arrays: join them into one, and name that")]
+    SeveralArrays,
+    #[error("{features} rows of features and {target} of targets: there must be as many of each")]
+    RowsDiffer { features: usize, target: usize },
+    #[error("{rows} rows of {width} numbers: an agent holds at most {max} numbers", max = LIMITS.data_values_max)]
+    TooLarge { rows: u64, width: u64 },
+    #[error("this is no CSV file: {reason}")]
+    NotCsv { reason: String },
+    #[error("there is no column `{name}`: the header line has {there}")]
+    NoColumn { name: String, there: String },
+    #[error("column `{name}` is in the header line twice: give each column a name of its own")]
+    ColumnTwice { name: String },
+    #[error("column `{name}` is the target and a feature: remove it from `features`")]
+    TargetIsFeature { name: String },
+    #[error("there is no feature: name columns besides the target `{target}`")]
+    NoFeatures { target: String },
+    #[error("line {line}, column `{column}`: the cell is empty; fill it or remove the row")]
+    EmptyCell { line: u64, column: String },
+    #[error("line {line}, column `{column}`: `{cell}` is not a number, and other cells of the column are")]
+    NotANumber { line: u64, column: String, cell: String },
+    #[error("column `{column}` has {count} different texts, more than {max}: leave it out of `features`", max = LIMITS.column_texts_max)]
+    TooManyTexts { column: String, count: usize },
+    #[error("{what} is not a finite number: remove or replace such values")]
+    NotFinite { what: String },
+    #[error("row {row} is of class {value}: number the classes 0, 1, 2 ... below {max}", max = LIMITS.classes_max)]
+    Label { row: usize, value: f64 },
+    #[error("the target has {width} numbers a row: a classification takes one class a row")]
+    WideTarget { width: usize },
+    #[error("the target holds texts such as `{text}`: a regression takes numbers; or is the task a classification?")]
+    TextTarget { text: String },
+    #[error("all rows are of one class: a classification takes at least two")]
+    OneClass,
+    #[error("{classes} classes, more than {max}: is the task a regression?", max = LIMITS.classes_max)]
+    TooManyClasses { classes: usize },
+    #[error("{rows} rows: training and validation take at least one each")]
+    TooFewRows { rows: usize },
+}

@@ -1,0 +1,286 @@
+//! Data sets as people bring them: read, split, normalised; and refused with the reason when they are wrong.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use std::io::{Cursor, Write};
+
+use npyz::npz::NpzWriter;
+use regatta_agent::data::{DataError, read};
+use regatta_agent::training::{Dataset, Target};
+use regatta_schemas::recipe::{Columns, Data, DataFormat, Normalize, Task};
+
+fn data(format: DataFormat, task: Task) -> Data {
+    Data {
+        file: Some("data".to_owned()),
+        object: None,
+        format,
+        task,
+        features: None,
+        target: "y".to_owned(),
+        validation: 0.25,
+        split_seed: 0,
+        normalize: Normalize::None,
+    }
+}
+
+fn npz_data() -> Data {
+    data(DataFormat::Npz, Task::Classification)
+}
+
+fn csv_data() -> Data {
+    data(DataFormat::Csv, Task::Classification)
+}
+
+fn npy(descr: &str, is_fortran: bool, shape: &str, bytes: &[u8]) -> Vec<u8> {
+    let order = if is_fortran { "True" } else { "False" };
+    let header = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}\n");
+    let length = u16::try_from(header.len()).unwrap().to_le_bytes();
+    [b"\x93NUMPY\x01\x00", length.as_slice(), header.as_bytes(), bytes].concat()
+}
+
+fn npz(arrays: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut archive = NpzWriter::new(Cursor::new(Vec::new()));
+    for (name, bytes) in arrays {
+        archive.zip_writer().start_file(format!("{name}.npy"), Default::default()).unwrap();
+        archive.zip_writer().write_all(bytes).unwrap();
+    }
+    archive.zip_writer().finish().unwrap().into_inner()
+}
+
+fn labels() -> Vec<u8> {
+    npy("|u1", false, "(4,)", &[0, 1, 2, 1])
+}
+
+/// All rows with their targets, in the order of their first feature.
+fn rows(dataset: &Dataset) -> Vec<(Vec<f32>, f64)> {
+    let mut rows = Vec::new();
+    for split in [&dataset.train, &dataset.validation] {
+        for (row, features) in split.features.values.chunks(split.features.width).enumerate() {
+            let target = match &split.target {
+                Target::Classes { labels, .. } => labels[row] as f64,
+                Target::Values(values) => f64::from(values.values[row * values.width]),
+            };
+            rows.push((features.to_vec(), target));
+        }
+    }
+    rows.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap());
+    rows
+}
+
+#[test]
+fn the_digits_of_the_examples_are_read() {
+    let bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/data/digits.npz")).unwrap();
+    let dataset = read(&Data { normalize: Normalize::Scale, validation: 0.2, ..npz_data() }, &bytes).unwrap();
+    assert!(dataset.check().is_ok());
+    assert_eq!((dataset.train.rows(), dataset.validation.rows(), dataset.train.features.width), (1438, 359, 64));
+    assert!(matches!(dataset.train.target, Target::Classes { classes: 10, .. }));
+    assert!(dataset.train.features.values.iter().all(|value| (0.0..=1.0).contains(value)));
+}
+
+#[test]
+fn the_wine_of_the_examples_is_read() {
+    let bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/data/wine.csv")).unwrap();
+    let recipe = Data { target: "alcohol".to_owned(), ..data(DataFormat::Csv, Task::Regression) };
+    let dataset = read(&Data { normalize: Normalize::Standard, ..recipe }, &bytes).unwrap();
+    assert!(dataset.check().is_ok());
+    // 12 numbers and three cultivars.
+    assert_eq!((dataset.train.rows() + dataset.validation.rows(), dataset.train.features.width), (178, 15));
+}
+
+#[test]
+fn every_number_type_and_order_is_read() {
+    let x: [i64; 8] = [0, 1, 10, 11, 20, 21, 30, 31];
+    let little = |bytes: fn(i64) -> Vec<u8>| x.iter().flat_map(|value| bytes(*value)).collect::<Vec<u8>>();
+    let table = [
+        ("|u1", little(|v| vec![v as u8])),
+        ("|i1", little(|v| vec![v as u8])),
+        ("<u2", little(|v| (v as u16).to_le_bytes().into())),
+        ("<i2", little(|v| (v as i16).to_le_bytes().into())),
+        (">i2", little(|v| (v as i16).to_be_bytes().into())),
+        ("<i4", little(|v| (v as i32).to_le_bytes().into())),
+        ("<i8", little(|v| v.to_le_bytes().into())),
+        (">i8", little(|v| v.to_be_bytes().into())),
+        ("<u8", little(|v| (v as u64).to_le_bytes().into())),
+        ("<f4", little(|v| (v as f32).to_le_bytes().into())),
+        (">f4", little(|v| (v as f32).to_be_bytes().into())),
+        ("<f8", little(|v| (v as f64).to_le_bytes().into())),
+    ];
+    for (descr, bytes) in table {
+        let archive = npz(&[("x", npy(descr, false, "(4, 2)", &bytes)), ("y", labels())]);
+        let found = rows(&read(&npz_data(), &archive).unwrap());
+        let expected = [(vec![0., 1.], 0.), (vec![10., 11.], 1.), (vec![20., 21.], 2.), (vec![30., 31.], 1.)];
+        assert_eq!(found, expected, "{descr}");
+    }
+}
+
+#[test]
+fn negative_numbers_and_bools_are_read() {
+    let archive = npz(&[("x", npy("|i1", false, "(4, 1)", &[0xff, 0xfe, 0xfd, 0xfc])), ("y", labels())]);
+    let found: Vec<_> = rows(&read(&npz_data(), &archive).unwrap()).into_iter().map(|row| row.0[0]).collect();
+    assert_eq!(found, [-4., -3., -2., -1.]);
+    let archive = npz(&[("x", npy("|b1", false, "(4, 2)", &[0, 1, 1, 0, 1, 1, 0, 0])), ("y", labels())]);
+    assert_eq!(rows(&read(&npz_data(), &archive).unwrap()).last().unwrap().0, [1., 1.]);
+}
+
+#[test]
+fn fortran_order_and_more_axes_are_flattened_by_rows() {
+    // numpy.arange(24).reshape(4, 2, 3), stored column by column.
+    let fortran: Vec<u8> = (0..24).map(|at| (at % 4) * 6 + (at / 4 % 2) * 3 + at / 8).collect();
+    let plain: Vec<u8> = (0..24).collect();
+    let read_as = |is_fortran, bytes: &[u8]| {
+        let archive = npz(&[("x", npy("|u1", is_fortran, "(4, 2, 3)", bytes)), ("y", labels())]);
+        read(&npz_data(), &archive).unwrap()
+    };
+    assert_eq!(read_as(true, &fortran), read_as(false, &plain));
+    assert_eq!(rows(&read_as(true, &fortran))[1].0, [6., 7., 8., 9., 10., 11.]);
+}
+
+#[test]
+fn a_split_depends_on_its_seed_and_on_nothing_else() {
+    let x: Vec<u8> = (0..100).collect();
+    let y: Vec<u8> = (0..100).map(|row| row % 2).collect();
+    let archive = npz(&[("x", npy("|u1", false, "(100,)", &x)), ("y", npy("|u1", false, "(100,)", &y))]);
+    let with = |split_seed, validation| read(&Data { split_seed, validation, ..npz_data() }, &archive).unwrap();
+    assert_eq!(with(1, 0.25), with(1, 0.25));
+    assert_ne!(with(1, 0.25), with(2, 0.25));
+    assert_eq!(with(1, 0.25).validation.rows(), 25);
+    assert_eq!(with(1, 0.000_1).validation.rows(), 1);
+    assert_eq!(with(1, 0.999_9).train.rows(), 1);
+    let every_row: Vec<f32> = rows(&with(1, 0.25)).into_iter().map(|row| row.0[0]).collect();
+    assert_eq!(every_row, (0..100_u8).map(f32::from).collect::<Vec<_>>());
+}
+
+#[test]
+fn figures_come_from_the_training_rows_alone() {
+    let text = "a,b,y\n1,7,0\n2,7,1\n3,7,0\n4,7,1\n5,7,0\n6,7,1\n7,7,0\n1000,7,1\n";
+    for split_seed in 0..10 {
+        let dataset =
+            read(&Data { split_seed, normalize: Normalize::Standard, ..csv_data() }, text.as_bytes()).unwrap();
+        let train = &dataset.train.features;
+        let column: Vec<f64> = train.values.iter().step_by(2).map(|value| f64::from(*value)).collect();
+        let mean = column.iter().sum::<f64>() / column.len() as f64;
+        let variance = column.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / column.len() as f64;
+        assert!(mean.abs() < 1e-6 && (variance - 1.0).abs() < 1e-5, "{mean} {variance}");
+        assert!(train.values.iter().skip(1).step_by(2).all(|value| *value == 0.0));
+        let dataset = read(&Data { split_seed, normalize: Normalize::Scale, ..csv_data() }, text.as_bytes()).unwrap();
+        assert!(dataset.train.features.values.iter().all(|value| (0.0..=1.0).contains(value)));
+    }
+}
+
+#[test]
+fn texts_of_a_csv_become_columns_and_classes() {
+    let text = "\u{feff}size, color ,y\n1,red,no\n2,blue,yes\n3,red,maybe\n4,green,yes\n";
+    let found = rows(&read(&csv_data(), text.as_bytes()).unwrap());
+    // blue, green, red; maybe, no, yes.
+    let expected = [
+        (vec![1., 0., 0., 1.], 1.),
+        (vec![2., 1., 0., 0.], 2.),
+        (vec![3., 0., 0., 1.], 0.),
+        (vec![4., 0., 1., 0.], 2.),
+    ];
+    assert_eq!(found, expected);
+    let chosen = Data { features: Some(Columns::Many(vec!["size".into()])), ..csv_data() };
+    assert_eq!(read(&chosen, text.as_bytes()).unwrap().train.features.width, 1);
+}
+
+#[test]
+fn wrong_archives_are_refused() {
+    let x = || npy("|u1", false, "(4, 1)", &[1, 2, 3, 4]);
+    let with_x = |x: Vec<u8>| npz(&[("x", x), ("y", labels())]);
+    let with_y = |y: Vec<u8>| npz(&[("x", x()), ("y", y)]);
+    let lying = |text: &str| [b"\x93NUMPY\x01\x00\x40\x00", format!("{text:64}").as_bytes()].concat();
+    let table = [
+        (b"PK no archive".to_vec(), "NotAnArchive"),
+        (Vec::new(), "NotAnArchive"),
+        (npz(&[]), "NoArray"),
+        (npz(&[("x", x())]), "NoArray"),
+        (npz(&[("features", x()), ("y", labels())]), "NoArray"),
+        (with_x(Vec::new()), "BadArray"),
+        (with_x(b"\x93NUMPY\x01\x00\xff\xff".to_vec()), "BadArray"),
+        (with_x(b"\x93NUMPY\x02\x00\xff\xff\xff\xff".to_vec()), "BadArray"),
+        (with_x(b"\x93NUMPY\x09\x00\x02\x00{}".to_vec()), "BadArray"),
+        (with_x(lying("{'descr': '<f4'}")), "BadArray"),
+        (with_x(lying("((((((((((((((((")), "BadArray"),
+        (with_x(npy("<f4", false, "(4, 1)", &[0; 15])), "BadArray"),
+        (with_x(npy("<f8", false, "(4, 1000)", &[0; 64])), "BadArray"),
+        (with_x(npy("<f8", false, "(-4, 1)", &[0; 64])), "BadArray"),
+        (with_x(npy("<f8", false, "(4, 99999999999999999999)", &[0; 64])), "BadArray"),
+        (with_x(npy("<f8", false, "(4, 9223372036854775807)", &[0; 64])), "TooLarge"),
+        (with_x(npy("<f8", false, "(4, 9223372036854775807, 4)", &[0; 64])), "TooLarge"),
+        (with_x(npy("<f8", false, "(4, 4294967296)", &[0; 64])), "TooLarge"),
+        (with_x(npy("<f8", false, "(0, 3)", &[])), "EmptyArray"),
+        (with_x(npy("<f8", false, "()", &[0; 8])), "EmptyArray"),
+        (with_x(npy("<U8", false, "(4, 1)", &[0; 128])), "ArrayType"),
+        (with_x(npy("|O", false, "(4, 1)", &[0; 32])), "ArrayType"),
+        (with_x(npy("<c16", false, "(4, 1)", &[0; 64])), "ArrayType"),
+        (with_x(npy("<f4", false, "(4, 1)", &f32::NAN.to_le_bytes().repeat(4))), "NotFinite"),
+        (with_x(npy("<f8", false, "(4, 1)", &1e300_f64.to_le_bytes().repeat(4))), "NotFinite"),
+        (with_x(npy("|u1", false, "(3, 1)", &[1, 2, 3])), "RowsDiffer"),
+        (with_y(npy("|i1", false, "(4,)", &[0, 1, 0xff, 1])), "Label"),
+        (with_y(npy("<f4", false, "(4,)", &0.5_f32.to_le_bytes().repeat(4))), "Label"),
+        (with_y(npy("<f4", false, "(4,)", &f32::NAN.to_le_bytes().repeat(4))), "Label"),
+        (with_y(npy("<u8", false, "(4,)", &u64::MAX.to_le_bytes().repeat(4))), "Label"),
+        (with_y(npy("|u1", false, "(4,)", &[0; 4])), "OneClass"),
+        (with_y(npy("|u1", false, "(4, 2)", &[0; 8])), "WideTarget"),
+        (npz(&[("x", npy("|u1", false, "(1, 1)", &[1])), ("y", npy("|u1", false, "(1,)", &[1]))]), "TooFewRows"),
+    ];
+    for (bytes, expected) in table {
+        refused(&npz_data(), &bytes, expected);
+    }
+    let several = Data { features: Some(Columns::Many(vec!["x".into(), "z".into()])), ..npz_data() };
+    refused(&several, &with_x(x()), "SeveralArrays");
+    let nan = npz(&[("x", x()), ("y", npy("<f4", false, "(4,)", &f32::NAN.to_le_bytes().repeat(4)))]);
+    refused(&data(DataFormat::Npz, Task::Regression), &nan, "NotFinite");
+}
+
+#[test]
+fn wrong_tables_are_refused() {
+    let many: String = (0..2000).map(|row| format!("id{row},{}\n", row % 2)).collect();
+    let table = [
+        ("", "NoColumn"),
+        ("a,b\n1,2\n", "NoColumn"),
+        ("a,a,y\n1,2,0\n", "ColumnTwice"),
+        ("y\n0\n1\n", "NoFeatures"),
+        ("a,y\n", "TooFewRows"),
+        ("a,y\n1,0\n2\n", "NotCsv"),
+        ("a,y\n1,0\n,1\n", "EmptyCell"),
+        ("a,y\n1,0\n2,\n", "EmptyCell"),
+        ("a,y\n1,0\n2,1\nthree,1\n", "NotANumber"),
+        ("a,y\n1,0\n2,1\nNaN,1\n", "NotFinite"),
+        ("a,y\n1,0\n2,1\n1e999,1\n", "NotFinite"),
+        ("a,y\n1,0\n2,1\n1e39,1\n", "NotFinite"),
+        ("a,y\n1,0\n2,1.5\n", "Label"),
+        ("a,y\n1,x\n2,x\n", "OneClass"),
+        (&format!("a,y\n{many}"), "TooManyTexts"),
+    ];
+    for (text, expected) in table {
+        refused(&csv_data(), text.as_bytes(), expected);
+    }
+    refused(&csv_data(), b"a,y\n\xff\xfe,0\n", "NotCsv");
+    refused(&data(DataFormat::Csv, Task::Regression), b"a,y\n1,x\n2,z\n", "TextTarget");
+    let target_too = Data { features: Some(Columns::Many(vec!["a".into(), "y".into()])), ..csv_data() };
+    refused(&target_too, b"a,y\n1,0\n2,1\n", "TargetIsFeature");
+}
+
+/// Asserts the error's kind, and prints its text for people to judge.
+fn refused(data: &Data, bytes: &[u8], expected: &str) {
+    let error: DataError = read(data, bytes).unwrap_err();
+    println!("{error}");
+    let kind = format!("{error:?}");
+    assert_eq!(kind.split([' ', '{']).next(), Some(expected), "{error}");
+}
+
+#[test]
+fn a_damaged_archive_never_panics() {
+    let whole = npz(&[("x", npy("<f4", false, "(4, 1)", &[0; 16])), ("y", labels())]);
+    for length in 0..whole.len() {
+        assert!(read(&npz_data(), &whole[..length]).is_err(), "cut at {length}");
+    }
+    for at in 0..whole.len() {
+        for flip in [1, 0x80, 0xff] {
+            let mut damaged = whole.clone();
+            damaged[at] ^= flip;
+            drop(read(&npz_data(), &damaged));
+        }
+    }
+}
