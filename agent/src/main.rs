@@ -101,7 +101,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         lanes: args.lanes,
         device: device.to_string(),
         beat_every: Duration::from_secs(1),
-        batch_for: Duration::from_millis(100),
+        batch_for: Duration::from_millis(10),
     };
     let engine = EngineSettings {
         library,

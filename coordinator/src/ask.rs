@@ -31,7 +31,7 @@ pub async fn study(link: &Link, command: &cli::StudyCommand) -> anyhow::Result<(
             return print(json.json, &list, || show::studies(&list));
         }
         cli::StudyCommand::Show(arg) => {
-            let mut history = history(link, &arg.study).await?;
+            let history = history(link, &arg.study).await?;
             let shown = history.shown().context("the study has just been deleted")?;
             let mut best = history.leaderboard();
             best.truncate(show::LEADERBOARD_ROWS);
@@ -45,7 +45,9 @@ pub async fn study(link: &Link, command: &cli::StudyCommand) -> anyhow::Result<(
             return follow(link, &arg.study, view).await.map(drop);
         }
         cli::StudyCommand::Stop(arg) => (Endpoint::StudyStop, arg, "stopped"),
-        cli::StudyCommand::Pause(arg) => (Endpoint::StudyPause, arg, "paused; running trials go on, nothing new is proposed"),
+        cli::StudyCommand::Pause(arg) => {
+            (Endpoint::StudyPause, arg, "paused; running trials go on, nothing new is proposed")
+        }
         cli::StudyCommand::Resume(arg) => (Endpoint::StudyResume, arg, "goes on"),
         cli::StudyCommand::Delete(arg) => (Endpoint::StudyDelete, arg, "deleted"),
     };
@@ -62,7 +64,7 @@ pub async fn trial(link: &Link, command: &cli::TrialCommand) -> anyhow::Result<(
     let client = Wire::new(link.clone()).client();
     match command {
         cli::TrialCommand::List(arg) => {
-            let mut history = history(link, &arg.study).await?;
+            let history = history(link, &arg.study).await?;
             let metric = history.shown().map_or_else(String::new, |shown| shown.summary.objective.metric);
             let trials = history.leaderboard();
             print(arg.json.json, &trials, || show::trials(&trials, &metric))
@@ -129,10 +131,10 @@ pub async fn logs(link: &Link, args: &cli::Logs) -> anyhow::Result<()> {
 /// # Errors
 /// When there is no such study, or the file cannot be written.
 pub async fn export(link: &Link, args: &cli::Export) -> anyhow::Result<()> {
-    let mut history = history(link, &args.study).await?;
+    let history = history(link, &args.study).await?;
     let text = match args.format {
-        cli::Format::Csv => export_csv(&mut history)?,
-        cli::Format::Json => export_json(&mut history)?,
+        cli::Format::Csv => export_csv(&history)?,
+        cli::Format::Json => export_json(&history)?,
     };
     match &args.output {
         Some(path) => std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display())),
@@ -140,7 +142,7 @@ pub async fn export(link: &Link, args: &cli::Export) -> anyhow::Result<()> {
     }
 }
 
-fn export_json(history: &mut History) -> anyhow::Result<Vec<u8>> {
+fn export_json(history: &History) -> anyhow::Result<Vec<u8>> {
     let study = history.shown().context("the study has just been deleted")?;
     let numbers: Vec<_> = history.trials().into_iter().map(|trial| trial.trial).collect();
     let trials: Vec<_> = numbers.into_iter().filter_map(|trial| history.trial(trial)).collect();
@@ -149,7 +151,7 @@ fn export_json(history: &mut History) -> anyhow::Result<Vec<u8>> {
     Ok(text)
 }
 
-fn export_csv(history: &mut History) -> anyhow::Result<Vec<u8>> {
+fn export_csv(history: &History) -> anyhow::Result<Vec<u8>> {
     let trials = history.trials();
     let columns = |of: fn(&regatta_schemas::api::TrialSummary) -> Vec<String>| -> Vec<String> {
         let names: std::collections::BTreeSet<String> = trials.iter().flat_map(of).collect();
@@ -160,7 +162,8 @@ fn export_csv(history: &mut History) -> anyhow::Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let fixed = ["trial", "status", "best", "epochs", "seconds", "attempt", "reason"];
     let header = fixed.iter().map(|name| (*name).to_owned());
-    let named = params.iter().map(|name| format!("param_{name}")).chain(metrics.iter().map(|name| format!("metric_{name}")));
+    let named =
+        params.iter().map(|name| format!("param_{name}")).chain(metrics.iter().map(|name| format!("metric_{name}")));
     writer.write_record(header.chain(named))?;
     for trial in &trials {
         let reason = match (&trial.stop, &trial.failure) {
@@ -193,9 +196,7 @@ fn text_of(value: &regatta_schemas::ParamValue) -> String {
 }
 
 async fn history(link: &Link, study: &StudyId) -> anyhow::Result<History> {
-    History::read(link, study)
-        .await?
-        .with_context(|| format!("there is no study {study}; see `regatta study list`"))
+    History::read(link, study).await?.with_context(|| format!("there is no study {study}; see `regatta study list`"))
 }
 
 async fn ask<Q: Serialize, A: serde::de::DeserializeOwned>(
@@ -224,9 +225,7 @@ fn read_params(words: &[String]) -> anyhow::Result<Value> {
     }
     let mut params = Map::new();
     for word in words {
-        let (name, value) = word
-            .split_once('=')
-            .with_context(|| format!("`{word}` is not name=value"))?;
+        let (name, value) = word.split_once('=').with_context(|| format!("`{word}` is not name=value"))?;
         let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
         params.insert(name.to_owned(), value);
     }

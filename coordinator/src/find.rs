@@ -35,10 +35,7 @@ pub fn agent() -> anyhow::Result<PathBuf> {
         return Ok(beside);
     }
     on_path("regatta-agent").with_context(|| {
-        format!(
-            "regatta-agent was not found beside {}; build it with `cargo build --release`",
-            this.display()
-        )
+        format!("regatta-agent was not found beside {}; build it with `cargo build --release`", this.display())
     })
 }
 
@@ -55,7 +52,5 @@ fn beside_setup(file: &str) -> Option<PathBuf> {
 
 fn on_path(program: &str) -> Option<PathBuf> {
     let folders = std::env::var_os("PATH")?;
-    std::env::split_paths(&folders)
-        .map(|folder| folder.join(program))
-        .find(|path| path.is_file())
+    std::env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file())
 }

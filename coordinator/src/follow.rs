@@ -1,20 +1,23 @@
 //! Follows a study to its end: a progress bar and a line for each trial that ends, or every record as JSON.
 
 use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use regatta_broker::Link;
-use regatta_schemas::api::TrialStatus;
+use regatta_schemas::api::{Endpoint, StudyRequest, StudyShown, TrialStatus, anonymous};
 use regatta_schemas::log::Record;
 use regatta_schemas::{StudyId, TrialId};
 
 use crate::history::History;
-use crate::nats::{Entry, LogReader, Until};
+use crate::nats::{AskError, Entry, LogReader, Until, Wire};
 use crate::show;
 
 /// Messages of points between two updates of the screen.
 const POINTS_PER_UPDATE: u32 = 8;
+/// Between two questions to the coordinator about what the study waits for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How a followed study is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,15 +33,24 @@ pub enum View {
 pub async fn follow(link: &Link, study: &StudyId, view: View) -> anyhow::Result<History> {
     let mut log = LogReader::open(link, Some(study), Until::Forever).await?;
     let mut history = History::new(study.clone());
-    let screen = Screen::new(view);
+    let mut screen = Screen::new(view);
     let mut points_since_update = 0_u32;
+    let mut looks = tokio::time::interval(LOOK_EVERY);
     loop {
-        let entry = match log.next().await {
+        let read = tokio::select! {
+            read = log.next() => read,
+            _ = looks.tick(), if view == View::Screen => {
+                screen.waiting_for = ask_what_it_waits_for(link, study).await;
+                screen.update(&history, None);
+                continue;
+            }
+        };
+        let entry = match read {
             Ok(Some(entry)) => entry,
             Ok(None) => anyhow::bail!("the log of {study} ended"),
             Err(error) => {
                 tracing::debug!(%error, "the log cannot be read; trying again");
-                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                tokio::time::sleep(Duration::from_millis(200)).await;
                 continue;
             }
         };
@@ -50,12 +62,23 @@ pub async fn follow(link: &Link, study: &StudyId, view: View) -> anyhow::Result<
         points_since_update = if is_point { points_since_update + 1 } else { 0 };
         // Points are many; the screen need not follow each.
         if points_since_update % POINTS_PER_UPDATE == 0 {
-            screen.update(&mut history, ended);
+            screen.update(&history, ended);
         }
         if is_concluded {
-            screen.close(&mut history)?;
+            screen.close(&history)?;
             return Ok(history);
         }
+    }
+}
+
+/// What only the coordinator knows, who hears the fleet; nothing while it does not answer.
+async fn ask_what_it_waits_for(link: &Link, study: &StudyId) -> Option<String> {
+    let request = StudyRequest { study: study.clone(), by: anonymous() };
+    let answer = Wire::new(link.clone()).client().ask::<_, StudyShown>(Endpoint::StudyShow, &request).await;
+    match answer {
+        Ok(shown) => shown.summary.waiting_for,
+        Err(AskError::NoCoordinator) => Some("a coordinator".to_owned()),
+        Err(AskError::Away(_) | AskError::Unreadable(_) | AskError::Rejected(_)) => None,
     }
 }
 
@@ -69,6 +92,7 @@ fn ended_trial(entry: &Entry) -> Option<TrialId> {
 
 struct Screen {
     view: View,
+    waiting_for: Option<String>,
     bar: ProgressBar,
 }
 
@@ -83,7 +107,7 @@ impl Screen {
             ProgressStyle::with_template("{bar:30} {pos}/{len} trials  {msg}  {elapsed}")
                 .expect("the template is well formed"),
         );
-        Self { view, bar }
+        Self { view, waiting_for: None, bar }
     }
 
     fn print_record(&self, entry: &Entry) -> anyhow::Result<()> {
@@ -100,16 +124,16 @@ impl Screen {
         print_line(&line.to_string())
     }
 
-    fn update(&self, history: &mut History, ended: Option<TrialId>) {
+    fn update(&self, history: &History, ended: Option<TrialId>) {
         let Some(shown) = history.shown() else { return };
         let summary = &shown.summary;
         self.bar.set_length(u64::from(summary.trials_max));
         self.bar.set_position(u64::from(show::ended(summary)));
-        let best = summary
-            .best
-            .as_ref()
-            .map_or_else(|| "no result yet".to_owned(), |best| format!("best {:.4} (trial {})", best.value, best.trial));
-        let waits = summary.waiting_for.as_ref().map_or_else(String::new, |what| format!(", waits for {what}"));
+        let best = summary.best.as_ref().map_or_else(
+            || "no result yet".to_owned(),
+            |best| format!("best {:.4} (trial {})", best.value, best.trial),
+        );
+        let waits = self.waiting_for.as_ref().map_or_else(String::new, |what| format!(", waits for {what}"));
         self.bar.set_message(format!(
             "{best}  {} running, {} stopped, {} failed, {} epochs{waits}",
             summary.trials.running, summary.trials.stopped, summary.trials.failed, summary.resource_spent
@@ -120,10 +144,12 @@ impl Screen {
             let summary = trial.summary;
             let why = match summary.status {
                 TrialStatus::Stopped => summary.stop.map_or_else(String::new, |reason| reason.to_string()),
-                TrialStatus::Failed => summary
-                    .failure
-                    .map_or_else(String::new, |failure| format!("{}: {}", failure.cause, failure.detail)),
-                TrialStatus::Finished | TrialStatus::Waiting | TrialStatus::Running | TrialStatus::Unknown => String::new(),
+                TrialStatus::Failed => {
+                    summary.failure.map_or_else(String::new, |failure| format!("{}: {}", failure.cause, failure.detail))
+                }
+                TrialStatus::Finished | TrialStatus::Waiting | TrialStatus::Running | TrialStatus::Unknown => {
+                    String::new()
+                }
             };
             let value = summary.best.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
             self.bar.suspend(|| {
@@ -137,7 +163,7 @@ impl Screen {
         }
     }
 
-    fn close(&self, history: &mut History) -> anyhow::Result<()> {
+    fn close(&self, history: &History) -> anyhow::Result<()> {
         self.bar.finish_and_clear();
         let shown = history.shown().context("a concluded study is in its log")?;
         match self.view {

@@ -1,12 +1,10 @@
 //! One study's log, folded by the same machine that the coordinator runs, for whoever wants to look.
 
 use regatta_broker::{BrokerError, Link};
-use regatta_schemas::api::{
-    RejectionCode, Request, StudyRequest, StudyShown, TrialRequest, TrialShown, TrialStatus, TrialSummary, anonymous,
-};
+use regatta_schemas::api::{StudyShown, StudySummary, TrialShown, TrialStatus, TrialSummary};
 use regatta_schemas::study::Goal;
 use regatta_schemas::{StudyId, TrialId};
-use regatta_search::{Answer, Coordinator, Event, Settings, Time};
+use regatta_search::{Coordinator, Event, Settings, Time};
 
 use crate::clock;
 use crate::nats::{Entry, LogReader, Until};
@@ -19,10 +17,7 @@ pub struct History {
 
 impl History {
     pub fn new(study: StudyId) -> Self {
-        Self {
-            machine: Coordinator::new(Settings::default()),
-            study,
-        }
+        Self { machine: Coordinator::new(Settings::default()), study }
     }
 
     /// Reads all that the log holds of the study now. None where it holds nothing.
@@ -45,42 +40,25 @@ impl History {
         self.machine.handle(clock::now(), Event::Logged { place, record, at });
     }
 
-    /// The study; None before its first record.
-    pub fn shown(&mut self) -> Option<StudyShown> {
-        match self.ask(&Request::StudyShow(StudyRequest {
-            study: self.study.clone(),
-            by: anonymous(),
-        }))? {
-            Answer::StudyShown(shown) => Some(shown),
-            _ => None,
-        }
+    /// The study; None before its first record. What it waits for is not in its log.
+    pub fn shown(&self) -> Option<StudyShown> {
+        let study = self.machine.study(&self.study)?;
+        let summary = StudySummary { waiting_for: None, ..self.machine.summary(&self.study, study) };
+        Some(StudyShown { summary, file: study.state().file.clone() })
     }
 
     /// All trials, by number.
-    pub fn trials(&mut self) -> Vec<TrialSummary> {
-        match self.ask(&Request::TrialList(StudyRequest {
-            study: self.study.clone(),
-            by: anonymous(),
-        })) {
-            Some(Answer::TrialList(list)) => list.trials,
-            _ => Vec::new(),
-        }
+    pub fn trials(&self) -> Vec<TrialSummary> {
+        self.machine.study(&self.study).map_or_else(Vec::new, |study| study.trial_list().trials)
     }
 
     /// One trial with its curve.
-    pub fn trial(&mut self, trial: TrialId) -> Option<TrialShown> {
-        match self.ask(&Request::TrialShow(TrialRequest {
-            study: self.study.clone(),
-            trial,
-            by: anonymous(),
-        }))? {
-            Answer::TrialShown(shown) => Some(shown),
-            _ => None,
-        }
+    pub fn trial(&self, trial: TrialId) -> Option<TrialShown> {
+        self.machine.study(&self.study)?.trial_shown(trial)
     }
 
     /// All trials, the best first; those without a value last.
-    pub fn leaderboard(&mut self) -> Vec<TrialSummary> {
+    pub fn leaderboard(&self) -> Vec<TrialSummary> {
         let goal = self.shown().map_or(Goal::Maximize, |shown| shown.summary.objective.goal);
         let mut trials = self.trials();
         trials.sort_by(|a, b| {
@@ -98,15 +76,5 @@ impl History {
             }
         });
         trials
-    }
-
-    fn ask(&mut self, request: &Request) -> Option<Answer> {
-        match self.machine.request(clock::now(), request, self.study.clone()) {
-            Ok(answer) => Some(answer),
-            Err(rejection) => {
-                debug_assert_eq!(rejection.code, RejectionCode::NotFound, "{rejection}");
-                None
-            }
-        }
     }
 }

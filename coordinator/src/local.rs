@@ -78,14 +78,7 @@ impl LocalCluster {
         regatta_broker::ensure_everything(&serving, 1).await?;
         let coordinator = tokio::spawn(serve::serve(serving, settings, shutdown_heard));
         let agents = start_agents(run, folder.path(), &url)?;
-        Ok(Self {
-            link,
-            folder,
-            nats,
-            agents,
-            coordinator,
-            shutdown,
-        })
+        Ok(Self { link, folder, nats, agents, coordinator, shutdown })
     }
 
     /// Completes when a part of the cluster has died that should not have, with what it said last.
@@ -142,12 +135,7 @@ impl LocalCluster {
 
 impl cli::Serve {
     fn for_local() -> Self {
-        Self {
-            lease_timeout_s: 5.0,
-            backlog: 0,
-            replicas: 1,
-            log_json: false,
-        }
+        Self { lease_timeout_s: 5.0, backlog: 0, replicas: 1, log_json: false }
     }
 }
 
@@ -218,9 +206,7 @@ fn spawn(mut command: Command, log: &Path) -> anyhow::Result<Child> {
         .process_group(0)
         .kill_on_drop(true);
     die_with_parent(&mut command);
-    command
-        .spawn()
-        .with_context(|| format!("cannot start {}", command.as_std().get_program().display()))
+    command.spawn().with_context(|| format!("cannot start {}", command.as_std().get_program().display()))
 }
 
 #[cfg(target_os = "linux")]
@@ -232,11 +218,7 @@ fn die_with_parent(command: &mut Command) {
     unsafe {
         command.pre_exec(move || {
             set_parent_process_death_signal(Some(Signal::KILL))?;
-            if getppid() == Some(parent) {
-                Ok(())
-            } else {
-                Err(std::io::Error::from(std::io::ErrorKind::Interrupted))
-            }
+            if getppid() == Some(parent) { Ok(()) } else { Err(std::io::Error::from(std::io::ErrorKind::Interrupted)) }
         });
     }
 }
@@ -246,10 +228,7 @@ fn die_with_parent(_: &mut Command) {}
 
 fn terminate(child: &mut Child) {
     use rustix::process::{Pid, Signal, kill_process};
-    let pid = child
-        .id()
-        .and_then(|id| i32::try_from(id).ok())
-        .and_then(Pid::from_raw);
+    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     if let Some(pid) = pid {
         // It may have ended by itself just now; then there is nothing to do.
         let _ended_already = kill_process(pid, Signal::TERM);

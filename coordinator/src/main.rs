@@ -32,11 +32,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", format!("{error:#}").trim_end());
-            if error.is::<run::FaultyFile>() {
-                ExitCode::from(EXIT_FAULTY)
-            } else {
-                ExitCode::FAILURE
-            }
+            if error.is::<run::FaultyFile>() { ExitCode::from(EXIT_FAULTY) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -74,10 +70,7 @@ async fn connect_as(server: &cli::Server, name: &str, wait_for_server: bool) -> 
     })
     .await
     .with_context(|| {
-        format!(
-            "cannot reach NATS at {} (set --nats or REGATTA_NATS, or use `regatta run --local`)",
-            server.nats
-        )
+        format!("cannot reach NATS at {} (set --nats or REGATTA_NATS, or use `regatta run --local`)", server.nats)
     })
 }
 

@@ -114,9 +114,7 @@ impl Wire {
     }
 
     async fn send(&self, letter: &Letter) -> Result<PublishAckFuture, PublishError> {
-        let message = PublishMessage::build()
-            .payload(letter.payload.clone())
-            .message_id(&letter.message_id);
+        let message = PublishMessage::build().payload(letter.payload.clone()).message_id(&letter.message_id);
         self.link.jetstream.send_publish(letter.subject.clone(), message).await
     }
 
@@ -149,17 +147,8 @@ impl Wire {
                 what: "deleting a study",
                 source: error,
             };
-            let stream = self
-                .link
-                .jetstream
-                .get_stream_no_info(stream)
-                .await
-                .map_err(|error| away(error.into()))?;
-            stream
-                .purge()
-                .filter(subject)
-                .await
-                .map_err(|error| away(error.into()))?;
+            let stream = self.link.jetstream.get_stream_no_info(stream).await.map_err(|error| away(error.into()))?;
+            stream.purge().filter(subject).await.map_err(|error| away(error.into()))?;
         }
         Ok(())
     }

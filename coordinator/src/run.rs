@@ -30,11 +30,9 @@ pub struct FaultyFile {
 /// # Errors
 /// [`FaultyFile`] with all faults, or why the file cannot be read.
 pub fn read_study(path: &Path) -> anyhow::Result<Value> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the study file {}", path.display()))?;
-    let faulty = |faults| FaultyFile {
-        file: path.display().to_string(),
-        faults,
-    };
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read the study file {}", path.display()))?;
+    let faulty = |faults| FaultyFile { file: path.display().to_string(), faults };
     let value = check::study_text(&text).map_err(faulty)?;
     check::study_file(&value).map_err(faulty)?;
     Ok(value)
@@ -125,10 +123,7 @@ async fn upload_data(wire: &Wire, study_file: &Path, study: &mut Value) -> anyho
     })?;
     let sha256 = wire.data().put(&bytes).await.context("cannot upload the data set")?;
     data.remove("file");
-    data.insert(
-        "object".to_owned(),
-        json!({"sha256": sha256, "bytes": bytes.len(), "file_name": file}),
-    );
+    data.insert("object".to_owned(), json!({"sha256": sha256, "bytes": bytes.len(), "file_name": file}));
     Ok(())
 }
 
@@ -148,7 +143,7 @@ pub async fn follow_and_ask(link: &Link, study: &StudyId, view: View, afterwards
     let mut is_stopping = false;
     loop {
         tokio::select! {
-            history = &mut following => return judge(history?),
+            history = &mut following => return judge(&history?),
             interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot listen for Ctrl-C")?,
         }
         if is_stopping {
@@ -170,7 +165,7 @@ pub async fn follow_and_ask(link: &Link, study: &StudyId, view: View, afterwards
     }
 }
 
-fn judge(mut history: History) -> anyhow::Result<()> {
+fn judge(history: &History) -> anyhow::Result<()> {
     let shown = history.shown().context("a concluded study is in its log")?;
     let trials = shown.summary.trials;
     if trials.failed > 0 && trials.finished + trials.stopped == 0 {

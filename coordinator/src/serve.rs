@@ -23,10 +23,7 @@ const RECORDS_AT_ONCE: usize = 64;
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 pub fn settings(args: &cli::Serve) -> Settings {
-    Settings {
-        lease_timeout: Duration::from_secs_f64(args.lease_timeout_s),
-        backlog: args.backlog,
-    }
+    Settings { lease_timeout: Duration::from_secs_f64(args.lease_timeout_s), backlog: args.backlog }
 }
 
 /// Coordinates until `shutdown` turns true. What is lost by that is nothing: the log holds the state.

@@ -1,10 +1,10 @@
 //! How studies, trials and agents look on a terminal.
 
 use comfy_table::{ContentArrangement, Table, presets};
+use regatta_schemas::api::Fault;
 use regatta_schemas::api::{
     FleetShown, StudyList, StudyShown, StudyStatus, StudySummary, TrialShown, TrialStatus, TrialSummary,
 };
-use regatta_schemas::api::Fault;
 
 /// Rows of a leaderboard.
 pub const LEADERBOARD_ROWS: usize = 10;
@@ -12,7 +12,7 @@ pub const LEADERBOARD_ROWS: usize = 10;
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
-        .load_style(presets::UTF8_HORIZONTAL_ONLY)
+        .load_style(presets::UTF8_BORDERS_ONLY)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(header.iter().copied());
     table
@@ -65,7 +65,9 @@ pub fn summary(shown: &StudyShown) -> String {
         lines.push(format!("waits for  {waits}"));
     }
     match &summary.best {
-        Some(best) => lines.push(format!("best    {} {:.4} by trial {}", summary.objective.metric, best.value, best.trial)),
+        Some(best) => {
+            lines.push(format!("best    {} {:.4} by trial {}", summary.objective.metric, best.value, best.trial))
+        }
         None => lines.push(format!("best    no trial has measured {} yet", summary.objective.metric)),
     }
     lines.push(format!(
@@ -128,9 +130,11 @@ pub fn trial(shown: &TrialShown) -> String {
     lines.extend(summary.params.iter().map(|(name, value)| format!("  {name} = {value}")));
     lines.extend(summary.stop.iter().map(|reason| format!("stopped: {reason}")));
     lines.extend(summary.failure.iter().map(|failure| format!("failed ({}): {}", failure.cause, failure.detail)));
-    lines.extend(checkpoint.iter().map(|kept| {
-        format!("checkpoint at epoch {}: {} bytes, object {}", kept.resource, kept.bytes, kept.object)
-    }));
+    lines.extend(
+        checkpoint
+            .iter()
+            .map(|kept| format!("checkpoint at epoch {}: {} bytes, object {}", kept.resource, kept.bytes, kept.object)),
+    );
     let names: std::collections::BTreeSet<&str> =
         points.iter().flat_map(|point| point.metrics.keys().map(String::as_str)).collect();
     let mut header = vec!["epoch", "seconds"];
@@ -138,7 +142,9 @@ pub fn trial(shown: &TrialShown) -> String {
     let mut curve = table(&header);
     for point in points {
         let mut row = vec![point.resource.to_string(), format!("{:.2}", point.elapsed_s)];
-        row.extend(names.iter().map(|name| point.metrics.get(*name).map_or_else(String::new, |value| format!("{value:.4}"))));
+        row.extend(
+            names.iter().map(|name| point.metrics.get(*name).map_or_else(String::new, |value| format!("{value:.4}"))),
+        );
         curve.add_row(row);
     }
     lines.push(curve.to_string());

@@ -51,15 +51,7 @@ struct Message {
 
 impl StreamReader {
     async fn open(link: &Link, spec: StreamSpec, filter: String, until: Until) -> Result<Self, BrokerError> {
-        let mut reader = Self {
-            link: link.clone(),
-            spec,
-            filter,
-            messages: None,
-            read: 0,
-            head: 0,
-            until,
-        };
+        let mut reader = Self { link: link.clone(), spec, filter, messages: None, read: 0, head: 0, until };
         reader.head = reader.matching_head().await?;
         Ok(reader)
     }
@@ -67,12 +59,8 @@ impl StreamReader {
     /// The number of the last message that the filter lets through now; 0 where there is none.
     async fn matching_head(&mut self) -> Result<u64, BrokerError> {
         use regatta_broker::async_nats::jetstream::stream::LastRawMessageErrorKind;
-        let stream = self
-            .link
-            .jetstream
-            .get_stream_no_info(self.spec.name)
-            .await
-            .map_err(|error| away(error.into()))?;
+        let stream =
+            self.link.jetstream.get_stream_no_info(self.spec.name).await.map_err(|error| away(error.into()))?;
         match stream.get_last_raw_message_by_subject(&self.filter).await {
             Ok(message) => Ok(message.sequence),
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(0),
@@ -127,9 +115,7 @@ impl StreamReader {
             deliver_policy: if self.read == 0 {
                 DeliverPolicy::All
             } else {
-                DeliverPolicy::ByStartSequence {
-                    start_sequence: self.read + 1,
-                }
+                DeliverPolicy::ByStartSequence { start_sequence: self.read + 1 }
             },
             ..Default::default()
         };
@@ -174,12 +160,7 @@ impl LogReader {
             };
             match decode::<Record>(&message.payload) {
                 Ok(record) => {
-                    return Ok(Some(Entry {
-                        place,
-                        record,
-                        at_us: message.at_us,
-                        sequence: message.sequence,
-                    }));
+                    return Ok(Some(Entry { place, record, at_us: message.at_us, sequence: message.sequence }));
                 }
                 Err(error) => {
                     tracing::warn!(%error, subject = message.subject, sequence = message.sequence, "no record; left out");
@@ -198,16 +179,8 @@ impl OutputReader {
     ///
     /// # Errors
     /// `Away` when the server is, or the streams do not exist.
-    pub async fn open(
-        link: &Link,
-        study: &StudyId,
-        trial: Option<TrialId>,
-        until: Until,
-    ) -> Result<Self, BrokerError> {
-        let filter = trial.map_or_else(
-            || subjects::output_of_study(study),
-            |trial| subjects::output(study, trial),
-        );
+    pub async fn open(link: &Link, study: &StudyId, trial: Option<TrialId>, until: Until) -> Result<Self, BrokerError> {
+        let filter = trial.map_or_else(|| subjects::output_of_study(study), |trial| subjects::output(study, trial));
         Ok(Self(StreamReader::open(link, OUTPUT, filter, until).await?))
     }
 
@@ -228,8 +201,5 @@ impl OutputReader {
 }
 
 fn away(source: Box<dyn std::error::Error + Send + Sync>) -> BrokerError {
-    BrokerError::Away {
-        what: "reading a stream",
-        source,
-    }
+    BrokerError::Away { what: "reading a stream", source }
 }

@@ -102,11 +102,7 @@ async fn answer(endpoint: Endpoint, payload: &[u8], to: mpsc::Sender<Asked>) -> 
 }
 
 fn rejected(code: RejectionCode, message: String) -> Vec<u8> {
-    encode(&Reply::<()>::Rejected(Rejection {
-        code,
-        message,
-        faults: Vec::new(),
-    }))
+    encode(&Reply::<()>::Rejected(Rejection { code, message, faults: Vec::new() }))
 }
 
 /// Why a question got no good answer.
@@ -138,20 +134,17 @@ impl Client {
     ///
     /// # Errors
     /// When nobody answers, or with the coordinator's rejection.
-    pub async fn ask<Q: Serialize, A: DeserializeOwned>(&self, endpoint: Endpoint, question: &Q) -> Result<A, AskError> {
-        let request = async_nats::Request::new()
-            .payload(encode(question).into())
-            .timeout(Some(ANSWER_WITHIN));
-        let answer = self
-            .client
-            .send_request(subjects::api(endpoint), request)
-            .await
-            .map_err(|error| match error.kind() {
+    pub async fn ask<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        endpoint: Endpoint,
+        question: &Q,
+    ) -> Result<A, AskError> {
+        let request = async_nats::Request::new().payload(encode(question).into()).timeout(Some(ANSWER_WITHIN));
+        let answer =
+            self.client.send_request(subjects::api(endpoint), request).await.map_err(|error| match error.kind() {
                 async_nats::RequestErrorKind::NoResponders => AskError::NoCoordinator,
                 _ => AskError::Away(error),
             })?;
-        decode::<Reply<A>>(&answer.payload)?
-            .into_result()
-            .map_err(AskError::Rejected)
+        decode::<Reply<A>>(&answer.payload)?.into_result().map_err(AskError::Rejected)
     }
 }
