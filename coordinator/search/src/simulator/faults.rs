@@ -19,14 +19,14 @@ pub struct Faults {
     pub down_max: Duration,
     /// The share of agents' records that arrive twice.
     pub duplicates: f64,
-    /// Up to so late, each on its own, arrives what agents send and hear.
+    /// What agents send and hear arrives up to so late, each message on its own; zero: all arrives in order.
     pub delay_max: Duration,
     /// The share of epochs in which a device fails.
     pub failures: f64,
 }
 
 impl Faults {
-    /// A world in which nothing fails, and nothing takes long on its way.
+    /// A world in which nothing fails, and everything arrives in order.
     pub fn none() -> Self {
         Self {
             lasting: Duration::ZERO,
@@ -37,7 +37,7 @@ impl Faults {
             restart_every: None,
             down_max: Duration::ZERO,
             duplicates: 0.0,
-            delay_max: Duration::from_micros(400),
+            delay_max: Duration::ZERO,
             failures: 0.0,
         }
     }

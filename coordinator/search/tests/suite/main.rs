@@ -1,5 +1,7 @@
 //! Everything that the search core promises, from its outside.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails")]
+
 mod files;
 mod fleet;
 mod reference;

@@ -85,20 +85,20 @@ impl Watch {
     }
 }
 
-fn run_and_watch(plan: Plan, curve: fn(&Params, u32) -> Epoch) -> (Vec<(StudyFile, BTreeMap<Outcome, u32>)>, Duration) {
+fn run_and_watch(plan: Plan, curve: fn(&Params, u32) -> Epoch) -> Vec<BTreeMap<Outcome, u32>> {
     let seed = plan.seed;
-    let files = plan.studies.clone();
+    let studies = plan.studies.len();
     let mut simulator = Simulator::new(plan, &curve);
     let mut watch = Watch::new();
     let mut steps = 0;
     while !simulator.is_over() {
         assert!(steps < STEPS_MAX && simulator.step(), "seed {seed}: the search never ends");
         steps += 1;
-        watch.look(&simulator, (steps + seed) % 5 == 0);
+        watch.look(&simulator, (steps + seed).is_multiple_of(5));
     }
     let coordinator = simulator.coordinator().expect("it is up when all is over");
     let mut outcomes = Vec::new();
-    for (number, file) in files.into_iter().enumerate() {
+    for number in 0..studies {
         let study = coordinator.study(&study_id(number)).expect("the study was created");
         let conclusions = simulator
             .log()
@@ -112,9 +112,9 @@ fn run_and_watch(plan: Plan, curve: fn(&Params, u32) -> Epoch) -> (Vec<(StudyFil
             *count_by_outcome.entry(outcome).or_default() += 1;
         }
         assert_eq!(study.lanes_taken(), 0, "a lane is left behind");
-        outcomes.push((file, count_by_outcome));
+        outcomes.push(count_by_outcome);
     }
-    (outcomes, simulator.elapsed())
+    outcomes
 }
 
 #[test]
@@ -130,9 +130,114 @@ fn simulated_searches_keep_their_promises_whatever_fails() {
         let first = study(json!({"stopper": stopper, "sampler": sampler, "seed": seed,
             "budget": {"trials": trials, "resource": 6}}));
         let second = study(json!({"budget": {"trials": 5, "resource": 3}, "weight": 2.0}));
-        let (outcomes, _) = run_and_watch(plan(seed, vec![first, second], &[2, 1, 1], Faults::all()), rough);
-        let total = |number: usize| outcomes[number].1.values().sum::<u32>();
+        let outcomes = run_and_watch(plan(seed, vec![first, second], &[2, 1, 1], Faults::all()), rough);
+        let total = |number: usize| outcomes[number].values().sum::<u32>();
         assert_eq!(total(0), if seed % 4 == 0 { 9 } else { 12 }, "the budget, or the grid, is exact");
         assert_eq!(total(1), 5, "the budget is exact");
     });
+}
+
+#[test]
+fn simulated_faults_all_happen() {
+    let file = study(json!({"budget": {"trials": 60, "resource": 8}}));
+    let mut plan = plan(1, vec![file], &[2, 2, 1], Faults::all());
+    plan.faults.lasting = Duration::from_secs(600);
+    let mut simulator = Simulator::new(plan, &rough);
+    let (mut was_down, mut starts) = (true, 0);
+    while !simulator.is_over() && simulator.step() {
+        starts += u32::from(was_down && simulator.coordinator().is_some());
+        was_down = simulator.coordinator().is_none();
+    }
+    let log: Vec<String> = simulator.log().iter().map(|entry| format!("{:?}", entry.record)).collect();
+    let count = |what: &str| log.iter().filter(|record| record.contains(what)).count();
+    assert!(starts > 5, "{starts} starts of the coordinator");
+    for what in
+        ["LeaseLost", "Released { agent", "Retry", "Draining", "cause: Some(Diverged)", "resume: Some", "Attempt(3)"]
+    {
+        assert!(count(what) > 0, "no {what} in {} records", log.len());
+    }
+    let repeated = log.iter().enumerate().filter(|(place, record)| log[..*place].contains(record)).count();
+    assert!(repeated > 20, "{repeated} records came twice");
+}
+
+#[test]
+fn simulated_configurations_do_not_depend_on_the_fleet_or_its_faults() {
+    let configurations = |lanes: &[u32], faults: Faults| {
+        let mut simulator = Simulator::new(plan(5, vec![study(json!({}))], lanes, faults), &towards_x);
+        assert!(simulator.run(STEPS_MAX));
+        let study = simulator.coordinator().unwrap().study(&study_id(0)).unwrap();
+        study.state().trials.values().map(|trial| trial.proposed.params.clone()).collect::<Vec<_>>()
+    };
+    let calm = configurations(&[1], Faults::none());
+    assert_eq!(calm, configurations(&[3, 2], Faults::none()));
+    assert_eq!(calm, configurations(&[2, 1], Faults::all()));
+}
+
+#[test]
+fn simulated_plans_repeat_to_the_last_record() {
+    let log = || {
+        let mut simulator = Simulator::new(plan(9, vec![study(json!({}))], &[2, 1], Faults::all()), &towards_x);
+        assert!(simulator.run(STEPS_MAX));
+        simulator.log().to_vec()
+    };
+    assert_eq!(log(), log());
+}
+
+/// Epochs spent, and the best value, of a study with this stopper.
+fn cost_and_gain(stopper: &str, seed: u64) -> (u64, f64) {
+    let budget = json!({"trials": 81, "resource": 27});
+    let file = study(json!({"stopper": stopper, "seed": seed, "budget": budget}));
+    let mut simulator = Simulator::new(plan(seed, vec![file], &[4, 4], Faults::none()), &towards_x);
+    assert!(simulator.run(STEPS_MAX));
+    let study = simulator.coordinator().unwrap().study(&study_id(0)).unwrap();
+    let epochs = study.state().trials.values().map(|trial| u64::from(trial.resource)).sum();
+    (epochs, study.state().best.as_ref().map_or(0.0, |best| best.value))
+}
+
+#[test]
+fn simulated_stoppers_save_epochs_and_lose_nothing_where_curves_do_not_cross() {
+    for seed in 0..5 {
+        let (all, best) = cost_and_gain("none", seed);
+        for (stopper, share) in [("asha", 0.45), ("median", 0.75)] {
+            let (epochs, best_kept) = cost_and_gain(stopper, seed);
+            assert!(epochs as f64 <= share * all as f64, "{stopper} spent {epochs} of {all} epochs, seed {seed}");
+            assert_eq!(best_kept, best, "{stopper}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn simulated_lanes_are_hardly_ever_idle() {
+    let file = study(json!({"budget": {"trials": 60, "resource": 5}, "stopper": "asha"}));
+    let mut simulator = Simulator::new(plan(2, vec![file], &[2, 2], Faults::none()), &rough);
+    assert!(simulator.run(STEPS_MAX));
+    let used = simulator.coordinator().unwrap().study(&study_id(0)).unwrap().state().lanes.used().unwrap();
+    assert_eq!(used.lanes, 4);
+    assert!(used.idle_s < 0.02 * (used.idle_s + used.busy_s), "{used:?}");
+}
+
+#[test]
+fn simulated_studies_share_a_fleet_by_weight() {
+    let budget = json!({"trials": 200, "resource": 4});
+    let light = study(json!({"budget": budget}));
+    let heavy = study(json!({"budget": budget, "weight": 3.0}));
+    let mut simulator = Simulator::new(plan(3, vec![light, heavy], &[4, 4], Faults::none()), &towards_x);
+    let mut lanes = [0, 0];
+    while simulator.elapsed() < Duration::from_secs(100) && simulator.step() {
+        if simulator.elapsed() > Duration::from_secs(5) {
+            for (study, _) in simulator.training() {
+                lanes[usize::from(*study == study_id(1))] += 1;
+            }
+        }
+    }
+    let ratio = f64::from(lanes[1]) / f64::from(lanes[0]);
+    assert!((2.7..3.3).contains(&ratio), "{ratio}");
+}
+
+#[test]
+fn simulated_study_without_agents_says_so_and_waits() {
+    let mut simulator = Simulator::new(plan(4, vec![study(json!({}))], &[], Faults::none()), &towards_x);
+    while simulator.step() {}
+    let study = simulator.coordinator().unwrap().study(&study_id(0)).unwrap();
+    assert!(study.wants_lane() && study.state().trials.is_empty());
 }
