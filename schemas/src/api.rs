@@ -353,7 +353,7 @@ pub struct TrialSummary {
     pub best: Option<f64>,
     /// The last point's metrics.
     #[serde(default, with = "crate::wire::metrics")]
-    #[schemars(with = "BTreeMap<String, f64>")]
+    #[schemars(with = "BTreeMap<String, crate::log::MetricValue>")]
     pub metrics: BTreeMap<String, f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<StopReason>,

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod beat;
 pub mod check;
+pub mod documents;
 pub mod ids;
 pub mod limits;
 pub mod log;

@@ -154,7 +154,7 @@ pub struct Point {
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[allow(dead_code, reason = "describes the wire to the JSON Schema; the values themselves are f64")]
-enum MetricValue {
+pub(crate) enum MetricValue {
     Number(f64),
     Text(NotFinite),
     Null(()),
@@ -162,7 +162,7 @@ enum MetricValue {
 
 #[derive(JsonSchema)]
 #[allow(dead_code, reason = "describes the wire to the JSON Schema")]
-enum NotFinite {
+pub(crate) enum NotFinite {
     #[serde(rename = "nan")]
     Nan,
     #[serde(rename = "inf")]

@@ -32,6 +32,11 @@ pub fn log_of_study(study: &StudyId) -> String {
     format!("regatta.v1.log.{study}.>")
 }
 
+/// Every record of one study's own, its trials' left out.
+pub fn log_of_study_itself(study: &StudyId) -> String {
+    format!("regatta.v1.log.{study}.{STUDY_WORD}.>")
+}
+
 /// Every record of one trial.
 pub fn log_of_trial(study: &StudyId, trial: TrialId) -> String {
     format!("regatta.v1.log.{study}.{trial}.>")

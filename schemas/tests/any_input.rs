@@ -1,0 +1,100 @@
+//! Whatever is written, the checks answer: with a value or with faults, never with a panic.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use regatta_schemas::check;
+use regatta_schemas::resolve::resolve_recipe;
+use serde_json::Value;
+
+fn example(name: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
+    check::study_text(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn any_value() -> impl Strategy<Value = Value> {
+    let words = prop::sample::select(vec![
+        "name", "type", "float", "int", "low", "high", "log", "step", "choices", "when", "$a", "$", "$$", "mlp", "sgd",
+        "",
+    ]);
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        words.clone().prop_map(Value::from),
+        ".*".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 32, 6, move |inner| {
+        let key = prop_oneof![words.clone().prop_map(str::to_owned), ".*"];
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            prop::collection::btree_map(key, inner, 0..6).prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+/// The example with the value at one of its places replaced, or taken away.
+fn mutated(mut file: Value, place: usize, by: Option<Value>) -> Value {
+    let mut pointers = Vec::new();
+    collect(&file, String::new(), &mut pointers);
+    let pointer = &pointers[place % pointers.len()];
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    match (by, file.pointer_mut(parent)) {
+        (Some(value), _) => *file.pointer_mut(pointer).unwrap() = value,
+        (None, Some(Value::Object(map))) => drop(map.remove(key)),
+        (None, Some(Value::Array(items))) => drop(items.remove(key.parse().unwrap())),
+        (None, _) => {}
+    }
+    file
+}
+
+fn collect(value: &Value, at: String, pointers: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            let plain = map.iter().filter(|(key, _)| !key.contains(['/', '~']));
+            plain.for_each(|(key, value)| collect(value, format!("{at}/{key}"), pointers));
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(index, item)| collect(item, format!("{at}/{index}"), pointers));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+    if !at.is_empty() {
+        pointers.push(at);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+
+    #[test]
+    fn any_value_is_answered(value in any_value(), params in any_value()) {
+        drop(check::study_file(&value));
+        drop(check::recipe(&value));
+        let space = check::study_file(&example("optimizers.yaml")).unwrap().space;
+        drop(check::params(&space, &params));
+    }
+
+    #[test]
+    fn a_changed_study_is_answered(
+        place in any::<usize>(), other in any::<usize>(), value in prop::option::of(any_value()), two in any_value(),
+        name in prop::sample::select(vec!["digits.yaml", "optimizers.yaml", "regression.yaml"]),
+    ) {
+        let file = mutated(mutated(example(name), place, value), other, Some(two));
+        if let Ok(study) = check::study_file(&file) {
+            let written = serde_json::to_value(&study).unwrap();
+            prop_assert_eq!(check::study_file(&written), Ok(study.clone()));
+            drop(resolve_recipe(&study.recipe, &Default::default()));
+        }
+    }
+
+    #[test]
+    fn any_text_is_answered(text in ".*", garbage in "[\\[\\]{}:,&*!|>'\"%@`#\\- \n\ta-c0-9]*") {
+        drop(check::study_text(&text));
+        drop(check::study_text(&garbage));
+    }
+}
