@@ -231,6 +231,11 @@ impl<'a> Simulator<'a> {
         self.agents.iter().flat_map(VirtualAgent::offers).map(|offer| (&offer.study, offer.trial))
     }
 
+    /// Offers that no agent has taken yet.
+    pub fn offers_waiting(&self) -> usize {
+        self.queue_by_pool.values().map(VecDeque::len).sum()
+    }
+
     fn start_coordinator(&mut self) {
         let mut coordinator = Coordinator::new(self.plan.settings.clone());
         for Entry { place, record, at } in self.log.clone() {

@@ -87,6 +87,8 @@ fn what_a_lost_agent_still_sends_changes_nothing_and_is_answered_with_a_stop() {
     stage.wait_ms(6_000);
     stage.beat("b", 1, &[]);
     assert_eq!(stage.take_offers(), [(0, 2)]);
+    assert_eq!(stage.stops.len(), 1, "it is told, should it hear");
+    assert!(stage.stops[0].1.is_for(&agent("a"), Attempt(1)) && !stage.stops[0].1.is_for(&agent("b"), Attempt(2)));
     stage.stops.clear();
     let before = stage.trial(0).clone();
     stage.measure("a", 0, 1, 1, 0.9);

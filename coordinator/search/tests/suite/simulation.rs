@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
+use regatta_schemas::log::Record;
 use regatta_schemas::reasons::Outcome;
 use regatta_schemas::study::StudyFile;
 use regatta_schemas::{Params, PoolId};
@@ -171,6 +172,35 @@ fn simulated_configurations_do_not_depend_on_the_fleet_or_its_faults() {
     let calm = configurations(&[1], Faults::none());
     assert_eq!(calm, configurations(&[3, 2], Faults::none()));
     assert_eq!(calm, configurations(&[2, 1], Faults::all()));
+}
+
+#[test]
+fn simulated_decisions_are_taken_once_as_long_as_the_coordinator_lives() {
+    for seed in 0..60 {
+        let file = study(json!({"stopper": {"name": "asha", "eta": 2}, "budget": {"trials": 20, "resource": 6}}));
+        let faults = Faults { restart_every: None, ..Faults::all() };
+        let mut simulator = Simulator::new(plan(seed, vec![file], &[2, 2], faults), &rough);
+        assert!(simulator.run(STEPS_MAX), "seed {seed}");
+        let mut decisions = BTreeMap::new();
+        for entry in simulator.log().iter().filter(|entry| entry.record.agent_key().is_none()) {
+            let attempt = match &entry.record {
+                Record::Offered(offered) => offered.attempt.0,
+                _ => 0,
+            };
+            *decisions.entry((entry.place.clone(), entry.record.kind(), attempt)).or_insert(0) += 1;
+        }
+        let twice: Vec<_> = decisions.iter().filter(|(_, count)| **count > 1).collect();
+        assert!(twice.is_empty(), "seed {seed}: {twice:?}");
+    }
+}
+
+#[test]
+fn simulated_offers_find_a_free_lane_at_once_where_nothing_fails() {
+    let file = study(json!({"stopper": "asha", "budget": {"trials": 60, "resource": 9}}));
+    let mut simulator = Simulator::new(plan(6, vec![file.clone(), file], &[3, 2], Faults::none()), &rough);
+    while !simulator.is_over() && simulator.step() {
+        assert_eq!(simulator.offers_waiting(), 0);
+    }
 }
 
 #[test]

@@ -1,0 +1,155 @@
+//! What a study decides: what to close, whether to end, what to do with a free lane.
+//!
+//! Each decision is appended and kept as an intent; none changes the state.
+
+use std::time::Duration;
+
+use regatta_schemas::api::Failure;
+use regatta_schemas::log::{Concluded, Lineage, Offered, Proposed, Record, Stopped, StudyConcluded};
+use regatta_schemas::reasons::{OfferReason, Outcome, StopReason, StudyEnd};
+use regatta_schemas::recipe::Recipe;
+use regatta_schemas::{Attempt, Params, TrialId};
+
+use super::intents::{Loss, Sampled};
+use super::{Due, Phase, Study};
+use crate::time::Time;
+
+impl Study {
+    pub(super) fn close_what_is_due(&mut self) {
+        let due: Vec<TrialId> = self.state.due.difference(&self.intents.closings).copied().collect();
+        for id in due {
+            if let Some(due) = self.state.trials[&id].due.clone() {
+                self.close(id, due);
+            }
+        }
+    }
+
+    pub(super) fn end_if_over(&mut self, now: Time) {
+        if self.intents.ending.is_none() && self.end().is_none() {
+            self.intents.ending = self.end_due(now);
+        }
+        let Some(reason) = self.end().cloned() else { return };
+        let running: Vec<TrialId> = self.state.unended.difference(&self.intents.closings).copied().collect();
+        for trial in running {
+            self.close(trial, Due::Stop(StopReason::StudyEnded { reason: reason.clone() }));
+        }
+        let is_concluded = self.state.conclusion.is_some() || self.intents.is_concluded;
+        if !is_concluded && self.state.unended.is_empty() {
+            self.intents.is_concluded = true;
+            let best = self.state.best.clone();
+            self.append(None, Record::StudyConcluded(StudyConcluded { reason, best }));
+        }
+    }
+
+    /// The end that the state calls for.
+    fn end_due(&self, now: Time) -> Option<StudyEnd> {
+        let (state, budget) = (&self.state, &self.state.file.budget);
+        if let (Some(target), Some(best)) = (budget.target, &state.best)
+            && !state.file.objective.goal.is_better(target, best.value)
+        {
+            return Some(StudyEnd::TargetReached { target, value: best.value });
+        }
+        if let (Some(wall_time), Some(wall_time_s)) = (self.wall_time(), budget.wall_time_s)
+            && now >= state.created_at + wall_time
+        {
+            return Some(StudyEnd::WallTime { wall_time_s });
+        }
+        let trials = state.trials.len() as u32;
+        if !state.unended.is_empty() || self.intents.proposals() > 0 {
+            None
+        } else if trials >= budget.trials {
+            Some(StudyEnd::BudgetSpent { trials })
+        } else if self.intents.is_exhausted {
+            Some(StudyEnd::SpaceExhausted { trials })
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn wall_time(&self) -> Option<Duration> {
+        self.state.file.budget.wall_time_s.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+    }
+
+    pub(super) fn may_propose(&self) -> bool {
+        !self.intents.is_exhausted && self.trials_left() > 0
+    }
+
+    /// The trial whose turn it is: those that lost their agent first.
+    pub(super) fn next_waiting(&self) -> Option<TrialId> {
+        let is_free = |trial: &TrialId| !self.intents.lanes.contains(trial) && !self.intents.closings.contains(trial);
+        let is_lost = |trial: &TrialId| is_free(trial) && !self.state.trials[trial].has_ended();
+        let lost = self.intents.lost.keys().copied().find(is_lost);
+        lost.or_else(|| self.state.waiting.iter().map(|turn| turn.trial).find(is_free))
+    }
+
+    pub(super) fn use_lane(&mut self) {
+        if !self.wants_lane() {
+            return;
+        }
+        match self.next_waiting() {
+            Some(trial) => self.offer_again(trial),
+            None => self.propose(),
+        }
+    }
+
+    fn propose(&mut self) {
+        let index = self.state.next_index.max(self.intents.next_index());
+        let pending: Vec<&Params> = self.intents.sampled().map(|sampled| &sampled.params).collect();
+        let Some(params) = self.state.sampler.0.propose(index, &pending) else {
+            self.intents.is_exhausted = true;
+            return;
+        };
+        let trial = self.next_trial();
+        self.intents.propose(trial, Some(Sampled { index, params: params.clone() }));
+        let recipe = self.recipe(&params);
+        let proposed = Proposed {
+            params,
+            lineage: Lineage::Sampled { index },
+            seed: self.seed_of(trial),
+            priority: 0,
+            labels: Default::default(),
+        };
+        self.append(Some(trial), Record::Proposed(proposed));
+        let offered =
+            Offered { attempt: Attempt(1), pool: self.pool().clone(), reason: OfferReason::First, resume: None };
+        self.offer_or_fail(trial, recipe, offered);
+    }
+
+    fn offer_again(&mut self, id: TrialId) {
+        let trial = &self.state.trials[&id];
+        let reason = match (self.intents.lost.get(&id), &trial.phase) {
+            (Some(Loss { agent, silent }), _) => {
+                OfferReason::LeaseLost { agent: agent.clone(), silent_ms: silent.as_millis() as u64 }
+            }
+            (None, Phase::Waiting(reason)) => reason.clone(),
+            (None, Phase::Offered | Phase::Held | Phase::Failing | Phase::Ended(_)) => OfferReason::Unknown,
+        };
+        let (attempt, resume) = (trial.attempt.next(), trial.checkpoint.clone());
+        let offered = Offered { attempt, pool: self.pool().clone(), reason, resume };
+        self.offer_or_fail(id, self.recipe(&trial.proposed.params), offered);
+    }
+
+    /// A recipe that cannot be resolved takes the lane until its failure is read back, so that a study whose recipe
+    /// is never right fails at the log's pace.
+    fn offer_or_fail(&mut self, trial: TrialId, recipe: Result<Recipe, Failure>, offered: Offered) {
+        self.intents.lanes.insert(trial);
+        match recipe {
+            Ok(_) => self.append(Some(trial), Record::Offered(offered)),
+            Err(failure) => self.close(trial, Due::Fail(failure)),
+        }
+    }
+
+    /// Ends a trial, once.
+    pub(super) fn close(&mut self, trial: TrialId, due: Due) {
+        if !self.intents.closings.insert(trial) {
+            return;
+        }
+        let record = match due {
+            Due::Stop(reason) => Record::Stopped(Stopped { reason }),
+            Due::Fail(Failure { cause, detail }) => {
+                Record::Concluded(Concluded { outcome: Outcome::Failed, cause: Some(cause), detail })
+            }
+        };
+        self.append(Some(trial), record);
+    }
+}
