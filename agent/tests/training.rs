@@ -1,4 +1,5 @@
 //! Trials trained for real on ONNX Runtime's CPU: numbers, repeatability, resuming, interrupts, refusals.
+#![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
 #[path = "support/reference.rs"]
 mod reference;

@@ -1,4 +1,5 @@
 //! Every gradient rule against central differences in double precision: one row for each operator and shape.
+#![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
 #[path = "support/evaluator.rs"]
 mod evaluator;
@@ -12,7 +13,8 @@ use regatta_autodiff::graph::{Attribute, Dtype, Elements, Graph, GraphError, Val
 const STEP: f64 = 1e-5;
 const TOLERANCE: f64 = 1e-6;
 
-type Build = fn(&mut Graph, &[Value]) -> Result<Value, GraphError>;
+type Built = Result<Value, GraphError>;
+type Build = fn(&mut Graph, &[Value]) -> Built;
 
 /// Inputs are drawn from `0.3 .. 1.7`, away from kinks and poles; `Signed` ones get both signs.
 #[derive(Clone, Copy)]
@@ -201,11 +203,7 @@ fn check(name: &str, inputs: &[(&[usize], Draw)], build: Build) {
 }
 
 /// The gradient of a random weighting of the output, for every element of every input.
-fn check_with(
-    name: &str,
-    inputs: &[(&[usize], Draw)],
-    build: &dyn Fn(&mut Graph, &[Value]) -> Result<Value, GraphError>,
-) {
+fn check_with(name: &str, inputs: &[(&[usize], Draw)], build: &dyn Fn(&mut Graph, &[Value]) -> Built) {
     let mut random = Random(1);
     let mut graph = Graph::new();
     let mut feeds = BTreeMap::new();
@@ -216,8 +214,9 @@ fn check_with(
         feeds.insert(input, random.tensor(shape, *draw));
     }
     let y = build(&mut graph, &values).unwrap_or_else(|error| panic!("{name} {:?}: {error}", shapes(inputs)));
-    let weighting = graph.input("weighting", Dtype::F64, &graph.shape(y).to_vec()).unwrap();
-    feeds.insert("weighting".into(), random.tensor(graph.shape(y), Signed));
+    let shape = graph.shape(y).to_vec();
+    let weighting = graph.input("weighting", Dtype::F64, &shape).unwrap();
+    feeds.insert("weighting".into(), random.tensor(&shape, Signed));
     let found = gradients(&mut graph, &[(y, weighting)], &values).unwrap();
     graph.output(y);
     found.iter().for_each(|gradient| graph.output(*gradient));

@@ -1,5 +1,6 @@
 //! Whole training steps, run in double precision: their gradients against central differences, their updates
 //! against PyTorch's formulas written down plainly.
+#![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
 #[path = "support/evaluator.rs"]
 mod evaluator;
@@ -150,7 +151,7 @@ fn clipping_leaves_small_gradients_alone() {
 }
 
 #[test]
-fn dropout_depends_on_seed_and_step_and_keeps_its_rate() {
+fn dropout_depends_on_seed_and_step() {
     let plan = StepPlan { batch: 64, rows: 64, ..plan(Activation::Relu, VALUES, true) };
     let program = training_step(&plan).unwrap();
     let loss = |numbers: &Numbers, step: i64| {
@@ -317,7 +318,8 @@ fn gradients(plan: &StepPlan, at: &Tensors) -> BTreeMap<String, Vec<f64>> {
     feeds.insert("regatta.learning_rate".into(), Tensor::floats(&[], vec![1.0]));
     advance(&program, &mut feeds);
     let parameters = program.states.iter().map(|state| state.input.name.clone()).filter(|name| name != "step");
-    let difference = |name: &String| at[name].as_floats().iter().zip(feeds[name].as_floats()).map(|(a, b)| a - b).collect();
+    let difference =
+        |name: &String| at[name].as_floats().iter().zip(feeds[name].as_floats()).map(|(a, b)| a - b).collect();
     parameters.map(|name| (name.clone(), difference(&name))).collect()
 }
 
