@@ -199,7 +199,11 @@ async fn history(link: &Link, study: &StudyId) -> anyhow::Result<History> {
     History::read(link, study).await?.with_context(|| format!("there is no study {study}; see `regatta study list`"))
 }
 
-async fn ask<Q: Serialize, A: serde::de::DeserializeOwned>(
+/// One question; a rejection becomes an error that lists all faults.
+///
+/// # Errors
+/// When nobody answers, or with the coordinator's rejection.
+pub async fn ask<Q: Serialize, A: serde::de::DeserializeOwned>(
     client: &Client,
     endpoint: Endpoint,
     question: &Q,

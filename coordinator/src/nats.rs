@@ -83,6 +83,10 @@ impl Wire {
         Client::new(self.link.client.clone())
     }
 
+    pub fn is_connected(&self) -> bool {
+        self.link.client.connection_state() == async_nats::connection::State::Connected
+    }
+
     pub fn link(&self) -> &Link {
         &self.link
     }

@@ -2,19 +2,21 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use regatta_broker::Link;
 use regatta_schemas::StudyId;
-use regatta_schemas::api::{Done, Endpoint, Fault, StudyCreate, StudyRequest, StudyStarted};
+use regatta_schemas::api::{Done, Endpoint, Fault, StudyCreate, StudyList, StudyRequest, StudyStarted};
 use regatta_schemas::check;
 use serde_json::{Value, json};
 
+use crate::ask::ask;
 use crate::cli;
 use crate::follow::{View, follow};
 use crate::history::History;
 use crate::local::LocalCluster;
-use crate::nats::{AskError, Wire};
+use crate::nats::{AskError, Client, Wire};
 use crate::show;
 
 /// A study file that is wrong; its text lists every fault.
@@ -83,29 +85,28 @@ async fn start_study(link: &Link, run: &cli::Run) -> anyhow::Result<StudyId> {
     if let Some(stopper) = &run.stopper {
         study["stopper"] = stopper.as_str().into();
     }
+    let client = wire.client();
+    wait_for_coordinator(&client).await?;
     upload_data(&wire, &run.file, &mut study).await?;
-    let request = StudyCreate { study, by: who() };
-    let started: StudyStarted = ask_when_ready(&wire, &request).await?;
+    let started: StudyStarted = ask(&client, Endpoint::StudyCreate, &StudyCreate { study, by: who() }).await?;
     Ok(started.study)
 }
 
-/// The coordinator of a cluster that is just starting may not answer yet.
-async fn ask_when_ready(wire: &Wire, request: &StudyCreate) -> anyhow::Result<StudyStarted> {
+/// Waits for the coordinator of a cluster that is just starting.
+async fn wait_for_coordinator(client: &Client) -> Result<(), AskError> {
     use regatta_schemas::api::RejectionCode::NotReady;
     const TRIES: u32 = 50;
     let mut tries = 0;
     loop {
-        match wire.client().ask(Endpoint::StudyCreate, request).await {
-            Ok(started) => return Ok(started),
-            Err(AskError::Rejected(rejection)) if rejection.code != NotReady => {
-                bail!("{}\n{}", rejection.message, show::faults(&rejection.faults))
-            }
-            Err(error) if tries >= TRIES => return Err(error.into()),
-            Err(AskError::NoCoordinator | AskError::Rejected(_)) => {}
-            Err(error) => return Err(error.into()),
+        let nothing = Value::Object(serde_json::Map::new());
+        match client.ask::<_, StudyList>(Endpoint::StudyList, &nothing).await {
+            Ok(_) => return Ok(()),
+            Err(AskError::NoCoordinator) if tries < TRIES => {}
+            Err(AskError::Rejected(rejection)) if rejection.code == NotReady && tries < TRIES * 10 => {}
+            Err(error) => return Err(error),
         }
         tries += 1;
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

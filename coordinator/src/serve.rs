@@ -32,6 +32,8 @@ pub fn settings(args: &cli::Serve) -> Settings {
 /// When NATS cannot be used from the start.
 pub async fn serve(link: Link, settings: Settings, mut shutdown: watch::Receiver<bool>) -> anyhow::Result<()> {
     let wire = Wire::new(link.clone());
+    let mut connections = link.connections.clone();
+    connections.mark_unchanged();
     let beats = wire.beats().await?;
     let mut beats = std::pin::pin!(beats);
     let (ask, mut asked) = mpsc::channel(REQUESTS_WAITING_MAX);
@@ -47,7 +49,8 @@ pub async fn serve(link: Link, settings: Settings, mut shutdown: watch::Receiver
     let mut desk = Desk::new(wire, settings);
     tracing::info!("replaying the log");
     loop {
-        let deadline = desk.machine.next_deadline();
+        // While the server is away nobody can be heard: no lease ends for that.
+        let deadline = if desk.wire.is_connected() { desk.machine.next_deadline() } else { None };
         tokio::select! {
             _ = shutdown.wait_for(|is_over| *is_over) => break,
             Some(reading) = logged.recv() => {
@@ -60,7 +63,12 @@ pub async fn serve(link: Link, settings: Settings, mut shutdown: watch::Receiver
             }
             Some((pool, agent, beat)) = beats.next() => desk.tell(Event::BeatHeard { pool, agent, beat }),
             Some(asked) = asked.recv() => desk.answer(asked),
-            () = wait_until(deadline) => desk.tell(Event::TimePassed),
+            Ok(()) = connections.changed() => desk.tell(Event::ConnectionRestored),
+            () = wait_until(deadline) => {
+                if desk.wire.is_connected() {
+                    desk.tell(Event::TimePassed);
+                }
+            }
         }
         tokio::select! {
             _ = shutdown.wait_for(|is_over| *is_over) => break,

@@ -16,7 +16,8 @@ async fn garbage_on_every_subject_harms_nobody() {
     let id = cluster.start_study(&digits_study("garbage", 6, 4)).await;
     let link = cluster.link().await;
     cluster.until_log(&id, "it trains", |history| history.count("measured") >= 1).await;
-    let garbage: [&[u8]; 6] = [b"", b"{", b"[1,2]", b"{\"type\":\"nothing we know\"}", b"\xff\xfe\x00", b"{\"type\":\"measured\"}"];
+    let garbage: [&[u8]; 6] =
+        [b"", b"{", b"[1,2]", b"{\"type\":\"nothing we know\"}", b"\xff\xfe\x00", b"{\"type\":\"measured\"}"];
     let subjects = [
         format!("regatta.v1.log.{id}.0.measured"),
         format!("regatta.v1.log.{id}.99.finished"),
@@ -127,7 +128,8 @@ async fn an_embedded_cluster_leaves_no_process_behind_even_when_killed() {
     let children = until("agents train", || async {
         let children = children_of(parent);
         let trains = |index: usize| {
-            std::fs::read_to_string(cluster.join(format!("agent-{index}.log"))).is_ok_and(|log| log.contains("trial accepted"))
+            std::fs::read_to_string(cluster.join(format!("agent-{index}.log")))
+                .is_ok_and(|log| log.contains("trial accepted"))
         };
         (children.len() == 3 && trains(0) && trains(1)).then_some(children)
     })

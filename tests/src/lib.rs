@@ -49,10 +49,8 @@ impl Cluster {
             .args(["--addr", "127.0.0.1", "--port", &self.port.to_string(), "--jetstream", "--store_dir"])
             .arg(self.folder.path().join("nats"));
         self.nats = Some(Process::start(command, &self.folder.path().join("nats-server.log")));
-        until("nats-server listens", || async {
-            tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.ok()
-        })
-        .await;
+        until("nats-server listens", || async { tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.ok() })
+            .await;
     }
 
     /// kill -9 of the server.
@@ -100,14 +98,9 @@ impl Cluster {
     }
 
     pub async fn link(&self) -> Link {
-        connect(&Connection {
-            urls: self.url(),
-            name: "test".to_owned(),
-            credentials: None,
-            wait_for_server: true,
-        })
-        .await
-        .expect("the server is there")
+        connect(&Connection { urls: self.url(), name: "test".to_owned(), credentials: None, wait_for_server: true })
+            .await
+            .expect("the server is there")
     }
 
     /// Starts a study from its file's content and returns its id.

@@ -7,6 +7,7 @@ use regatta_broker::Link;
 use regatta_broker::async_nats::jetstream::consumer::pull;
 use regatta_broker::async_nats::jetstream::stream::LastRawMessageErrorKind;
 use regatta_schemas::log::{Accepted, Offered, Point, Proposed, Record};
+use regatta_schemas::reasons::OfferReason;
 use regatta_schemas::{AgentId, Attempt, StudyId, TrialId, decode, streams, subjects};
 
 /// One record and where it belongs; a trial of None is the study's own log.
@@ -98,8 +99,8 @@ impl History {
     }
 }
 
-/// What must hold of the log of every study that has concluded. (A stop and an end may cross on their way into
-/// the log; the first counts. What an old attempt says counts for nothing.)
+/// What must hold of the log of every study that has concluded. (A trial's end may cross a stop, or the end of
+/// its lease, on their way into the log; the first counts. What an old attempt says counts for nothing.)
 ///
 /// # Panics
 /// When it does not hold.
@@ -115,7 +116,8 @@ pub fn check_history(history: &History) {
                 Record::Stopped(_) | Record::Concluded(_) => has_ended = true,
                 Record::Finished(finished) => has_ended |= attempts.last() == Some(&finished.attempt),
                 Record::Offered(offered) => {
-                    assert!(!has_ended, "trial {trial} was offered after its end");
+                    let may_cross = matches!(offered.reason, OfferReason::LeaseLost { .. });
+                    assert!(!has_ended || may_cross, "trial {trial} was offered after its end: {offered:?}");
                     attempts.push(offered.attempt);
                 }
                 _ => {}

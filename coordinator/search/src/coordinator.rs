@@ -33,6 +33,8 @@ pub enum Event {
     BeatHeard { pool: PoolId, agent: AgentId, beat: Beat },
     /// All that the log held at start was read; from here on decisions are taken.
     CaughtUp,
+    /// The way to the fleet was cut and is whole again: silence until now was nobody's fault.
+    ConnectionRestored,
     /// The deadline is reached.
     TimePassed,
 }
@@ -106,6 +108,7 @@ impl Coordinator {
             Event::Logged { place, record, at } => self.read(now, place, record, at),
             Event::BeatHeard { pool, agent, beat } => self.hear(now, pool, agent, beat),
             Event::CaughtUp => self.catch_up(now),
+            Event::ConnectionRestored => self.fleet.give_grace(now),
             Event::TimePassed => self.look_at_clock(now),
         }
         self.grant_lanes(now);
