@@ -56,7 +56,13 @@ pub enum RuntimeError {
 
 impl From<ort::Error> for RuntimeError {
     fn from(error: ort::Error) -> Self {
-        let reason = error.to_string();
+        Self::of_text(error.message())
+    }
+}
+
+impl RuntimeError {
+    fn of_text(reason: &str) -> Self {
+        let reason = reason.to_owned();
         if speaks_of_memory(&reason) { Self::OutOfMemory { reason } } else { Self::Failed { reason } }
     }
 }
@@ -176,7 +182,7 @@ impl Runtime {
 
 /// An option that was refused, without the builder that the error would give back.
 fn unset(error: ort::Error<SessionBuilder>) -> RuntimeError {
-    ort::Error::new(error.message()).into()
+    RuntimeError::of_text(error.message())
 }
 
 /// A graph that is ready to run, on its device.
@@ -279,8 +285,8 @@ mod tests {
             "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED",
         ];
         for text in texts {
-            assert!(matches!(RuntimeError::from(ort::Error::new(text)), RuntimeError::OutOfMemory { .. }), "{text}");
+            assert!(matches!(RuntimeError::of_text(text), RuntimeError::OutOfMemory { .. }), "{text}");
         }
-        assert!(matches!(RuntimeError::from(ort::Error::new("shape mismatch")), RuntimeError::Failed { .. }));
+        assert!(matches!(RuntimeError::of_text("shape mismatch"), RuntimeError::Failed { .. }));
     }
 }
