@@ -98,3 +98,30 @@ proptest! {
         drop(check::study_text(&garbage));
     }
 }
+
+#[test]
+fn the_largest_studies_are_answered_in_time() {
+    let choices = (0..1024).map(|choice| choice.to_string()).collect::<Vec<_>>().join(",");
+    let wide = |count: usize| {
+        let parameters = (0..count).map(|at| format!("p{at}: {{ type: ordinal, choices: [{choices}] }}\n  "));
+        let uses = (0..count).map(|at| format!("k{at}: $p{at}\n  "));
+        format!("space:\n  {}\nrecipe:\n  {}", parameters.collect::<String>(), uses.collect::<String>())
+    };
+    let ladder = |count: usize| {
+        let parameters = (1..count).flat_map(|at| {
+            let when = format!("when: {{ a{}: true, b{}: true }}", at - 1, at - 1);
+            ["a", "b"].map(|side| format!("{side}{at}: {{ type: bool, {when} }}\n  "))
+        });
+        let uses = (0..30_000).map(|at| format!("$a{}, ", at % count));
+        let parameters: String = parameters.collect();
+        let uses: String = uses.collect();
+        format!("space:\n  a0: {{ type: bool }}\n  b0: {{ type: bool }}\n  {parameters}\nrecipe:\n  hidden: [{uses}]")
+    };
+    for text in [wide(40), ladder(125)] {
+        let value = check::study_text(&text).unwrap();
+        let start = std::time::Instant::now();
+        let faults = check::study_file(&value).unwrap_err();
+        println!("{} faults in {:?}", faults.len(), start.elapsed());
+        assert!(start.elapsed().as_secs() < 60);
+    }
+}

@@ -17,9 +17,10 @@ use super::space::Space;
 /// Assignments that are tried at most, and the product of discrete choices up to which all are tried together.
 /// What lies beyond is found when the trial is proposed.
 const ASSIGNMENTS_MAX: usize = 4_096;
+const ASSIGNMENTS_MIN: usize = 16;
 const PRODUCT_MAX: usize = 256;
-/// Bounds the effort: values of the template and the space, times assignments.
-const VALUES_MAX: usize = 1_000_000;
+/// Bounds the effort: values of the template and the space together, times assignments.
+const VALUES_MAX: usize = 200_000;
 
 pub fn check(node: &Node, space_path: &str, space: &Space) {
     let Some(template) = node.fields() else { return };
@@ -32,7 +33,7 @@ pub fn check(node: &Node, space_path: &str, space: &Space) {
         .map(|(path, _)| path.as_str())
         .collect();
     let tried = Template { template: template.map, references: &references, space };
-    let assignments = representatives(&space.parameters, VALUES_MAX / size(node.value).max(1));
+    let assignments = representatives(&space.parameters, VALUES_MAX / (size(node.value) + space.parameters.len()));
     let count = assignments.len();
     let mut found: BTreeMap<String, (Fault, usize)> = BTreeMap::new();
     for params in &assignments {
@@ -157,8 +158,8 @@ fn without_context(mut fault: Fault) -> Fault {
 
 /// Assignments in which each choice occurs, each bound of a number, and, while they are few, each
 /// combination of choices. All keep to the conditions.
-fn representatives(space: &BTreeMap<String, Parameter>, values_max: usize) -> Vec<Params> {
-    let count_max = (values_max / (space.len() + 1)).clamp(16, ASSIGNMENTS_MAX);
+fn representatives(space: &BTreeMap<String, Parameter>, count_max: usize) -> Vec<Params> {
+    let count_max = count_max.clamp(ASSIGNMENTS_MIN, ASSIGNMENTS_MAX);
     let values_by_name: BTreeMap<&str, Vec<ParamValue>> =
         space.iter().map(|(name, parameter)| (name.as_str(), values(&parameter.domain))).collect();
     let first: Params = values_by_name
