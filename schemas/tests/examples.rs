@@ -48,3 +48,11 @@ fn a_checked_file_is_right_again_when_written_out() {
         assert_eq!(check::study_file(&written), Ok(study));
     }
 }
+
+#[test]
+fn the_study_file_of_the_readme_is_right() {
+    let readme = std::fs::read_to_string(examples().join("../README.md")).unwrap();
+    let study = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let checked = check::study_text(study).and_then(|value| check::study_file(&value));
+    assert!(checked.is_ok(), "{checked:#?}");
+}
