@@ -43,7 +43,7 @@ async def follow(js, study: str, trial: int) -> int:
             for point in record["points"]:
                 print(f"epoch {point['resource']}:", json.dumps(point["metrics"]), flush=True)
         elif record["type"] == "finished":
-            print(f"finished after {record['resource']} epochs, {record['elapsed_s']:.1f} s of training")
+            print(f"finished after {record['resource']} epochs, {record['elapsed_s']:.2f} s of training")
             return 0
         elif record["type"] in ("stopped", "concluded"):
             print("ended early:", json.dumps(record))
@@ -60,7 +60,7 @@ async def main(arguments: argparse.Namespace) -> int:
         answer = await connection.request("regatta.v1.api.trial.submit", json.dumps(trial).encode(), timeout=10)
         reply = json.loads(answer.data)
         if reply["type"] == "rejected":
-            faults = [f"\n  {fault['path']}: {fault['problem']} {fault['help']}" for fault in reply["faults"]]
+            faults = [f"\n  {fault['path']}: {fault['problem']}; {fault['help']}" for fault in reply["faults"]]
             print("rejected:", reply["message"], *faults)
             return 2
         print(f"trial {reply['trial']} of study {reply['study']}")
