@@ -42,11 +42,7 @@ pub enum Event {
     /// The pull that was under way ended without one.
     PullEnded,
     /// A stop was heard, live or on return. Without a trial it is for all of the study.
-    StopHeard {
-        study: StudyId,
-        trial: Option<TrialId>,
-        stop: Stop,
-    },
+    StopHeard { study: StudyId, trial: Option<TrialId>, stop: Stop },
     /// A lane measured.
     LaneMeasured { lane: Lane, point: Point },
     /// A lane made a checkpoint, which the shell is now storing.
@@ -67,10 +63,18 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ending {
     /// It spent the whole resource.
-    Finished { resource: u32, elapsed_s: f64 },
-    Failed { cause: FailCause, detail: String },
+    Finished {
+        resource: u32,
+        elapsed_s: f64,
+    },
+    Failed {
+        cause: FailCause,
+        detail: String,
+    },
     /// It obeyed an interruption.
-    Interrupted { resource: u32 },
+    Interrupted {
+        resource: u32,
+    },
 }
 
 /// What the shell is to do.
@@ -184,9 +188,7 @@ impl Agent {
 
     /// When `TimePassed` is due at the latest.
     pub fn next_deadline(&self) -> Now {
-        self.leases()
-            .filter_map(|lease| lease.flush_at)
-            .fold(self.next_beat, Now::min)
+        self.leases().filter_map(|lease| lease.flush_at).fold(self.next_beat, Now::min)
     }
 
     /// The attempts held, for a shell that looks up stops it may have missed.
@@ -279,9 +281,8 @@ impl Agent {
     }
 
     fn end_if_ready(&mut self, lane: Lane) {
-        let is_ready = self
-            .lease_mut(lane)
-            .is_some_and(|lease| lease.ending.is_some() && lease.checkpoints_under_way == 0);
+        let is_ready =
+            self.lease_mut(lane).is_some_and(|lease| lease.ending.is_some() && lease.checkpoints_under_way == 0);
         if !is_ready {
             return;
         }
@@ -330,9 +331,7 @@ impl Agent {
 
     fn keep_time(&mut self, now: Now) {
         for lane in self.lane_numbers() {
-            let is_due = self
-                .lease_mut(lane)
-                .is_some_and(|lease| lease.flush_at.is_some_and(|at| at <= now));
+            let is_due = self.lease_mut(lane).is_some_and(|lease| lease.flush_at.is_some_and(|at| at <= now));
             if is_due {
                 if let Some(lease) = self.lease_mut(lane) {
                     lease.flushed_at = Some(now);
@@ -375,11 +374,7 @@ impl Lease {
     fn new(offer: &Offer) -> Self {
         Self {
             place: Place::trial(offer.study.clone(), offer.trial),
-            held: Held {
-                study: offer.study.clone(),
-                trial: offer.trial,
-                attempt: offer.attempt,
-            },
+            held: Held { study: offer.study.clone(), trial: offer.trial, attempt: offer.attempt },
             next_sequence: Sequence(0),
             points: Vec::new(),
             flush_at: None,
@@ -400,13 +395,9 @@ impl Lease {
         let attempt = self.held.attempt;
         let sequence = self.take_sequence();
         match ending {
-            Ending::Finished { resource, elapsed_s } => Record::Finished(Finished {
-                attempt,
-                sequence,
-                agent,
-                resource,
-                elapsed_s,
-            }),
+            Ending::Finished { resource, elapsed_s } => {
+                Record::Finished(Finished { attempt, sequence, agent, resource, elapsed_s })
+            }
             Ending::Failed { cause, detail } => Record::Failed(Failed {
                 attempt,
                 sequence,

@@ -7,7 +7,8 @@ use crate::runtime::{Device, Runtime, RuntimeError};
 /// The folder that `scripts/setup` fills, in the current folder or one above it, or above this program.
 const SETUP_FOLDER: &str = ".regatta";
 const LIBRARY_NAME: &str = "libonnxruntime.so";
-const SYSTEM_FOLDERS: [&str; 4] = ["/usr/local/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib"];
+const SYSTEM_FOLDERS: [&str; 4] =
+    ["/usr/local/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib"];
 
 /// Why there is nothing to train with.
 #[derive(Debug, thiserror::Error)]

@@ -96,12 +96,7 @@ impl LaneThread {
         let engine = Engine::new(&settings.library, settings.device, settings.threads)?;
         let interrupt = Interrupt::default();
         let (assignments, orders) = std::sync::mpsc::sync_channel(1);
-        let mut floor = LaneFloor {
-            lane,
-            engine,
-            reports,
-            interrupt: interrupt.clone(),
-        };
+        let mut floor = LaneFloor { lane, engine, reports, interrupt: interrupt.clone() };
         std::thread::Builder::new()
             .name(format!("lane-{}", lane.0))
             .spawn(move || {
@@ -109,9 +104,7 @@ impl LaneThread {
                     floor.train(assignment);
                 }
             })
-            .map_err(|error| RuntimeError::Failed {
-                reason: format!("no thread for lane {}: {error}", lane.0),
-            })?;
+            .map_err(|error| RuntimeError::Failed { reason: format!("no thread for lane {}: {error}", lane.0) })?;
         Ok(Self { interrupt, assignments })
     }
 
@@ -135,25 +128,14 @@ impl LaneFloor {
         let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| self.run(&assignment)));
         let ending = match outcome {
             Ok(Ok(ending)) => ending,
-            Ok(Err(error)) => Ending::Failed {
-                cause: cause_of(&error),
-                detail: error.to_string(),
-            },
-            Err(panic) => Ending::Failed {
-                cause: FailCause::Internal,
-                detail: panic_text(panic.as_ref()),
-            },
+            Ok(Err(error)) => Ending::Failed { cause: cause_of(&error), detail: error.to_string() },
+            Err(panic) => Ending::Failed { cause: FailCause::Internal, detail: panic_text(panic.as_ref()) },
         };
         self.report(Report::Ended(ending));
     }
 
     fn run(&mut self, assignment: &Assignment) -> Result<Ending, TrainingError> {
-        let Self {
-            lane,
-            engine,
-            reports,
-            interrupt,
-        } = self;
+        let Self { lane, engine, reports, interrupt } = self;
         let offer = &assignment.offer;
         let plan = plan(&offer.recipe, offer.seed);
         let (resume, before) = match &assignment.resume {
@@ -161,17 +143,8 @@ impl LaneFloor {
             None => (None, Duration::ZERO),
         };
         let training = engine.start(&plan, &assignment.data, resume)?;
-        Session {
-            lane: *lane,
-            reports,
-            interrupt,
-            offer,
-            training,
-            watch: Stopwatch::start(),
-            before,
-            kept_at: before,
-        }
-        .run()
+        Session { lane: *lane, reports, interrupt, offer, training, watch: Stopwatch::start(), before, kept_at: before }
+            .run()
     }
 
     fn report(&self, report: Report) {
@@ -200,9 +173,7 @@ impl Session<'_> {
                 if self.interrupt.keeps() {
                     self.keep()?;
                 }
-                return Ok(Ending::Interrupted {
-                    resource: self.epochs_done(),
-                });
+                return Ok(Ending::Interrupted { resource: self.epochs_done() });
             }
             self.measure()?;
             if let Some(ending) = self.overdue() {
@@ -216,10 +187,7 @@ impl Session<'_> {
                 self.keep()?;
             }
         }
-        Ok(Ending::Finished {
-            resource: self.epochs_done(),
-            elapsed_s: self.elapsed().as_secs_f64(),
-        })
+        Ok(Ending::Finished { resource: self.epochs_done(), elapsed_s: self.elapsed().as_secs_f64() })
     }
 
     fn train_epoch(&mut self) -> Result<Flow, TrainingError> {
@@ -239,22 +207,9 @@ impl Session<'_> {
         let metrics: BTreeMap<String, f64> =
             metrics.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let resource = self.epochs_done();
-        let line = metrics
-            .iter()
-            .map(|(name, value)| format!("{name} {value:.4}"))
-            .collect::<Vec<_>>()
-            .join("  ");
-        send(
-            self.reports,
-            self.lane,
-            Report::Line(format!("epoch {resource}/{}  {line}", self.offer.resource)),
-        );
-        let point = Point {
-            step: self.training.step(),
-            resource,
-            elapsed_s: self.elapsed().as_secs_f64(),
-            metrics,
-        };
+        let line = metrics.iter().map(|(name, value)| format!("{name} {value:.4}")).collect::<Vec<_>>().join("  ");
+        send(self.reports, self.lane, Report::Line(format!("epoch {resource}/{}  {line}", self.offer.resource)));
+        let point = Point { step: self.training.step(), resource, elapsed_s: self.elapsed().as_secs_f64(), metrics };
         send(self.reports, self.lane, Report::Measured(point));
         Ok(())
     }

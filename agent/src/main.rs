@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use regatta_agent::agent::Settings;
+use regatta_agent::device;
 use regatta_agent::lane::EngineSettings;
 use regatta_agent::nats::Wire;
-use regatta_agent::device;
 use regatta_agent::shell;
 use regatta_agent::supplies::Supplies;
 use regatta_broker::{Connection, connect};
@@ -103,11 +103,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         beat_every: Duration::from_secs(1),
         batch_for: Duration::from_millis(10),
     };
-    let engine = EngineSettings {
-        library,
-        device,
-        threads,
-    };
+    let engine = EngineSettings { library, device, threads };
     shell::run(wire, supplies, settings, engine, drain).await?;
     tracing::info!("agent has drained");
     Ok(())
@@ -136,7 +132,8 @@ async fn next_signal(terminate: &mut Signal, interrupt: &mut Signal) {
 }
 
 fn start_logging(as_json: bool) {
-    let filter = EnvFilter::try_from_env("REGATTA_LOG").unwrap_or_else(|_| EnvFilter::new("info,ort=warn,async_nats=warn"));
+    let filter =
+        EnvFilter::try_from_env("REGATTA_LOG").unwrap_or_else(|_| EnvFilter::new("info,ort=warn,async_nats=warn"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if as_json {
         builder.json().init();

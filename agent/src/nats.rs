@@ -104,10 +104,8 @@ impl Wire {
         to: &mpsc::Sender<HeardStop>,
         connections: &mut tokio::sync::watch::Receiver<u64>,
     ) -> Result<(), BrokerError> {
-        let away = |error: async_nats::SubscribeError| BrokerError::Away {
-            what: "listening for stops",
-            source: error.into(),
-        };
+        let away =
+            |error: async_nats::SubscribeError| BrokerError::Away { what: "listening for stops", source: error.into() };
         let names = [subjects::stop(study, trial), subjects::stop_study(study)];
         let one = self.link.client.subscribe(names[0].clone()).await.map_err(away)?;
         let all = self.link.client.subscribe(names[1].clone()).await.map_err(away)?;
@@ -180,10 +178,8 @@ impl Puller {
 
     async fn pull_one(&mut self) -> Result<Option<(Offer, Acker)>, BrokerError> {
         let consumer = self.consumer().await?;
-        let away = |source: Box<dyn std::error::Error + Send + Sync>| BrokerError::Away {
-            what: "pulling an offer",
-            source,
-        };
+        let away =
+            |source: Box<dyn std::error::Error + Send + Sync>| BrokerError::Away { what: "pulling an offer", source };
         let mut batch = consumer
             .batch()
             .max_messages(1)
@@ -197,10 +193,7 @@ impl Puller {
                 Ok(offer) => return Ok(Some((offer, acker))),
                 Err(error) => {
                     tracing::error!(%error, subject = %message.subject, "a message in the queue of offers is no offer; it is put aside");
-                    acker
-                        .ack_with(AckKind::Term)
-                        .await
-                        .map_err(away)?;
+                    acker.ack_with(AckKind::Term).await.map_err(away)?;
                 }
             }
         }

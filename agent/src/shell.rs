@@ -164,15 +164,9 @@ impl Shell {
                 if self.lanes[lane.0 as usize].assign(assignment) {
                     return;
                 }
-                Ending::Failed {
-                    cause: FailCause::Internal,
-                    detail: "the lane's thread is gone".to_owned(),
-                }
+                Ending::Failed { cause: FailCause::Internal, detail: "the lane's thread is gone".to_owned() }
             }
-            Err(error) => Ending::Failed {
-                cause: error.cause,
-                detail: error.detail,
-            },
+            Err(error) => Ending::Failed { cause: error.cause, detail: error.detail },
         };
         self.tell(Event::LaneEnded { lane, ending });
     }
@@ -201,11 +195,7 @@ impl Shell {
 
     async fn print(&mut self, lane: Lane, line: String) {
         let Some(held) = self.held.get(&lane) else { return };
-        let output = Output {
-            attempt: held.offer.attempt,
-            agent: self.agent_id.clone(),
-            line,
-        };
+        let output = Output { attempt: held.offer.attempt, agent: self.agent_id.clone(), line };
         let subject = subjects::output(&held.offer.study, held.offer.trial);
         self.send(Parcel::line(subject, &output)).await;
     }

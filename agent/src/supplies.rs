@@ -29,10 +29,7 @@ pub struct SupplyError {
 
 impl SupplyError {
     fn data(detail: impl Into<String>) -> Self {
-        Self {
-            cause: FailCause::Data,
-            detail: detail.into(),
-        }
+        Self { cause: FailCause::Data, detail: detail.into() }
     }
 }
 
@@ -50,12 +47,7 @@ type Parsed = (Data, Arc<OnceCell<Arc<Dataset>>>);
 
 impl Supplies {
     pub fn new(data: Objects, checkpoints: Objects, data_folder: Option<PathBuf>) -> Self {
-        Self {
-            data,
-            checkpoints,
-            data_folder,
-            parsed: Arc::default(),
-        }
+        Self { data, checkpoints, data_folder, parsed: Arc::default() }
     }
 
     /// All that the offer's training needs.
@@ -71,10 +63,7 @@ impl Supplies {
                     .checkpoints
                     .get(&checkpoint.object, LIMITS.checkpoint_bytes_max)
                     .await
-                    .map_err(|error| SupplyError {
-                        cause: FailCause::Checkpoint,
-                        detail: error.to_string(),
-                    })?;
+                    .map_err(|error| SupplyError { cause: FailCause::Checkpoint, detail: error.to_string() })?;
                 Some((bytes, Duration::from_millis(checkpoint.elapsed_ms)))
             }
         };
@@ -113,19 +102,14 @@ impl Supplies {
 
     async fn bytes(&self, data: &Data) -> Result<Vec<u8>, SupplyError> {
         match (&data.object, &data.file) {
-            (Some(object), _) => self
-                .data
-                .get(&object.sha256, LIMITS.data_bytes_max)
-                .await
-                .map_err(|error| match error {
-                    BrokerError::Away { .. } => SupplyError {
-                        cause: FailCause::Device,
-                        detail: error.to_string(),
-                    },
+            (Some(object), _) => {
+                self.data.get(&object.sha256, LIMITS.data_bytes_max).await.map_err(|error| match error {
+                    BrokerError::Away { .. } => SupplyError { cause: FailCause::Device, detail: error.to_string() },
                     BrokerError::NoObject { .. } | BrokerError::Damaged { .. } | BrokerError::Setting(_) => {
                         SupplyError::data(error.to_string())
                     }
-                }),
+                })
+            }
             (None, Some(file)) => self.file(file).await,
             (None, None) => Err(SupplyError::data("the recipe names neither a file nor an object for its data")),
         }

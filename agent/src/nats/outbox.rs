@@ -46,24 +46,14 @@ impl Parcel {
             subject: subjects::log(place, record),
             payload: encode(record).into(),
             message_id: record.message_id(place),
-            kind: if matches!(record, Record::Measured(_)) {
-                Kind::Points
-            } else {
-                Kind::Lifecycle
-            },
+            kind: if matches!(record, Record::Measured(_)) { Kind::Points } else { Kind::Lifecycle },
             then_ack,
         }
     }
 
     /// A line that a trial printed.
     pub fn line(subject: String, output: &Output) -> Self {
-        Self {
-            subject,
-            payload: encode(output).into(),
-            message_id: None,
-            kind: Kind::Line,
-            then_ack: None,
-        }
+        Self { subject, payload: encode(output).into(), message_id: None, kind: Kind::Line, then_ack: None }
     }
 }
 
@@ -79,13 +69,7 @@ pub struct Outbox {
 
 impl Outbox {
     pub fn new(link: Link, droppable_max: usize) -> Self {
-        Self {
-            link,
-            waiting: VecDeque::new(),
-            droppable_max,
-            droppable: 0,
-            dropped: 0,
-        }
+        Self { link, waiting: VecDeque::new(), droppable_max, droppable: 0, dropped: 0 }
     }
 
     /// Publishes what comes, until the channel is closed and all of it is stored.

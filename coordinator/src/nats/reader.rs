@@ -7,6 +7,7 @@ use regatta_schemas::log::{Place, Record};
 use regatta_schemas::output::Output;
 use regatta_schemas::streams::{LOG, OUTPUT, StreamSpec};
 use regatta_schemas::{StudyId, TrialId, decode, subjects};
+use tokio::sync::watch;
 
 /// When reading ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,7 @@ struct StreamReader {
     spec: StreamSpec,
     filter: String,
     messages: Option<pull::Ordered>,
+    connections: watch::Receiver<u64>,
     /// The number of the last message read.
     read: u64,
     /// The number of the stream's last message when reading began.
@@ -51,7 +53,9 @@ struct Message {
 
 impl StreamReader {
     async fn open(link: &Link, spec: StreamSpec, filter: String, until: Until) -> Result<Self, BrokerError> {
-        let mut reader = Self { link: link.clone(), spec, filter, messages: None, read: 0, head: 0, until };
+        let connections = link.connections.clone();
+        let mut reader =
+            Self { link: link.clone(), spec, filter, messages: None, connections, read: 0, head: 0, until };
         reader.head = reader.matching_head().await?;
         Ok(reader)
     }
@@ -77,12 +81,17 @@ impl StreamReader {
         if self.until == Until::Now && self.is_at_head() {
             return Ok(None);
         }
-        if self.messages.is_none() {
-            self.messages = Some(self.subscribe().await?);
-        }
-        let next = match &mut self.messages {
-            Some(messages) => messages.next().await,
-            None => None,
+        let next = loop {
+            if self.messages.is_none() {
+                self.connections.mark_unchanged();
+                self.messages = Some(self.subscribe().await?);
+            }
+            let Some(messages) = &mut self.messages else { continue };
+            tokio::select! {
+                next = messages.next() => break next,
+                // A restarted server has forgotten the subscription; to wait until that is noticed takes long.
+                Ok(()) = self.connections.changed() => self.messages = None,
+            }
         };
         match next {
             Some(Ok(message)) => {

@@ -54,7 +54,7 @@ pub async fn connect(connection: &Connection) -> Result<Link, BrokerError> {
                     tracing::warn!(subscription, "NATS sends faster than we read; messages were dropped");
                 }
                 Event::ServerError(error) => tracing::warn!(%error, "NATS server"),
-                Event::ClientError(error) => tracing::warn!(%error, "NATS client"),
+                Event::ClientError(error) => tracing::debug!(%error, "NATS client"),
                 Event::Draining | Event::Closed => {}
             }
             std::future::ready(())
