@@ -29,7 +29,7 @@ const FAREWELL: Duration = Duration::from_secs(10);
 
 /// What the shell's tasks tell its loop.
 enum News {
-    Pulled(Option<(Box<Offer>, Acker)>),
+    Pulled(Option<Box<(Offer, Acker)>>),
     Supplied(Lane, Box<Result<Assignment, SupplyError>>),
     Stored(Lane, Option<Checkpoint>),
 }
@@ -146,7 +146,9 @@ impl Shell {
     async fn take_news(&mut self, news: News) {
         match news {
             News::Pulled(None) => self.tell(Event::PullEnded),
-            News::Pulled(Some((offer, acker))) => {
+            News::Pulled(Some(pulled)) => {
+                let (offer, acker) = *pulled;
+                let offer = Box::new(offer);
                 let ticket = Ticket(self.next_ticket);
                 self.next_ticket += 1;
                 self.tickets.insert(ticket, acker);
@@ -254,7 +256,7 @@ impl Shell {
 
 async fn pull_on_order(mut puller: Puller, mut orders: mpsc::Receiver<()>, news: mpsc::Sender<News>) {
     while orders.recv().await.is_some() {
-        let pulled = puller.pull().await.map(|(offer, acker)| (Box::new(offer), acker));
+        let pulled = puller.pull().await.map(Box::new);
         if news.send(News::Pulled(pulled)).await.is_err() {
             return;
         }

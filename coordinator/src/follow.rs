@@ -61,7 +61,7 @@ pub async fn follow(link: &Link, study: &StudyId, view: View) -> anyhow::Result<
         history.take(entry);
         points_since_update = if is_point { points_since_update + 1 } else { 0 };
         // Points are many; the screen need not follow each.
-        if points_since_update % POINTS_PER_UPDATE == 0 {
+        if points_since_update.is_multiple_of(POINTS_PER_UPDATE) {
             screen.update(&history, ended);
         }
         if is_concluded {
