@@ -1,5 +1,7 @@
 //! Leases, lanes and shares: short stories of agents that come, go and fall silent.
 
+use std::time::Duration;
+
 use regatta_schemas::api::{Request, StudyList, StudyRequest, TrialRequest};
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::log::{Place, Record};
@@ -7,7 +9,7 @@ use regatta_schemas::reasons::{FailCause, OfferReason, Outcome, ReleaseReason, S
 use regatta_schemas::{Attempt, TrialId};
 use regatta_search::simulator::study_id;
 use regatta_search::study::Phase;
-use regatta_search::{Answer, Event, Settings, Time};
+use regatta_search::{Answer, Coordinator, Event, Settings, Time};
 use serde_json::json;
 
 use crate::files::study;
@@ -429,4 +431,60 @@ fn nothing_foreign_in_the_log_hurts() {
         stage.tell(Event::Logged { place, record: Record::Unknown, at });
     }
     assert_eq!(*stage.trial(0), before);
+}
+
+#[test]
+fn a_sequence_number_that_was_read_is_not_read_again_whatever_it_holds() {
+    let mut stage = one_held();
+    stage.measure("a", 0, 1, 1, 0.5);
+    let after = stage.trial(0).clone();
+    let (place, record, _) = stage.log.last().cloned().unwrap();
+    let Record::Measured(mut other) = record else { panic!("{record:?}") };
+    other.points[0].step += 1;
+    stage.write(place, Record::Measured(other));
+    assert_eq!(*stage.trial(0), after);
+}
+
+#[test]
+fn the_time_that_a_replay_takes_is_nobodys_silence() {
+    let mut stage = one_held();
+    stage.coordinator = Coordinator::new(Settings::default());
+    for (place, record, at) in stage.log.clone() {
+        stage.tell(Event::Logged { place, record, at });
+    }
+    stage.now = stage.now + Duration::from_secs(60);
+    stage.tell(Event::CaughtUp);
+    stage.wait_ms(4_900);
+    stage.beat("b", 2, &[]);
+    assert_eq!(stage.trial(0).attempt, Attempt(1));
+    stage.wait_ms(200);
+    assert_eq!(stage.trial(0).attempt, Attempt(2));
+}
+
+#[test]
+fn a_beat_that_lists_an_earlier_attempt_renews_nothing() {
+    let mut stage = one_held();
+    stage.wait_ms(5_000);
+    stage.beat("a", 1, &[]);
+    assert_eq!(stage.take_offers(), [(0, 2)]);
+    stage.accept("a", 0, 2);
+    for _ in 0..5 {
+        stage.wait_ms(1_000);
+        stage.beat("a", 1, &[(0, 0, 1)]);
+    }
+    assert_eq!(stage.take_offers(), [(0, 3)]);
+}
+
+#[test]
+fn a_trial_that_has_spent_its_resource_is_not_stopped_any_more() {
+    let stopper = json!({"name": "median", "es_min": 1});
+    let mut stage = Stage::new(vec![study(json!({"stopper": stopper}))]);
+    stage.beat("a", 1, &[]);
+    for (trial, value) in [(0, 0.9), (1, 0.1)] {
+        stage.accept("a", trial, 1);
+        stage.measure("a", trial, 1, 4, value);
+        stage.finish("a", trial, 1);
+    }
+    assert_eq!(stage.trial(1).phase, Phase::Ended(Outcome::Finished));
+    assert_eq!(stage.count("stopped"), 0);
 }

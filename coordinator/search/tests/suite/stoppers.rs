@@ -213,19 +213,20 @@ fn asha_is_as_computed_by_hand() {
         json!({"name": "asha", "eta": 2, "min_resource": 1}),
         "maximize",
         &[
-            Measured(0, 1, 0.5, None),            // the first goes on
-            Measured(1, 1, 0.4, Some((0.5, 2))),  // the best 1 of 2
-            Measured(2, 1, 0.6, None),            // the best 1 of 3
-            Measured(3, 1, 0.5, None),            // the best 2 of 4: equal to the second
-            Measured(4, 1, 0.45, Some((0.5, 5))), // the best 2 of 5
-            Measured(0, 2, 0.55, None),           // the next rung
+            Measured(0, 1, 0.5, None),             // the first goes on
+            Measured(1, 1, 0.4, Some((0.5, 2))),   // the best 1 of 2
+            Measured(2, 1, 0.6, None),             // the best 1 of 3
+            Measured(3, 1, 0.55, None),            // the best 2 of 4
+            Measured(4, 1, 0.45, Some((0.55, 5))), // the best 2 of 5
+            Measured(0, 2, 0.55, None),            // the next rung
             Measured(2, 2, 0.5, Some((0.55, 2))),
             Measured(3, 3, 0.7, None), // it skipped the rung's resource, and is compared there all the same
             Ended(3, Outcome::Failed), // it is worst from now on, at the rung 4 as well
-            Measured(5, 1, 0.5, None), // the best 3 of 6: 0.6, 0.5, 0.5
-            Measured(6, 1, 0.48, Some((0.5, 7))),
-            Measured(0, 4, 0.1, None), // the best 1 of 2, the other one failed
-            Measured(0, 8, 0.0, None), // 8 is a rung below 9
+            Measured(5, 1, 0.48, None), // the best 3 of 6: 0.6, 0.5, 0.48
+            Measured(6, 1, 0.47, Some((0.48, 7))),
+            Measured(7, 1, 0.48, None), // the best 4 of 8: equal to the third
+            Measured(0, 4, 0.1, None),  // the best 1 of 2, the other one failed
+            Measured(0, 8, 0.0, None),  // 8 is a rung below 9
         ],
     );
     check(
