@@ -86,6 +86,8 @@ pub enum Command {
     Accept { ticket: Ticket, place: Place, record: Record },
     /// Give the offer back to the queue at once.
     Return { ticket: Ticket },
+    /// Take the offer out of the queue: it is held already.
+    Discard { ticket: Ticket },
     /// Publish the record, after all earlier ones of its lane.
     Publish { place: Place, record: Record },
     /// Begin to train, and to listen for stops of this trial.
@@ -198,6 +200,12 @@ impl Agent {
 
     fn take_offer(&mut self, ticket: Ticket, offer: Box<Offer>) {
         self.is_pulling = false;
+        let offered = Held { study: offer.study.clone(), trial: offer.trial, attempt: offer.attempt };
+        if self.held().any(|held| *held == offered) {
+            self.commands.push_back(Command::Discard { ticket });
+            self.pull_if_a_lane_is_free();
+            return;
+        }
         let free = self.lanes.iter().position(Option::is_none);
         let Some(index) = free.filter(|_| !self.is_draining) else {
             self.commands.push_back(Command::Return { ticket });

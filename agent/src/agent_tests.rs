@@ -72,6 +72,7 @@ fn commands(agent: &mut Agent) -> Vec<String> {
             Command::Pull => "pull".into(),
             Command::Accept { ticket, record, .. } => format!("accept {} {}", ticket.0, key(&record)),
             Command::Return { ticket } => format!("return {}", ticket.0),
+            Command::Discard { ticket } => format!("discard {}", ticket.0),
             Command::Publish { record, .. } => key(&record),
             Command::Start { lane, offer } => format!("start {} on {}", offer.trial, lane.0),
             Command::Interrupt { lane, keep } => format!("interrupt {}{}", lane.0, if keep { " keep" } else { "" }),
@@ -126,6 +127,15 @@ fn an_offer_without_a_free_lane_goes_back_to_the_queue() {
     commands(&mut agent);
     receive(&mut agent, 2, 1, 1);
     assert_eq!(commands(&mut agent), ["return 2"]);
+}
+
+#[test]
+fn an_attempt_that_is_held_already_is_not_taken_twice() {
+    let mut agent = agent(2);
+    receive(&mut agent, 1, 0, 1);
+    commands(&mut agent);
+    receive(&mut agent, 2, 0, 1);
+    assert_eq!(commands(&mut agent), ["discard 2", "pull"]);
 }
 
 #[test]

@@ -73,6 +73,13 @@ impl Wire {
         }
     }
 
+    /// Takes an offer out of the queue that is not taken up.
+    pub async fn discard(&self, acker: Acker) {
+        if let Err(error) = acker.ack().await {
+            tracing::debug!(%error, "the offer comes again, and is discarded again");
+        }
+    }
+
     /// Sends the beat; a beat that is lost is made good by the next one.
     pub async fn beat(&self, beat: &Beat) {
         let subject = subjects::beat(&self.pool, &self.agent);

@@ -216,6 +216,11 @@ impl Shell {
                         self.wire.give_back(acker).await;
                     }
                 }
+                Command::Discard { ticket } => {
+                    if let Some(acker) = self.tickets.remove(&ticket) {
+                        self.wire.discard(acker).await;
+                    }
+                }
                 Command::Publish { place, record } => self.send(Parcel::record(&place, &record, None)).await,
                 Command::Start { lane, offer } => self.start(lane, offer),
                 Command::Interrupt { lane, keep } => self.lanes[lane.0 as usize].interrupt.end(keep),

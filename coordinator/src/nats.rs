@@ -87,12 +87,10 @@ impl Wire {
         self.link.client.connection_state() == async_nats::connection::State::Connected
     }
 
-    pub fn link(&self) -> &Link {
-        &self.link
-    }
-
     /// Publishes all letters, in order, and returns when every one is stored; tries for as long as it takes.
-    pub async fn publish(&self, letters: &[Letter]) {
+    /// The answer is the number, in its stream, of the last one.
+    pub async fn publish(&self, letters: &[Letter]) -> u64 {
+        let mut last_sequence = 0;
         let mut unsent: Vec<&Letter> = letters.iter().collect();
         loop {
             let mut sent = Vec::with_capacity(unsent.len());
@@ -102,16 +100,19 @@ impl Wire {
             unsent.clear();
             for (letter, outcome) in sent {
                 let stored = match outcome {
-                    Ok(ack) => ack.await.map(drop),
+                    Ok(ack) => ack.await,
                     Err(error) => Err(error),
                 };
-                if let Err(error) = stored {
-                    tracing::warn!(%error, subject = letter.subject, "not stored; sending it again");
-                    unsent.push(letter);
+                match stored {
+                    Ok(ack) => last_sequence = last_sequence.max(ack.sequence),
+                    Err(error) => {
+                        tracing::warn!(%error, subject = letter.subject, "not stored; sending it again");
+                        unsent.push(letter);
+                    }
                 }
             }
             if unsent.is_empty() {
-                return;
+                return last_sequence;
             }
             tokio::time::sleep(RETRY_AFTER).await;
         }

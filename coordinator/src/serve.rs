@@ -1,14 +1,16 @@
 //! `regatta serve`: feeds the pure coordinator with what happens, and carries out what it commands.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use anyhow::Context;
 use futures_util::StreamExt;
-use regatta_broker::{BrokerError, Link};
+use regatta_broker::Link;
 use regatta_schemas::StudyId;
 use regatta_schemas::api::{Rejection, Reply, Request};
 use regatta_schemas::encode;
 use regatta_search::{Answer, Command, Coordinator, Event, Settings, Time};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::cli;
@@ -17,6 +19,8 @@ use crate::nats::{Asked, Entry, Letter, LogReader, Until, Wire, serve_requests};
 
 /// Requests that wait at most.
 const REQUESTS_WAITING_MAX: usize = 256;
+/// Checkpoints that wait to be deleted at most.
+const DELETIONS_WAITING_MAX: usize = 10_000;
 /// Records taken in before the commands are carried out, so that one round trip serves several decisions.
 const RECORDS_AT_ONCE: usize = 64;
 /// After the log could not be read.
@@ -37,22 +41,28 @@ pub async fn serve(link: Link, settings: Settings, mut shutdown: watch::Receiver
     let beats = wire.beats().await?;
     let mut beats = std::pin::pin!(beats);
     let (ask, mut asked) = mpsc::channel(REQUESTS_WAITING_MAX);
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move {
-        if let Err(error) = serve_requests(link, ask).await {
-            tracing::error!(%error, "the api is not served");
-        }
-    });
-    let log = open_log(&wire).await?;
     let (entries, mut logged) = mpsc::channel(RECORDS_AT_ONCE * 16);
+    let (deletions, doomed) = mpsc::channel(DELETIONS_WAITING_MAX);
+    let log = LogReader::open(&link, None, Until::Forever).await?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { serve_requests(link, ask).await.context("the api cannot be served") });
     tasks.spawn(read_log(log, entries));
-    let mut desk = Desk::new(wire, settings);
+    tasks.spawn(delete_checkpoints(wire.clone(), doomed));
+    let mut desk = Desk::new(wire, settings, deletions);
     tracing::info!("replaying the log");
     loop {
         // While the server is away nobody can be heard: no lease ends for that.
         let deadline = if desk.wire.is_connected() { desk.machine.next_deadline() } else { None };
         tokio::select! {
+            // In this order: a beat that was heard must be told before the time of a lease is.
+            biased;
             _ = shutdown.wait_for(|is_over| *is_over) => break,
+            Some(ended) = tasks.join_next() => {
+                ended.context("a part of the coordinator broke off")??;
+                anyhow::bail!("a part of the coordinator ended");
+            }
+            Ok(()) = connections.changed() => desk.tell(Event::ConnectionRestored),
+            Some((pool, agent, beat)) = beats.next() => desk.tell(Event::BeatHeard { pool, agent, beat }),
             Some(reading) = logged.recv() => {
                 desk.read(reading);
                 // What lies ready is taken in together.
@@ -61,14 +71,8 @@ pub async fn serve(link: Link, settings: Settings, mut shutdown: watch::Receiver
                     desk.read(reading);
                 }
             }
-            Some((pool, agent, beat)) = beats.next() => desk.tell(Event::BeatHeard { pool, agent, beat }),
             Some(asked) = asked.recv() => desk.answer(asked),
-            Ok(()) = connections.changed() => desk.tell(Event::ConnectionRestored),
-            () = wait_until(deadline) => {
-                if desk.wire.is_connected() {
-                    desk.tell(Event::TimePassed);
-                }
-            }
+            () = wait_until(deadline) => desk.tell(Event::TimePassed),
         }
         tokio::select! {
             _ = shutdown.wait_for(|is_over| *is_over) => break,
@@ -76,14 +80,8 @@ pub async fn serve(link: Link, settings: Settings, mut shutdown: watch::Receiver
         }
     }
     tracing::info!("coordinator stops; the log holds its state");
-    drop(asked);
-    drop(logged);
     tasks.shutdown().await;
     Ok(())
-}
-
-async fn open_log(wire: &Wire) -> Result<LogReader, BrokerError> {
-    LogReader::open(wire.link(), None, Until::Forever).await
 }
 
 /// What the log's reader found.
@@ -93,28 +91,34 @@ enum Reading {
     Head,
 }
 
-async fn read_log(mut log: LogReader, to: mpsc::Sender<Reading>) {
+async fn read_log(mut log: LogReader, to: mpsc::Sender<Reading>) -> anyhow::Result<()> {
     let mut is_at_head = false;
     loop {
         if !is_at_head && log.is_caught_up() {
             is_at_head = true;
-            if to.send(Reading::Head).await.is_err() {
-                return;
-            }
+            to.send(Reading::Head).await?;
         }
         match log.next().await {
             Ok(Some(entry)) => {
-                if to.send(Reading::Record(Box::new(entry))).await.is_err() {
-                    return;
-                }
+                to.send(Reading::Record(Box::new(entry))).await?;
             }
-            Ok(None) => return,
+            Ok(None) => return Ok(()),
             Err(error) => {
                 tracing::warn!(%error, "the log cannot be read; trying again");
                 tokio::time::sleep(RETRY_AFTER).await;
             }
         }
     }
+}
+
+/// Deletes one after the other what nobody needs; decisions do not wait for that.
+async fn delete_checkpoints(wire: Wire, mut doomed: mpsc::Receiver<String>) -> anyhow::Result<()> {
+    while let Some(object) = doomed.recv().await {
+        if let Err(error) = wire.checkpoints().delete(&object).await {
+            tracing::warn!(%error, object, "a checkpoint that nobody needs was not deleted");
+        }
+    }
+    Ok(())
 }
 
 async fn wait_until(deadline: Option<Time>) {
@@ -131,18 +135,26 @@ struct Desk {
     /// Makes the ids of decisions unique: this process, and a count.
     process: String,
     decisions: u64,
-    /// Answers that go out once the commands before them are carried out.
-    answers: Vec<(Vec<u8>, tokio::sync::oneshot::Sender<Vec<u8>>)>,
+    deletions: mpsc::Sender<String>,
+    /// The number of the last record read.
+    read: u64,
+    /// Answers to requests whose commands are not carried out yet.
+    answers: Vec<(Vec<u8>, oneshot::Sender<Vec<u8>>)>,
+    /// Answers that go out once the record of this number is read back: who asks next sees what was done.
+    answers_by_record: BTreeMap<u64, Vec<(Vec<u8>, oneshot::Sender<Vec<u8>>)>>,
 }
 
 impl Desk {
-    fn new(wire: Wire, settings: Settings) -> Self {
+    fn new(wire: Wire, settings: Settings, deletions: mpsc::Sender<String>) -> Self {
         Self {
             wire,
             machine: Coordinator::new(settings),
             process: uuid::Uuid::new_v4().simple().to_string(),
             decisions: 0,
+            deletions,
+            read: 0,
             answers: Vec::new(),
+            answers_by_record: BTreeMap::new(),
         }
     }
 
@@ -158,9 +170,11 @@ impl Desk {
             }
             Reading::Record(entry) => {
                 tracing::debug!(study = %entry.place.study, trial = ?entry.place.trial, kind = entry.record.kind(), sequence = entry.sequence, "record");
-                let Entry { place, record, at_us, .. } = *entry;
+                let Entry { place, record, at_us, sequence } = *entry;
                 let at = Time::from_micros(at_us);
                 self.tell(Event::Logged { place, record, at });
+                self.read = sequence;
+                self.send_answers();
             }
         }
     }
@@ -173,22 +187,20 @@ impl Desk {
 
     /// Carries out all commands: first stops and records, then, when the records are stored, the offers that rest on them.
     async fn carry_out(&mut self) {
-        let (mut urgent, mut offers) = (Vec::new(), Vec::new());
+        let (mut records, mut stops, mut offers) = (Vec::new(), Vec::new(), Vec::new());
         while let Some(command) = self.machine.next_command() {
             match command {
                 Command::Append { place, record } => {
                     log_decision(&place, &record);
-                    let unique = self.unique();
-                    urgent.push(Letter::record(&place, &record, &unique));
+                    records.push(Letter::record(&place, &record, &self.unique()));
                 }
                 Command::Stop { study, trial, stop } => {
-                    let unique = self.unique();
-                    urgent.push(Letter::stop(&study, trial, &stop, &unique));
+                    stops.push(Letter::stop(&study, trial, &stop, &self.unique()));
                 }
                 Command::Offer { pool, offer } => offers.push(Letter::offer(&pool, &offer)),
                 Command::DeleteCheckpoint { object } => {
-                    if let Err(error) = self.wire.checkpoints().delete(&object).await {
-                        tracing::warn!(%error, object, "a checkpoint that nobody needs was not deleted");
+                    if let Err(error) = self.deletions.try_send(object) {
+                        tracing::warn!(%error, "a checkpoint that nobody needs stays");
                     }
                 }
                 Command::DeleteStudy { study } => {
@@ -198,11 +210,23 @@ impl Desk {
                 }
             }
         }
-        self.wire.publish(&urgent).await;
+        let (_, last_record) = tokio::join!(self.wire.publish(&stops), self.wire.publish(&records));
         self.wire.publish(&offers).await;
-        for (reply, answer) in self.answers.drain(..) {
-            // Whoever asked may have gone.
-            drop(answer.send(reply));
+        let answers = std::mem::take(&mut self.answers);
+        self.answers_by_record.entry(last_record).or_default().extend(answers);
+        self.send_answers();
+    }
+
+    /// Sends the answers whose records have been read back.
+    fn send_answers(&mut self) {
+        while let Some(entry) = self.answers_by_record.first_entry() {
+            if *entry.key() > self.read {
+                return;
+            }
+            for (reply, answer) in entry.remove() {
+                // Whoever asked may have gone.
+                drop(answer.send(reply));
+            }
         }
     }
 
