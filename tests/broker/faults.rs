@@ -5,7 +5,7 @@ use std::time::Duration;
 use regatta_schemas::Attempt;
 use regatta_schemas::log::Record;
 use regatta_schemas::reasons::OfferReason;
-use regatta_tests::{Cluster, History, digits_study};
+use regatta_tests::{Cluster, History, digits_study, until};
 use serde_json::{Value, json};
 
 /// A trial that takes seconds, so that there is time to do something to its agent; a checkpoint after every epoch.
@@ -159,12 +159,14 @@ async fn a_second_sigterm_ends_an_agent_at_once() {
     let cluster = Cluster::start().await;
     let _coordinator = cluster.coordinator(&[]);
     let mut agent = cluster.agent(&[]);
-    // One epoch of this takes long: an agent that drains stops between two steps, one that is ended does not wait.
-    let id = cluster.start_study(&long_study("second-sigterm", 1, 50)).await;
+    let id = cluster.start_study(&long_study("second-sigterm", 1, 1_000)).await;
     cluster.until_log(&id, "it trains", |history| history.count("measured") >= 1).await;
-    agent.pause();
+    // A server that does not answer keeps the agent from storing the checkpoint that it drains with.
+    cluster.pause_nats();
     agent.terminate();
+    until("it drains", || async { agent.log().contains("draining").then_some(()) }).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(agent.is_running(), "a drain waits until the trial is kept");
     agent.terminate();
-    agent.resume();
-    let _status = agent.ended().await;
+    assert_eq!(agent.ended().await.code(), Some(130));
 }

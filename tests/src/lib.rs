@@ -58,6 +58,11 @@ impl Cluster {
         self.nats.take().expect("the server runs").kill();
     }
 
+    /// SIGSTOP: the server keeps its connections and answers nothing.
+    pub fn pause_nats(&self) {
+        self.nats.as_ref().expect("the server runs").pause();
+    }
+
     pub fn coordinator(&self, args: &[&str]) -> Process {
         let mut command = Command::new(program("regatta"));
         command.args(["--nats", &self.url(), "serve"]).args(args);
