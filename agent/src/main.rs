@@ -1,5 +1,6 @@
 //! `regatta-agent`: takes trials from a pool, trains them through ONNX Runtime, obeys stops.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -134,7 +135,10 @@ async fn next_signal(terminate: &mut Signal, interrupt: &mut Signal) {
 fn start_logging(as_json: bool) {
     let filter =
         EnvFilter::try_from_env("REGATTA_LOG").unwrap_or_else(|_| EnvFilter::new("info,ort=warn,async_nats=warn"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     if as_json {
         builder.json().init();
     } else {

@@ -111,8 +111,7 @@ impl Wire {
         to: &mpsc::Sender<HeardStop>,
         connections: &mut tokio::sync::watch::Receiver<u64>,
     ) -> Result<(), BrokerError> {
-        let away =
-            |error: async_nats::SubscribeError| BrokerError::Away { what: "listening for stops", source: error.into() };
+        let away = |error: async_nats::SubscribeError| BrokerError::away("listening for stops")(error);
         let names = [subjects::stop(study, trial), subjects::stop_study(study)];
         let one = self.link.client.subscribe(names[0].clone()).await.map_err(away)?;
         let all = self.link.client.subscribe(names[1].clone()).await.map_err(away)?;
@@ -139,14 +138,14 @@ impl Wire {
             .jetstream
             .get_stream_no_info(streams::STOPS.name)
             .await
-            .map_err(|error| BrokerError::Away { what: "reading kept stops", source: error.into() })?;
+            .map_err(BrokerError::away("reading kept stops"))?;
         match stream.direct_get_last_for_subject(subject).await {
             Ok(message) => {
                 pass_on(&message.subject, &message.payload, to).await;
                 Ok(())
             }
             Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(()),
-            Err(error) => Err(BrokerError::Away { what: "reading kept stops", source: error.into() }),
+            Err(error) => Err(BrokerError::away("reading kept stops")(error)),
         }
     }
 }
@@ -185,8 +184,7 @@ impl Puller {
 
     async fn pull_one(&mut self) -> Result<Option<(Offer, Acker)>, BrokerError> {
         let consumer = self.consumer().await?;
-        let away =
-            |source: Box<dyn std::error::Error + Send + Sync>| BrokerError::Away { what: "pulling an offer", source };
+        let away = |error: Box<dyn std::error::Error + Send + Sync>| BrokerError::away("pulling an offer")(error);
         let mut batch = consumer
             .batch()
             .max_messages(1)

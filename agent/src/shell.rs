@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use regatta_broker::Objects;
 use regatta_schemas::AgentId;
+use regatta_schemas::beat::Beat;
 use regatta_schemas::log::Checkpoint;
 use regatta_schemas::offer::Offer;
 use regatta_schemas::output::Output;
@@ -229,7 +230,7 @@ impl Shell {
                         held.listening.abort();
                     }
                 }
-                Command::Beat(beat) => self.wire.beat(&beat).await,
+                Command::Beat(beat) => self.wire.beat(&Beat { load: load_per_core(), ..beat }).await,
                 Command::Exit => self.has_exited = true,
             }
         }
@@ -257,6 +258,13 @@ impl Shell {
             tracing::error!("the outbox is gone; a record is lost");
         }
     }
+}
+
+/// Runnable processes per core over the last minute, where the system says so.
+fn load_per_core() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
+    let load: f64 = text.split_whitespace().next()?.parse().ok()?;
+    Some(load / std::thread::available_parallelism().ok()?.get() as f64)
 }
 
 async fn pull_on_order(mut puller: Puller, mut orders: mpsc::Receiver<()>, news: mpsc::Sender<News>) {

@@ -12,6 +12,7 @@ mod run;
 mod serve;
 mod show;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -42,7 +43,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match &cli.command {
         Command::Serve(args) => coordinate(server, args).await,
         Command::Run(args) if args.local => run::run_local(args).await,
-        Command::Run(args) => run::run(&reach(server).await?, args).await,
+        Command::Run(args) => {
+            // A fault in the file is told before a fault in the network.
+            run::read_study(&args.file)?;
+            run::run(&reach(server).await?, args).await
+        }
         Command::Study(command) => ask::study(&reach(server).await?, command).await,
         Command::Trial(command) => ask::trial(&reach(server).await?, command).await,
         Command::Fleet(json) => ask::fleet(&reach(server).await?, json.json).await,
@@ -108,7 +113,10 @@ fn start_logging(command: &Command) {
         _ => ("error", false),
     };
     let filter = EnvFilter::try_from_env("REGATTA_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     if as_json {
         builder.json().init();
     } else {

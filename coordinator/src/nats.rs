@@ -128,12 +128,8 @@ impl Wire {
     /// # Errors
     /// `Away` when the server is.
     pub async fn beats(&self) -> Result<impl Stream<Item = (PoolId, AgentId, Beat)> + use<>, BrokerError> {
-        let messages = self
-            .link
-            .client
-            .subscribe(subjects::BEATS_ALL)
-            .await
-            .map_err(|error| BrokerError::Away { what: "listening for beats", source: error.into() })?;
+        let messages =
+            self.link.client.subscribe(subjects::BEATS_ALL).await.map_err(BrokerError::away("listening for beats"))?;
         Ok(messages.filter_map(|message| std::future::ready(read_beat(&message))))
     }
 
@@ -142,18 +138,15 @@ impl Wire {
     /// # Errors
     /// `Away` when the server is.
     pub async fn delete_study(&self, study: &StudyId) -> Result<(), BrokerError> {
+        const WHAT: &str = "deleting a study";
         let traces = [
             (streams::LOG.name, subjects::log_of_study(study)),
             (streams::STOPS.name, subjects::stops_of_study(study)),
             (streams::OUTPUT.name, subjects::output_of_study(study)),
         ];
         for (stream, subject) in traces {
-            let away = |error: Box<dyn std::error::Error + Send + Sync>| BrokerError::Away {
-                what: "deleting a study",
-                source: error,
-            };
-            let stream = self.link.jetstream.get_stream_no_info(stream).await.map_err(|error| away(error.into()))?;
-            stream.purge().filter(subject).await.map_err(|error| away(error.into()))?;
+            let stream = self.link.jetstream.get_stream_no_info(stream).await.map_err(BrokerError::away(WHAT))?;
+            stream.purge().filter(subject).await.map_err(BrokerError::away(WHAT))?;
         }
         Ok(())
     }

@@ -128,6 +128,9 @@ async fn wait_until(deadline: Option<Time>) {
     }
 }
 
+/// An encoded reply, and who waits for it.
+type Ready = (Vec<u8>, oneshot::Sender<Vec<u8>>);
+
 /// The machine and what its commands touch.
 struct Desk {
     wire: Wire,
@@ -139,9 +142,9 @@ struct Desk {
     /// The number of the last record read.
     read: u64,
     /// Answers to requests whose commands are not carried out yet.
-    answers: Vec<(Vec<u8>, oneshot::Sender<Vec<u8>>)>,
+    answers: Vec<Ready>,
     /// Answers that go out once the record of this number is read back: who asks next sees what was done.
-    answers_by_record: BTreeMap<u64, Vec<(Vec<u8>, oneshot::Sender<Vec<u8>>)>>,
+    answers_by_record: BTreeMap<u64, Vec<Ready>>,
 }
 
 impl Desk {

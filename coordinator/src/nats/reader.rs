@@ -209,6 +209,6 @@ impl OutputReader {
     }
 }
 
-fn away(source: Box<dyn std::error::Error + Send + Sync>) -> BrokerError {
-    BrokerError::Away { what: "reading a stream", source }
+fn away(error: Box<dyn std::error::Error + Send + Sync>) -> BrokerError {
+    BrokerError::away("reading a stream")(error)
 }

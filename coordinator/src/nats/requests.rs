@@ -29,17 +29,14 @@ pub struct Asked {
 /// # Errors
 /// `Away` when the server is.
 pub async fn serve_requests(link: Link, to: mpsc::Sender<Asked>) -> Result<(), BrokerError> {
-    let away = |error: Box<dyn std::error::Error + Send + Sync>| BrokerError::Away {
-        what: "starting the api service",
-        source: error,
-    };
+    const WHAT: &str = "starting the api service";
     let service = link
         .client
         .service_builder()
         .description(API_DESCRIPTION)
         .start(SERVICE_NAME, SERVICE_VERSION)
         .await
-        .map_err(away)?;
+        .map_err(BrokerError::away(WHAT))?;
     let mut endpoints = Vec::new();
     for endpoint in Endpoint::ALL {
         let requests = service
@@ -47,11 +44,11 @@ pub async fn serve_requests(link: Link, to: mpsc::Sender<Asked>) -> Result<(), B
             .name(endpoint.name().replace('.', "-"))
             .add(subjects::api(endpoint))
             .await
-            .map_err(away)?;
+            .map_err(BrokerError::away(WHAT))?;
         endpoints.push(requests.map(move |request| (endpoint, request)));
     }
     answer_all(select_all(endpoints), to).await;
-    service.stop().await.map_err(away)
+    service.stop().await.map_err(BrokerError::away(WHAT))
 }
 
 async fn answer_all<S>(mut requests: SelectAll<S>, to: mpsc::Sender<Asked>)

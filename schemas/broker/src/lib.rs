@@ -16,8 +16,8 @@ pub use streams::{ensure_everything, offers_consumer};
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
     /// Try again later: the server is away or slow.
-    #[error("NATS does not answer ({what}): {source}")]
-    Away { what: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("NATS does not answer ({what}): {cause}")]
+    Away { what: &'static str, cause: Box<dyn std::error::Error + Send + Sync> },
     /// The object is not there.
     #[error("bucket {bucket} has no object {object}")]
     NoObject { bucket: &'static str, object: String },
@@ -30,10 +30,11 @@ pub enum BrokerError {
 }
 
 impl BrokerError {
-    pub(crate) fn away<E>(what: &'static str) -> impl FnOnce(E) -> Self
+    /// Turns whatever the client says into `Away`, with what was being tried.
+    pub fn away<E>(what: &'static str) -> impl FnOnce(E) -> Self
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        move |source| Self::Away { what, source: source.into() }
+        move |cause| Self::Away { what, cause: cause.into() }
     }
 }
