@@ -42,7 +42,9 @@ pub enum RuntimeError {
     Library { path: PathBuf, reason: String },
     #[error("this process already uses ONNX Runtime from {loaded:?}, so not from {wanted:?}")]
     OtherLibrary { loaded: PathBuf, wanted: PathBuf },
-    #[error("device {device} cannot be used: {reason}")]
+    #[error(
+        "device {device} cannot be used: {reason} (`scripts/setup --gpu` fetches what CUDA needs beside the driver)"
+    )]
     DeviceUnavailable { device: Device, reason: String },
     #[error("ONNX Runtime refuses the graph: {reason}")]
     Graph { reason: String },
@@ -165,7 +167,9 @@ impl Runtime {
         let Device::Cuda(number) = self.device else {
             return Ok(builder);
         };
-        let provider = ep::CUDA::default().with_device_id(self.cuda_number(number)?).build().error_on_failure();
+        // In full single precision, as on the CPU: a search compares trials, so their numbers come before their speed.
+        let provider =
+            ep::CUDA::default().with_device_id(self.cuda_number(number)?).with_tf32(false).build().error_on_failure();
         let builder =
             builder.with_execution_providers([provider]).map_err(|error| self.unavailable(error.message()))?;
         builder.with_disable_cpu_fallback().map_err(unset)

@@ -1,4 +1,4 @@
-//! Trials trained for real on ONNX Runtime's CPU: numbers, repeatability, resuming, interrupts, refusals.
+//! Trials trained for real on ONNX Runtime, on the CPU and where there is a device with CUDA: numbers, repeatability, resuming, interrupts, refusals.
 #![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
 #[path = "support/reference.rs"]
@@ -34,6 +34,18 @@ fn engine() -> Engine {
 
 #[test]
 fn every_activation_and_optimizer_agrees_with_a_reference_in_double_precision() {
+    check_every_row(&mut engine());
+}
+
+#[test]
+fn the_same_rows_hold_with_cuda() {
+    match Engine::new(&library(), Device::Cuda(0), 1) {
+        Ok(mut engine) => check_every_row(&mut engine),
+        Err(reason) => eprintln!("skipped: no device ({reason})"),
+    }
+}
+
+fn check_every_row(engine: &mut Engine) {
     let sgd =
         |momentum, nesterov, weight_decay| OptimizerPlan::Sgd { learning_rate: 0.1, momentum, nesterov, weight_decay };
     let optimizers = [
@@ -45,14 +57,13 @@ fn every_activation_and_optimizer_agrees_with_a_reference_in_double_precision() 
         OptimizerPlan::AdamW(ADAM),
         OptimizerPlan::AdamW(Adam { weight_decay: 0.0, ..ADAM }),
     ];
-    let mut engine = engine();
     for activation in [Activation::Relu, Activation::Tanh, Activation::Sigmoid, Activation::Gelu] {
         for optimizer in optimizers {
             for (loss, data) in [(Loss::CrossEntropy, classes(32, 600)), (Loss::MeanSquaredError, values(32, 600))] {
                 for clip_norm in [None, Some(0.05)] {
                     let model = ModelPlan::Mlp { hidden: vec![16, 8], activation, dropout: 0.0 };
                     let plan = Plan { model, loss, optimizer, batch_size: 32, clip_norm, seed: 3 };
-                    check_against_reference(&mut engine, &plan, &data);
+                    check_against_reference(engine, &plan, &data);
                 }
             }
         }
