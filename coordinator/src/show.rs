@@ -32,6 +32,9 @@ pub fn faults(faults: &[Fault]) -> String {
 }
 
 pub fn studies(list: &StudyList) -> String {
+    if list.studies.is_empty() {
+        return "no study yet; start one with `regatta run STUDY_FILE`".to_owned();
+    }
     let mut table = table(&["study", "status", "trials", "running", "best", "waits for"]);
     for study in &list.studies {
         table.add_row([
