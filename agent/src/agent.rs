@@ -10,6 +10,7 @@
 //! held, ending --LaneEnded--> [waits for checkpoints under way] --> free (finished, failed or released is published)
 //! ```
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use regatta_schemas::beat::{Beat, Held};
@@ -86,8 +87,6 @@ pub enum Command {
     Accept { ticket: Ticket, place: Place, record: Record },
     /// Give the offer back to the queue at once.
     Return { ticket: Ticket },
-    /// Take the offer out of the queue: it is held already.
-    Discard { ticket: Ticket },
     /// Publish the record, after all earlier ones of its lane.
     Publish { place: Place, record: Record },
     /// Begin to train, and to listen for stops of this trial.
@@ -101,6 +100,9 @@ pub enum Command {
     /// All lanes are empty and nothing more is taken.
     Exit,
 }
+
+/// Attempts remembered after they were taken: more than an agent can take while an offer may come again.
+const TAKEN_REMEMBERED: usize = 4_096;
 
 /// The agent's settings, each with its unit.
 #[derive(Debug, Clone)]
@@ -119,11 +121,13 @@ pub struct Settings {
 pub struct Agent {
     settings: Settings,
     lanes: Vec<Option<Lease>>,
+    /// The last attempts taken, for offers that come twice.
+    taken: VecDeque<(Held, Accepted)>,
     is_pulling: bool,
     is_draining: bool,
     has_exited: bool,
     next_beat: Now,
-    commands: std::collections::VecDeque<Command>,
+    commands: VecDeque<Command>,
 }
 
 /// An attempt that a lane holds.
@@ -145,11 +149,12 @@ impl Agent {
         let mut agent = Self {
             lanes: (0..settings.lanes).map(|_| None).collect(),
             settings,
+            taken: VecDeque::new(),
             is_pulling: false,
             is_draining: false,
             has_exited: false,
             next_beat: now,
-            commands: std::collections::VecDeque::new(),
+            commands: VecDeque::new(),
         };
         agent.pull_if_a_lane_is_free();
         agent
@@ -200,9 +205,10 @@ impl Agent {
 
     fn take_offer(&mut self, ticket: Ticket, offer: Box<Offer>) {
         self.is_pulling = false;
-        let offered = Held { study: offer.study.clone(), trial: offer.trial, attempt: offer.attempt };
-        if self.held().any(|held| *held == offered) {
-            self.commands.push_back(Command::Discard { ticket });
+        if let Some(accepted) = self.accepted_before(&offer) {
+            // The queue missed the answer: it is given again, and changes nothing a second time.
+            let place = Place::trial(offer.study.clone(), offer.trial);
+            self.commands.push_back(Command::Accept { ticket, place, record: Record::Accepted(accepted) });
             self.pull_if_a_lane_is_free();
             return;
         }
@@ -213,17 +219,29 @@ impl Agent {
         };
         let lane = Lane(u32::try_from(index).expect("there are at most u32::MAX lanes"));
         let mut lease = Lease::new(&offer);
-        let record = Record::Accepted(Accepted {
+        let accepted = Accepted {
             attempt: offer.attempt,
             sequence: lease.take_sequence(),
             agent: self.settings.agent.clone(),
             lane: lane.0,
-        });
+        };
+        if self.taken.len() == TAKEN_REMEMBERED {
+            self.taken.pop_front();
+        }
+        self.taken.push_back((lease.held.clone(), accepted.clone()));
+        let record = Record::Accepted(accepted);
         let place = lease.place.clone();
         self.lanes[index] = Some(lease);
         self.commands.push_back(Command::Accept { ticket, place, record });
         self.commands.push_back(Command::Start { lane, offer });
         self.pull_if_a_lane_is_free();
+    }
+
+    /// What was answered to an offer of the same attempt, if there was one lately.
+    fn accepted_before(&self, offer: &Offer) -> Option<Accepted> {
+        let is_same =
+            |held: &Held| held.study == offer.study && held.trial == offer.trial && held.attempt == offer.attempt;
+        self.taken.iter().find(|(held, _)| is_same(held)).map(|(_, accepted)| accepted.clone())
     }
 
     fn obey_stop(&mut self, study: &StudyId, trial: Option<TrialId>, stop: &Stop) {

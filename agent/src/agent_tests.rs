@@ -72,7 +72,6 @@ fn commands(agent: &mut Agent) -> Vec<String> {
             Command::Pull => "pull".into(),
             Command::Accept { ticket, record, .. } => format!("accept {} {}", ticket.0, key(&record)),
             Command::Return { ticket } => format!("return {}", ticket.0),
-            Command::Discard { ticket } => format!("discard {}", ticket.0),
             Command::Publish { record, .. } => key(&record),
             Command::Start { lane, offer } => format!("start {} on {}", offer.trial, lane.0),
             Command::Interrupt { lane, keep } => format!("interrupt {}{}", lane.0, if keep { " keep" } else { "" }),
@@ -130,12 +129,18 @@ fn an_offer_without_a_free_lane_goes_back_to_the_queue() {
 }
 
 #[test]
-fn an_attempt_that_is_held_already_is_not_taken_twice() {
+fn an_offer_that_comes_twice_is_answered_twice_and_trained_once() {
     let mut agent = agent(2);
     receive(&mut agent, 1, 0, 1);
     commands(&mut agent);
     receive(&mut agent, 2, 0, 1);
-    assert_eq!(commands(&mut agent), ["discard 2", "pull"]);
+    assert_eq!(commands(&mut agent), ["accept 2 accepted 1.0", "pull"]);
+    agent.handle(Now(5), ended(0, finished()));
+    commands(&mut agent);
+    receive(&mut agent, 3, 0, 1);
+    assert_eq!(commands(&mut agent), ["accept 3 accepted 1.0", "pull"]);
+    receive(&mut agent, 4, 0, 2);
+    assert_eq!(commands(&mut agent), ["accept 4 accepted 2.0", "start 0 on 0", "pull"]);
 }
 
 #[test]

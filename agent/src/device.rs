@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::runtime::{Device, Runtime, RuntimeError};
 
-/// The folder that `scripts/setup` fills, in the current folder or one above it, or above this program.
+/// The folder that `scripts/setup` fills, above this program. (Not above the current folder: that may be anybody's.)
 const SETUP_FOLDER: &str = ".regatta";
 const LIBRARY_NAME: &str = "libonnxruntime.so";
 const SYSTEM_FOLDERS: [&str; 4] =
@@ -31,11 +31,9 @@ pub fn find_library(given: Option<&Path>) -> Result<PathBuf, DeviceError> {
     if let Some(path) = given {
         return if path.is_file() { Ok(path.to_owned()) } else { Err(DeviceError::NotAFile(path.to_owned())) };
     }
-    let starts = [std::env::current_dir().ok(), std::env::current_exe().ok()];
-    starts
-        .iter()
-        .flatten()
-        .flat_map(|start| start.ancestors())
+    let this = std::env::current_exe().ok();
+    this.iter()
+        .flat_map(|this| this.ancestors())
         .map(|folder| folder.join(SETUP_FOLDER).join("lib"))
         .chain(SYSTEM_FOLDERS.iter().map(PathBuf::from))
         .map(|folder| folder.join(LIBRARY_NAME))

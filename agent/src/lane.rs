@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub step: u64,
     pub resource: u32,
     pub elapsed: Duration,
+    /// Lives until the checkpoint is stored or lost.
+    pub pending: Arc<()>,
 }
 
 /// How to build a lane's engine.
@@ -143,8 +145,18 @@ impl LaneFloor {
             None => (None, Duration::ZERO),
         };
         let training = engine.start(&plan, &assignment.data, resume)?;
-        Session { lane: *lane, reports, interrupt, offer, training, watch: Stopwatch::start(), before, kept_at: before }
-            .run()
+        Session {
+            lane: *lane,
+            reports,
+            interrupt,
+            offer,
+            training,
+            watch: Stopwatch::start(),
+            before,
+            kept_at: before,
+            pending: Arc::default(),
+        }
+        .run()
     }
 
     fn report(&self, report: Report) {
@@ -164,6 +176,8 @@ struct Session<'a> {
     before: Duration,
     /// Training time at the last checkpoint.
     kept_at: Duration,
+    /// Shared with each checkpoint on its way.
+    pending: Arc<()>,
 }
 
 impl Session<'_> {
@@ -176,16 +190,18 @@ impl Session<'_> {
                 return Ok(Ending::Interrupted { resource: self.epochs_done() });
             }
             self.measure()?;
+            if self.epochs_done() >= self.offer.resource {
+                break;
+            }
             if let Some(ending) = self.overdue() {
                 return Ok(ending);
             }
-            let every = Duration::from_secs_f64(self.offer.recipe.checkpoint.every_s.clamp(0.0, 1e9));
-            let is_last = self.epochs_done() >= self.offer.resource;
-            if (is_last && self.offer.recipe.checkpoint.at_end)
-                || (!is_last && self.elapsed().saturating_sub(self.kept_at) >= every)
-            {
+            if self.is_checkpoint_due() {
                 self.keep()?;
             }
+        }
+        if self.offer.recipe.checkpoint.at_end {
+            self.keep()?;
         }
         Ok(Ending::Finished { resource: self.epochs_done(), elapsed_s: self.elapsed().as_secs_f64() })
     }
@@ -223,12 +239,20 @@ impl Session<'_> {
         })
     }
 
+    /// Not while one is on its way: where the store is slow, checkpoints get rarer and do not pile up.
+    fn is_checkpoint_due(&self) -> bool {
+        let every = Duration::from_secs_f64(self.offer.recipe.checkpoint.every_s.clamp(0.0, 1e9));
+        let is_one_on_its_way = Arc::strong_count(&self.pending) > 1;
+        self.elapsed().saturating_sub(self.kept_at) >= every && !is_one_on_its_way
+    }
+
     fn keep(&mut self) -> Result<(), TrainingError> {
         let snapshot = Snapshot {
             bytes: self.training.checkpoint()?,
             step: self.training.step(),
             resource: self.epochs_done(),
             elapsed: self.elapsed(),
+            pending: self.pending.clone(),
         };
         self.kept_at = snapshot.elapsed;
         send(self.reports, self.lane, Report::Checkpoint(snapshot));

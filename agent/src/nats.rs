@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::jetstream::{AckKind, consumer::PullConsumer};
 use futures_util::StreamExt;
 use regatta_broker::{BrokerError, Link, Objects, async_nats, offers_consumer};
-use regatta_schemas::beat::Beat;
+use regatta_schemas::beat::{Beat, Held};
 use regatta_schemas::offer::Offer;
 use regatta_schemas::stop::Stop;
 use regatta_schemas::{AgentId, PoolId, StudyId, TrialId, decode, encode, streams, subjects};
@@ -18,6 +18,8 @@ pub use outbox::{Outbox, Parcel};
 
 /// The longest one pull waits; it is issued anew after that, and whenever the connection was made anew.
 const PULL_EXPIRES: Duration = Duration::from_secs(5);
+/// An offer that this version cannot read waits so long before it is put before an agent again.
+const UNREADABLE_OFFER_WAITS: Duration = Duration::from_secs(10);
 /// After a failure, before the next try.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
@@ -73,15 +75,11 @@ impl Wire {
         }
     }
 
-    /// Takes an offer out of the queue that is not taken up.
-    pub async fn discard(&self, acker: Acker) {
-        if let Err(error) = acker.ack().await {
-            tracing::debug!(%error, "the offer comes again, and is discarded again");
-        }
-    }
-
     /// Sends the beat; a beat that is lost is made good by the next one.
     pub async fn beat(&self, beat: &Beat) {
+        if !self.link.is_connected() {
+            return;
+        }
         let subject = subjects::beat(&self.pool, &self.agent);
         if let Err(error) = self.link.client.publish(subject, encode(beat).into()).await {
             tracing::debug!(%error, "a beat was not sent");
@@ -197,8 +195,14 @@ impl Puller {
             match decode::<Offer>(&message.payload) {
                 Ok(offer) => return Ok(Some((offer, acker))),
                 Err(error) => {
-                    tracing::error!(%error, subject = %message.subject, "a message in the queue of offers is no offer; it is put aside");
-                    acker.ack_with(AckKind::Term).await.map_err(away)?;
+                    let kind = if decode::<Held>(&message.payload).is_ok() {
+                        tracing::error!(%error, "an offer that this version cannot read goes back to the queue, for another agent");
+                        AckKind::Nak(Some(UNREADABLE_OFFER_WAITS))
+                    } else {
+                        tracing::error!(%error, subject = %message.subject, "a message in the queue of offers is no offer; it is put aside");
+                        AckKind::Term
+                    };
+                    acker.ack_with(kind).await.map_err(away)?;
                 }
             }
         }

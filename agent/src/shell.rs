@@ -6,6 +6,7 @@ use std::time::Duration;
 use regatta_broker::Objects;
 use regatta_schemas::AgentId;
 use regatta_schemas::beat::Beat;
+use regatta_schemas::limits::LIMITS;
 use regatta_schemas::log::Checkpoint;
 use regatta_schemas::offer::Offer;
 use regatta_schemas::output::Output;
@@ -46,6 +47,8 @@ pub struct Shell {
     held: BTreeMap<Lane, Held>,
     tickets: BTreeMap<Ticket, Acker>,
     next_ticket: u64,
+    /// Lines printed so far.
+    lines: u64,
     pulls: mpsc::Sender<()>,
     parcels: mpsc::Sender<Parcel>,
     stops: mpsc::Sender<HeardStop>,
@@ -100,6 +103,7 @@ pub async fn run(
         held: BTreeMap::new(),
         tickets: BTreeMap::new(),
         next_ticket: 0,
+        lines: 0,
         pulls,
         parcels,
         stops: stop_to,
@@ -155,13 +159,13 @@ impl Shell {
                 self.tickets.insert(ticket, acker);
                 self.tell(Event::OfferReceived { ticket, offer });
             }
-            News::Supplied(lane, supplied) => self.begin(lane, *supplied),
+            News::Supplied(lane, supplied) => self.begin(lane, *supplied).await,
             News::Stored(lane, Some(checkpoint)) => self.tell(Event::CheckpointStored { lane, checkpoint }),
             News::Stored(lane, None) => self.tell(Event::CheckpointLost { lane }),
         }
     }
 
-    fn begin(&mut self, lane: Lane, supplied: Result<Assignment, SupplyError>) {
+    async fn begin(&mut self, lane: Lane, supplied: Result<Assignment, SupplyError>) {
         let ending = match supplied {
             Ok(assignment) => {
                 if self.lanes[lane.0 as usize].assign(assignment) {
@@ -171,6 +175,7 @@ impl Shell {
             }
             Err(error) => Ending::Failed { cause: error.cause, detail: error.detail },
         };
+        self.print_failure(lane, &ending).await;
         self.tell(Event::LaneEnded { lane, ending });
     }
 
@@ -188,19 +193,26 @@ impl Shell {
             }
             Report::Line(line) => self.print(lane, line).await,
             Report::Ended(ending) => {
-                if let Ending::Failed { cause, detail } = &ending {
-                    self.print(lane, format!("failed ({cause}): {detail}")).await;
-                }
+                self.print_failure(lane, &ending).await;
                 self.tell(Event::LaneEnded { lane, ending });
             }
         }
     }
 
+    async fn print_failure(&mut self, lane: Lane, ending: &Ending) {
+        if let Ending::Failed { cause, detail } = ending {
+            self.print(lane, format!("failed ({cause}): {detail}")).await;
+        }
+    }
+
     async fn print(&mut self, lane: Lane, line: String) {
         let Some(held) = self.held.get(&lane) else { return };
+        let line = line.chars().take(LIMITS.text_chars_max).collect();
         let output = Output { attempt: held.offer.attempt, agent: self.agent_id.clone(), line };
+        self.lines += 1;
+        let message_id = format!("{}.{}", self.agent_id, self.lines);
         let subject = subjects::output(&held.offer.study, held.offer.trial);
-        self.send(Parcel::line(subject, &output)).await;
+        self.send(Parcel::line(subject, &output, message_id)).await;
     }
 
     async fn obey(&mut self) {
@@ -215,11 +227,6 @@ impl Shell {
                 Command::Return { ticket } => {
                     if let Some(acker) = self.tickets.remove(&ticket) {
                         self.wire.give_back(acker).await;
-                    }
-                }
-                Command::Discard { ticket } => {
-                    if let Some(acker) = self.tickets.remove(&ticket) {
-                        self.wire.discard(acker).await;
                     }
                 }
                 Command::Publish { place, record } => self.send(Parcel::record(&place, &record, None)).await,
@@ -277,15 +284,19 @@ async fn pull_on_order(mut puller: Puller, mut orders: mpsc::Receiver<()>, news:
 }
 
 async fn store(checkpoints: &Objects, snapshot: Snapshot) -> Option<Checkpoint> {
-    let bytes = snapshot.bytes.len() as u64;
-    match checkpoints.put(&snapshot.bytes).await {
-        Ok(object) => Some(Checkpoint {
-            object,
-            bytes,
-            step: snapshot.step,
-            resource: snapshot.resource,
-            elapsed_ms: u64::try_from(snapshot.elapsed.as_millis()).unwrap_or(u64::MAX),
-        }),
+    let Snapshot { bytes, step, resource, elapsed, pending } = snapshot;
+    let size = bytes.len() as u64;
+    if size > LIMITS.checkpoint_bytes_max {
+        tracing::warn!(size, max = LIMITS.checkpoint_bytes_max, "a checkpoint is too large to be kept");
+        return None;
+    }
+    let stored = checkpoints.put(bytes).await;
+    drop(pending);
+    match stored {
+        Ok(object) => {
+            let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+            Some(Checkpoint { object, bytes: size, step, resource, elapsed_ms })
+        }
         Err(error) => {
             tracing::warn!(%error, "a checkpoint was not stored; training goes on");
             None

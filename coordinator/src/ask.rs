@@ -13,10 +13,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::cli;
-use crate::follow::{View, follow};
+use crate::follow::View;
 use crate::history::History;
 use crate::nats::{AskError, Client, OutputReader, Until, Wire};
-use crate::run::who;
+use crate::run::{Afterwards, follow_and_ask, who};
 use crate::show;
 
 /// `regatta study ...`
@@ -42,7 +42,7 @@ pub async fn study(link: &Link, command: &cli::StudyCommand) -> anyhow::Result<(
         cli::StudyCommand::Follow(arg) => {
             history(link, &arg.study).await?;
             let view = if arg.json.json { View::Json } else { View::Screen };
-            return follow(link, &arg.study, view).await.map(drop);
+            return follow_and_ask(link, &arg.study, view, Afterwards::GoesOn).await;
         }
         cli::StudyCommand::Stop(arg) => (Endpoint::StudyStop, arg, "stopped"),
         cli::StudyCommand::Pause(arg) => {

@@ -1,10 +1,10 @@
 //! Finds the programs that a local cluster consists of.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
-/// The folder that `scripts/setup` fills, in the current folder or one above it, or above this program.
+/// The folder that `scripts/setup` fills, above this program. (Not above the current folder: that may be anybody's.)
 const SETUP_FOLDER: &str = ".regatta";
 
 /// nats-server: the variable, then what `scripts/setup` fetched, then the system's.
@@ -40,14 +40,8 @@ pub fn agent() -> anyhow::Result<PathBuf> {
 }
 
 fn beside_setup(file: &str) -> Option<PathBuf> {
-    let here = std::env::current_dir().ok();
-    let this = std::env::current_exe().ok();
-    [here, this]
-        .into_iter()
-        .flatten()
-        .flat_map(|start| start.ancestors().map(Path::to_path_buf).collect::<Vec<_>>())
-        .map(|folder| folder.join(SETUP_FOLDER).join(file))
-        .find(|path| path.is_file())
+    let this = std::env::current_exe().ok()?;
+    this.ancestors().map(|folder| folder.join(SETUP_FOLDER).join(file)).find(|path| path.is_file())
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {

@@ -11,7 +11,7 @@ use regatta_schemas::log::Record;
 use regatta_schemas::{StudyId, TrialId};
 
 use crate::history::History;
-use crate::nats::{AskError, Entry, LogReader, Until, Wire};
+use crate::nats::{AskError, Entry, LogReader, Read, Until, Wire};
 use crate::show;
 
 /// Messages of points between two updates of the screen.
@@ -46,8 +46,9 @@ pub async fn follow(link: &Link, study: &StudyId, view: View) -> anyhow::Result<
             }
         };
         let entry = match read {
-            Ok(Some(entry)) => entry,
-            Ok(None) => anyhow::bail!("the log of {study} ended"),
+            Ok(Read::Record(entry)) => *entry,
+            Ok(Read::Foreign) => continue,
+            Ok(Read::End) => anyhow::bail!("the log of {study} ended"),
             Err(error) => {
                 tracing::debug!(%error, "the log cannot be read; trying again");
                 tokio::time::sleep(Duration::from_millis(200)).await;
@@ -153,12 +154,14 @@ impl Screen {
             };
             let value = summary.best.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
             self.bar.suspend(|| {
-                println!(
+                let line = format!(
                     "trial {:>4}  {:<8}  {value:>8}  epoch {:>4}  {why}",
                     summary.trial.0,
                     show::status_of_trial(summary.status),
                     summary.resource
                 );
+                // Whoever no longer reads these lines may still want the study to go on.
+                drop(print_line(&line));
             });
         }
     }
@@ -175,9 +178,8 @@ impl Screen {
             View::Screen => {
                 let mut best = history.leaderboard();
                 best.truncate(show::LEADERBOARD_ROWS);
-                println!("{}", show::trials(&best, &shown.summary.objective.metric));
-                println!("{}", show::summary(&shown));
-                Ok(())
+                print_line(&show::trials(&best, &shown.summary.objective.metric))?;
+                print_line(&show::summary(&shown))
             }
         }
     }

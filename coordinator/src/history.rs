@@ -7,7 +7,7 @@ use regatta_schemas::{StudyId, TrialId};
 use regatta_search::{Coordinator, Event, Settings, Time};
 
 use crate::clock;
-use crate::nats::{Entry, LogReader, Until};
+use crate::nats::{Entry, LogReader, Read, Until};
 
 /// A study as its log tells it.
 pub struct History {
@@ -27,8 +27,12 @@ impl History {
     pub async fn read(link: &Link, study: &StudyId) -> Result<Option<Self>, BrokerError> {
         let mut history = Self::new(study.clone());
         let mut log = LogReader::open(link, Some(study), Until::Now).await?;
-        while let Some(entry) = log.next().await? {
-            history.take(entry);
+        loop {
+            match log.next().await? {
+                Read::Record(entry) => history.take(*entry),
+                Read::Foreign => {}
+                Read::End => break,
+            }
         }
         Ok(history.shown().is_some().then_some(history))
     }

@@ -16,7 +16,7 @@ use regatta_schemas::offer::Offer;
 use regatta_schemas::stop::Stop;
 use regatta_schemas::{AgentId, PoolId, StudyId, TrialId, decode, encode, streams, subjects};
 
-pub use reader::{Entry, LogReader, OutputReader, Until};
+pub use reader::{Entry, LogReader, OutputReader, Read, Until};
 pub use requests::{AskError, Asked, Client, serve_requests};
 
 /// Before a publish that failed is tried again.
@@ -84,7 +84,7 @@ impl Wire {
     }
 
     pub fn is_connected(&self) -> bool {
-        self.link.client.connection_state() == async_nats::connection::State::Connected
+        self.link.is_connected()
     }
 
     /// Publishes all letters, in order, and returns when every one is stored; tries for as long as it takes.
@@ -133,21 +133,25 @@ impl Wire {
         Ok(messages.filter_map(|message| std::future::ready(read_beat(&message))))
     }
 
-    /// Removes every trace of a study but its checkpoints: its log, its stops, its output.
-    ///
-    /// # Errors
-    /// `Away` when the server is.
-    pub async fn delete_study(&self, study: &StudyId) -> Result<(), BrokerError> {
-        const WHAT: &str = "deleting a study";
+    /// Removes every trace of a study but its checkpoints, its log last; tries for as long as it takes.
+    pub async fn delete_study(&self, study: &StudyId) {
         let traces = [
-            (streams::LOG.name, subjects::log_of_study(study)),
-            (streams::STOPS.name, subjects::stops_of_study(study)),
             (streams::OUTPUT.name, subjects::output_of_study(study)),
+            (streams::STOPS.name, subjects::stops_of_study(study)),
+            (streams::LOG.name, subjects::log_of_study(study)),
         ];
-        for (stream, subject) in traces {
-            let stream = self.link.jetstream.get_stream_no_info(stream).await.map_err(BrokerError::away(WHAT))?;
-            stream.purge().filter(subject).await.map_err(BrokerError::away(WHAT))?;
+        for (stream, subject) in &traces {
+            while let Err(error) = self.purge(stream, subject).await {
+                tracing::warn!(%error, %study, stream, "not deleted; trying again");
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
         }
+    }
+
+    async fn purge(&self, stream: &str, subject: &str) -> Result<(), BrokerError> {
+        const WHAT: &str = "deleting a study";
+        let stream = self.link.jetstream.get_stream_no_info(stream).await.map_err(BrokerError::away(WHAT))?;
+        stream.purge().filter(subject).await.map_err(BrokerError::away(WHAT))?;
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use regatta_broker::Link;
 use regatta_schemas::StudyId;
-use regatta_schemas::api::{Done, Endpoint, Fault, StudyCreate, StudyList, StudyRequest, StudyStarted};
+use regatta_schemas::api::{Done, Endpoint, Fault, RejectionCode, StudyCreate, StudyList, StudyRequest, StudyStarted};
 use regatta_schemas::check;
 use serde_json::{Value, json};
 
@@ -69,7 +69,11 @@ pub async fn run_local(run: &cli::Run) -> anyhow::Result<()> {
         error = cluster.broken() => Err(error),
     };
     let stopped = cluster.stop().await;
-    outcome.and(stopped)
+    match (outcome, stopped) {
+        // What the cluster says of its own end tells more than that it ended.
+        (Err(error), Err(cause)) => Err(cause.context(error.to_string())),
+        (outcome, stopped) => outcome.and(stopped),
+    }
 }
 
 fn view(json: bool) -> View {
@@ -94,7 +98,6 @@ async fn start_study(link: &Link, run: &cli::Run) -> anyhow::Result<StudyId> {
 
 /// Waits for the coordinator of a cluster that is just starting.
 async fn wait_for_coordinator(client: &Client) -> Result<(), AskError> {
-    use regatta_schemas::api::RejectionCode::NotReady;
     const TRIES: u32 = 50;
     let mut tries = 0;
     loop {
@@ -102,7 +105,7 @@ async fn wait_for_coordinator(client: &Client) -> Result<(), AskError> {
         match client.ask::<_, StudyList>(Endpoint::StudyList, &nothing).await {
             Ok(_) => return Ok(()),
             Err(AskError::NoCoordinator) if tries < TRIES => {}
-            Err(AskError::Rejected(rejection)) if rejection.code == NotReady && tries < TRIES * 10 => {}
+            Err(AskError::Rejected(rejection)) if rejection.code == RejectionCode::NotReady && tries < TRIES * 10 => {}
             Err(error) => return Err(error),
         }
         tries += 1;
@@ -122,9 +125,10 @@ async fn upload_data(wire: &Wire, study_file: &Path, study: &mut Value) -> anyho
     let bytes = std::fs::read(&path).with_context(|| {
         format!("recipe.data.file: cannot read {} (paths are relative to the study file)", path.display())
     })?;
-    let sha256 = wire.data().put(&bytes).await.context("cannot upload the data set")?;
+    let size = bytes.len();
+    let sha256 = wire.data().put(bytes).await.context("cannot upload the data set")?;
     data.remove("file");
-    data.insert("object".to_owned(), json!({"sha256": sha256, "bytes": bytes.len(), "file_name": file}));
+    data.insert("object".to_owned(), json!({"sha256": sha256, "bytes": size, "file_name": file}));
     Ok(())
 }
 
@@ -159,7 +163,11 @@ pub async fn follow_and_ask(link: &Link, study: &StudyId, view: View, afterwards
                 is_stopping = true;
                 eprintln!("stopping {study}; Ctrl-C again leaves at once");
                 let request = StudyRequest { study: study.clone(), by: who() };
-                let _: Done = Wire::new(link.clone()).client().ask(Endpoint::StudyStop, &request).await?;
+                match Wire::new(link.clone()).client().ask::<_, Done>(Endpoint::StudyStop, &request).await {
+                    // It may have ended while the question stood.
+                    Err(AskError::Rejected(rejection)) if rejection.code == RejectionCode::Conflict => {}
+                    answer => drop(answer?),
+                }
             }
             Next::GoOn => {}
         }

@@ -9,13 +9,14 @@ use regatta_broker::Link;
 use regatta_schemas::StudyId;
 use regatta_schemas::api::{Rejection, Reply, Request};
 use regatta_schemas::encode;
+use regatta_schemas::log::{Place, Record};
 use regatta_search::{Answer, Command, Coordinator, Event, Settings, Time};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::cli;
 use crate::clock;
-use crate::nats::{Asked, Entry, Letter, LogReader, Until, Wire, serve_requests};
+use crate::nats::{Asked, Entry, Letter, LogReader, Read, Until, Wire, serve_requests};
 
 /// Requests that wait at most.
 const REQUESTS_WAITING_MAX: usize = 256;
@@ -63,6 +64,7 @@ pub async fn serve(link: Link, settings: Settings, mut shutdown: watch::Receiver
             }
             Ok(()) = connections.changed() => desk.tell(Event::ConnectionRestored),
             Some((pool, agent, beat)) = beats.next() => desk.tell(Event::BeatHeard { pool, agent, beat }),
+            Some(asked) = asked.recv() => desk.answer(asked),
             Some(reading) = logged.recv() => {
                 desk.read(reading);
                 // What lies ready is taken in together.
@@ -71,8 +73,11 @@ pub async fn serve(link: Link, settings: Settings, mut shutdown: watch::Receiver
                     desk.read(reading);
                 }
             }
-            Some(asked) = asked.recv() => desk.answer(asked),
-            () = wait_until(deadline) => desk.tell(Event::TimePassed),
+            () = wait_until(deadline) => {
+                if desk.wire.is_connected() {
+                    desk.tell(Event::TimePassed);
+                }
+            }
         }
         tokio::select! {
             _ = shutdown.wait_for(|is_over| *is_over) => break,
@@ -99,10 +104,9 @@ async fn read_log(mut log: LogReader, to: mpsc::Sender<Reading>) -> anyhow::Resu
             to.send(Reading::Head).await?;
         }
         match log.next().await {
-            Ok(Some(entry)) => {
-                to.send(Reading::Record(Box::new(entry))).await?;
-            }
-            Ok(None) => return Ok(()),
+            Ok(Read::Record(entry)) => to.send(Reading::Record(entry)).await?,
+            Ok(Read::Foreign) => {}
+            Ok(Read::End) => return Ok(()),
             Err(error) => {
                 tracing::warn!(%error, "the log cannot be read; trying again");
                 tokio::time::sleep(RETRY_AFTER).await;
@@ -191,11 +195,16 @@ impl Desk {
     /// Carries out all commands: first stops and records, then, when the records are stored, the offers that rest on them.
     async fn carry_out(&mut self) {
         let (mut records, mut stops, mut offers) = (Vec::new(), Vec::new(), Vec::new());
+        let mut last_record = 0;
         while let Some(command) = self.machine.next_command() {
             match command {
                 Command::Append { place, record } => {
                     log_decision(&place, &record);
                     records.push(Letter::record(&place, &record, &self.unique()));
+                    if matches!(record, Record::StudyCreated(_)) {
+                        // Nothing of a study may come before it, whatever has to be sent again.
+                        last_record = self.wire.publish(&std::mem::take(&mut records)).await;
+                    }
                 }
                 Command::Stop { study, trial, stop } => {
                     stops.push(Letter::stop(&study, trial, &stop, &self.unique()));
@@ -206,14 +215,11 @@ impl Desk {
                         tracing::warn!(%error, "a checkpoint that nobody needs stays");
                     }
                 }
-                Command::DeleteStudy { study } => {
-                    if let Err(error) = self.wire.delete_study(&study).await {
-                        tracing::error!(%error, %study, "the study was not deleted whole");
-                    }
-                }
+                Command::DeleteStudy { study } => self.wire.delete_study(&study).await,
             }
         }
-        let (_, last_record) = tokio::join!(self.wire.publish(&stops), self.wire.publish(&records));
+        let (_, last_of_these) = tokio::join!(self.wire.publish(&stops), self.wire.publish(&records));
+        last_record = last_record.max(last_of_these);
         self.wire.publish(&offers).await;
         let answers = std::mem::take(&mut self.answers);
         self.answers_by_record.entry(last_record).or_default().extend(answers);
@@ -239,8 +245,7 @@ impl Desk {
     }
 }
 
-fn log_decision(place: &regatta_schemas::log::Place, record: &regatta_schemas::log::Record) {
-    use regatta_schemas::log::Record;
+fn log_decision(place: &Place, record: &Record) {
     let (study, kind) = (&place.study, record.kind());
     match (place.trial, record) {
         (Some(trial), Record::Stopped(stopped)) => tracing::info!(%study, %trial, reason = %stopped.reason, "{kind}"),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::ids::{AgentId, Attempt, PoolId, StudyId, TrialId};
+use crate::limits::LIMITS;
 use crate::log::{Best, Checkpoint, Lineage, Point};
 use crate::params::Params;
 use crate::reasons::{FailCause, StopReason, StudyEnd};
@@ -93,6 +94,9 @@ impl Request {
     /// # Errors
     /// When it is too large or not what the endpoint takes.
     pub fn read(endpoint: Endpoint, payload: &[u8]) -> Result<Self, DecodeError> {
+        if payload.len() > LIMITS.request_bytes_max {
+            return Err(DecodeError::TooLarge { bytes: payload.len(), max: LIMITS.request_bytes_max });
+        }
         let payload: &[u8] = if payload.is_empty() { b"{}" } else { payload };
         Ok(match endpoint {
             Endpoint::StudyCreate => Self::StudyCreate(decode(payload)?),

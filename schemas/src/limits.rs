@@ -5,6 +5,8 @@
 pub struct Limits {
     /// Bytes of any message; NATS itself refuses more than 1 MiB by default.
     pub message_bytes_max: usize,
+    /// Bytes of a request to the api: what follows from it must still fit into a message.
+    pub request_bytes_max: usize,
     /// Characters of an identifier.
     pub id_chars_max: usize,
     /// Bytes of a study file.
@@ -50,6 +52,7 @@ pub struct Limits {
 /// The limits in force.
 pub const LIMITS: Limits = Limits {
     message_bytes_max: 1024 * 1024,
+    request_bytes_max: 384 * 1024,
     id_chars_max: 64,
     study_bytes_max: 256 * 1024,
     parameters_max: 256,

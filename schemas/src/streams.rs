@@ -19,7 +19,7 @@ pub struct StreamSpec {
     pub message_age_max: Option<Duration>,
     /// None: any number.
     pub messages_per_subject_max: Option<i64>,
-    /// None: any number. The oldest go first.
+    /// None: any number. The oldest go first. The server sets this much of its disk aside.
     pub bytes_max: Option<i64>,
     /// Within this time a `Nats-Msg-Id` is stored once.
     pub duplicate_window: Duration,
@@ -57,7 +57,7 @@ pub const STOPS: StreamSpec = StreamSpec {
     work_queue: false,
     message_age_max: Some(DAY),
     messages_per_subject_max: Some(1),
-    bytes_max: Some(256 * 1024 * 1024),
+    bytes_max: Some(64 * 1024 * 1024),
     duplicate_window: Duration::from_secs(120),
 };
 
@@ -69,7 +69,7 @@ pub const OUTPUT: StreamSpec = StreamSpec {
     work_queue: false,
     message_age_max: Some(DAY.saturating_mul(30)),
     messages_per_subject_max: Some(100_000),
-    bytes_max: Some(4 * 1024 * 1024 * 1024),
+    bytes_max: Some(512 * 1024 * 1024),
     duplicate_window: Duration::from_secs(120),
 };
 

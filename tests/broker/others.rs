@@ -54,6 +54,34 @@ async fn garbage_on_every_subject_harms_nobody() {
 }
 
 #[tokio::test]
+async fn a_log_that_ends_with_a_foreign_message_keeps_no_coordinator_from_its_work() {
+    let cluster = Cluster::start().await;
+    let mut coordinator = cluster.coordinator(&[]);
+    let link = cluster.link().await;
+    until("the log is there", || async { link.jetstream.get_stream("REGATTA_LOG").await.ok() }).await;
+    let message = PublishMessage::build().payload("{".into());
+    link.jetstream.send_publish("regatta.v1.log.foreign", message).await.unwrap().await.unwrap();
+    coordinator.kill();
+    let _next = cluster.coordinator(&[]);
+    let _agent = cluster.agent(&[]);
+    let id = cluster.start_study(&digits_study("after-foreign", 1, 1)).await;
+    assert_eq!(cluster.until_concluded(&id).await.count("finished"), 1);
+}
+
+#[tokio::test]
+async fn a_request_too_large_to_be_logged_is_refused() {
+    let cluster = Cluster::start().await;
+    let _coordinator = cluster.coordinator(&[]);
+    let id = cluster.start_study(&digits_study("large", 1, 1)).await;
+    let link = cluster.link().await;
+    let request = json!({"study": id, "by": "x".repeat(900_000)}).to_string();
+    let answer = link.client.request(subjects::api(Endpoint::StudyPause), request.into()).await.unwrap();
+    let answer: Value = serde_json::from_slice(&answer.payload).unwrap();
+    assert_eq!(answer["code"], "malformed", "{answer}");
+    assert!(cluster.cli_ok(&["study", "list"]).await.contains("running"));
+}
+
+#[tokio::test]
 async fn a_bare_recipe_is_a_study_of_one_trial() {
     let cluster = Cluster::start().await;
     let _coordinator = cluster.coordinator(&[]);
@@ -62,7 +90,7 @@ async fn a_bare_recipe_is_a_study_of_one_trial() {
     let digits = std::fs::read(repository().join("examples/data/digits.npz")).unwrap();
     // The coordinator makes the buckets; wait for it.
     let objects = regatta_broker::Objects::new(&link, regatta_schemas::streams::DATA_BUCKET);
-    let sha256 = until("the bucket is there", || async { objects.put(&digits).await.ok() }).await;
+    let sha256 = until("the bucket is there", || async { objects.put(digits.clone()).await.ok() }).await;
     let mut recipe = digits_study("bare", 1, 1)["recipe"].clone();
     recipe["data"].as_object_mut().unwrap().remove("file");
     recipe["data"]["object"] = json!({"sha256": sha256, "bytes": digits.len()});

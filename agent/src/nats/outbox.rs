@@ -51,9 +51,9 @@ impl Parcel {
         }
     }
 
-    /// A line that a trial printed.
-    pub fn line(subject: String, output: &Output) -> Self {
-        Self { subject, payload: encode(output).into(), message_id: None, kind: Kind::Line, then_ack: None }
+    /// A line that a trial printed; its id differs from that of every other line.
+    pub fn line(subject: String, output: &Output, message_id: String) -> Self {
+        Self { subject, payload: encode(output).into(), message_id: Some(message_id), kind: Kind::Line, then_ack: None }
     }
 }
 
@@ -61,6 +61,8 @@ impl Parcel {
 pub struct Outbox {
     link: Link,
     waiting: VecDeque<Parcel>,
+    /// Sent and not stored; they wait until nothing is on its way any more.
+    returned: Vec<Parcel>,
     /// How many droppable parcels may wait.
     droppable_max: usize,
     droppable: usize,
@@ -69,7 +71,7 @@ pub struct Outbox {
 
 impl Outbox {
     pub fn new(link: Link, droppable_max: usize) -> Self {
-        Self { link, waiting: VecDeque::new(), droppable_max, droppable: 0, dropped: 0 }
+        Self { link, waiting: VecDeque::new(), returned: Vec::new(), droppable_max, droppable: 0, dropped: 0 }
     }
 
     /// Publishes what comes, until the channel is closed and all of it is stored.
@@ -78,7 +80,14 @@ impl Outbox {
         let mut is_open = true;
         let mut retry_at: Option<Instant> = None;
         loop {
-            while retry_at.is_none() && flying.len() < WINDOW {
+            if flying.is_empty() {
+                self.queue_again();
+            }
+            while retry_at.is_none() && self.returned.is_empty() && flying.len() < WINDOW && !self.waiting.is_empty() {
+                if !self.link.is_connected() {
+                    retry_at = Some(Instant::now() + RETRY_AFTER);
+                    break;
+                }
                 let Some(parcel) = self.next_parcel(flying.is_empty()) else { break };
                 match send(&self.link, &parcel).await {
                     Ok(ack) => flying.push_back(async move { (parcel, ack.await.map(drop)) }),
@@ -99,7 +108,7 @@ impl Outbox {
                 }
                 () = sleep_until(retry_at), if retry_at.is_some() => retry_at = None,
             }
-            if !is_open && flying.is_empty() && self.waiting.is_empty() {
+            if !is_open && flying.is_empty() && self.returned.is_empty() && self.waiting.is_empty() {
                 return;
             }
         }
@@ -116,9 +125,16 @@ impl Outbox {
 
     fn put_back(&mut self, parcel: Parcel, error: &PublishError) -> Instant {
         tracing::debug!(%error, subject = parcel.subject, "not stored; sending it again");
-        self.count(parcel.kind, 1);
-        self.waiting.push_front(parcel);
+        self.returned.push(parcel);
         Instant::now() + RETRY_AFTER
+    }
+
+    /// What was not stored goes again before everything else, in its old order.
+    fn queue_again(&mut self) {
+        for parcel in std::mem::take(&mut self.returned).into_iter().rev() {
+            self.count(parcel.kind, 1);
+            self.waiting.push_front(parcel);
+        }
     }
 
     fn queue(&mut self, parcel: Parcel) {

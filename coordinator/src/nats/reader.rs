@@ -29,6 +29,16 @@ pub struct Entry {
     pub sequence: u64,
 }
 
+/// What lay next in the log.
+#[derive(Debug)]
+pub enum Read {
+    Record(Box<Entry>),
+    /// A message that is no record: it changes nothing, but it may have been the last.
+    Foreign,
+    /// With `Until::Now`: all of what was there is read.
+    End,
+}
+
 /// Reads messages of one stream in order; a lost position is taken up again.
 struct StreamReader {
     link: Link,
@@ -157,26 +167,26 @@ impl LogReader {
         self.0.is_at_head()
     }
 
-    /// The next record; a message that is none is left out, with a word in the log. None only with `Until::Now`.
+    /// The next message of the log.
     ///
     /// # Errors
     /// `Away`; ask again.
-    pub async fn next(&mut self) -> Result<Option<Entry>, BrokerError> {
-        while let Some(message) = self.0.next().await? {
-            let Some(place) = subjects::read_log(&message.subject) else {
-                tracing::warn!(subject = message.subject, "no subject of the log; left out");
-                continue;
-            };
-            match decode::<Record>(&message.payload) {
-                Ok(record) => {
-                    return Ok(Some(Entry { place, record, at_us: message.at_us, sequence: message.sequence }));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, subject = message.subject, sequence = message.sequence, "no record; left out");
-                }
+    pub async fn next(&mut self) -> Result<Read, BrokerError> {
+        let Some(message) = self.0.next().await? else { return Ok(Read::End) };
+        let Some(place) = subjects::read_log(&message.subject) else {
+            tracing::warn!(subject = message.subject, "no subject of the log; left out");
+            return Ok(Read::Foreign);
+        };
+        match decode::<Record>(&message.payload) {
+            Ok(record) => {
+                let Message { at_us, sequence, .. } = message;
+                Ok(Read::Record(Box::new(Entry { place, record, at_us, sequence })))
+            }
+            Err(error) => {
+                tracing::warn!(%error, subject = message.subject, sequence = message.sequence, "no record; left out");
+                Ok(Read::Foreign)
             }
         }
-        Ok(None)
     }
 }
 

@@ -30,6 +30,13 @@ pub struct Link {
     pub connections: watch::Receiver<u64>,
 }
 
+impl Link {
+    /// Whether the server can be reached now. What is published meanwhile would only wait, out of sight.
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == async_nats::connection::State::Connected
+    }
+}
+
 /// How long a publish waits for its acknowledgement before it is sent again.
 const ACK_TIMEOUT: Duration = Duration::from_secs(3);
 

@@ -21,6 +21,13 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The name of these bytes, made where large ones keep nobody waiting.
+async fn hashed(bytes: Vec<u8>) -> Result<(String, Vec<u8>), BrokerError> {
+    tokio::task::spawn_blocking(move || (sha256_hex(&bytes), bytes))
+        .await
+        .map_err(BrokerError::away("naming an object"))
+}
+
 impl Objects {
     pub fn new(link: &Link, bucket: &'static str) -> Self {
         Self { bucket, link: link.clone() }
@@ -30,15 +37,15 @@ impl Objects {
     ///
     /// # Errors
     /// `Away` when the store does not answer or refuses.
-    pub async fn put(&self, bytes: &[u8]) -> Result<String, BrokerError> {
-        let object = sha256_hex(bytes);
+    pub async fn put(&self, bytes: Vec<u8>) -> Result<String, BrokerError> {
+        let (object, bytes) = hashed(bytes).await?;
         let store = self.store().await?;
         let here = store.info(&object).await;
         if here.is_ok_and(|info| !info.deleted && info.size == bytes.len()) {
             return Ok(object);
         }
         let metadata = ObjectMetadata { name: object.clone(), chunk_size: Some(CHUNK_BYTES), ..Default::default() };
-        let mut reader = bytes;
+        let mut reader = bytes.as_slice();
         store.put(metadata, &mut reader).await.map_err(BrokerError::away("storing an object"))?;
         Ok(object)
     }
@@ -63,11 +70,8 @@ impl Objects {
         let mut bytes = Vec::with_capacity(info.size);
         let mut reader = store.get(object).await.map_err(BrokerError::away("reading an object"))?;
         reader.read_to_end(&mut bytes).await.map_err(|error| damaged(error.to_string()))?;
-        if sha256_hex(&bytes) == object {
-            Ok(bytes)
-        } else {
-            Err(damaged("its content is not what its name says".to_owned()))
-        }
+        let (name, bytes) = hashed(bytes).await?;
+        if name == object { Ok(bytes) } else { Err(damaged("its content is not what its name says".to_owned())) }
     }
 
     /// Removes an object; one that is not there is no error.
@@ -78,8 +82,15 @@ impl Objects {
         let store = self.store().await?;
         match store.delete(object).await {
             Ok(()) => Ok(()),
-            Err(_) if store.info(object).await.is_err() => Ok(()),
+            Err(_) if self.is_gone(&store, object).await => Ok(()),
             Err(error) => Err(BrokerError::away("deleting an object")(error)),
+        }
+    }
+
+    async fn is_gone(&self, store: &ObjectStore, object: &str) -> bool {
+        match store.info(object).await {
+            Ok(info) => info.deleted,
+            Err(error) => error.kind() == InfoErrorKind::NotFound,
         }
     }
 
