@@ -28,6 +28,15 @@ pub struct SupplyError {
 }
 
 impl SupplyError {
+    /// A server that is away is no fault of the object's: another try can mend it.
+    fn of(error: &BrokerError, cause: FailCause) -> Self {
+        let cause = match error {
+            BrokerError::Away { .. } => FailCause::Device,
+            BrokerError::NoObject { .. } | BrokerError::Damaged { .. } | BrokerError::Setting(_) => cause,
+        };
+        Self { cause, detail: error.to_string() }
+    }
+
     fn data(detail: impl Into<String>) -> Self {
         Self { cause: FailCause::Data, detail: detail.into() }
     }
@@ -63,7 +72,7 @@ impl Supplies {
                     .checkpoints
                     .get(&checkpoint.object, LIMITS.checkpoint_bytes_max)
                     .await
-                    .map_err(|error| SupplyError { cause: FailCause::Checkpoint, detail: error.to_string() })?;
+                    .map_err(|error| SupplyError::of(&error, FailCause::Checkpoint))?;
                 Some((bytes, Duration::from_millis(checkpoint.elapsed_ms)))
             }
         };
@@ -103,12 +112,8 @@ impl Supplies {
     async fn bytes(&self, data: &Data) -> Result<Vec<u8>, SupplyError> {
         match (&data.object, &data.file) {
             (Some(object), _) => {
-                self.data.get(&object.sha256, LIMITS.data_bytes_max).await.map_err(|error| match error {
-                    BrokerError::Away { .. } => SupplyError { cause: FailCause::Device, detail: error.to_string() },
-                    BrokerError::NoObject { .. } | BrokerError::Damaged { .. } | BrokerError::Setting(_) => {
-                        SupplyError::data(error.to_string())
-                    }
-                })
+                let bytes = self.data.get(&object.sha256, LIMITS.data_bytes_max).await;
+                bytes.map_err(|error| SupplyError::of(&error, FailCause::Data))
             }
             (None, Some(file)) => self.file(file).await,
             (None, None) => Err(SupplyError::data("the recipe names neither a file nor an object for its data")),

@@ -170,9 +170,11 @@ impl Coordinator {
         study.handle(now, study::Event::Logged { trial, record, at });
         if let Some(trial) = trial {
             self.fleet.set_lease(now, &id, trial, study.leaseholder(trial));
-            if let Some(object) = checkpoint {
-                let kept = checkpoint_of(study, trial);
-                self.keep_checkpoint(object, kept_before, kept);
+            let kept = checkpoint_of(study, trial);
+            match (checkpoint, kept_before) {
+                (Some(object), before) => self.keep_checkpoint(object, before, kept),
+                (None, Some(object)) if kept.is_none() => self.drop_checkpoint(object),
+                (None, _) => {}
             }
         }
         self.collect(&id);

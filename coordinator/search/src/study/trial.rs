@@ -173,6 +173,10 @@ impl Trial {
         if self.phase != Phase::Held {
             return;
         }
+        if record.cause == FailCause::Checkpoint {
+            // It would break the next attempt as well: that one begins afresh.
+            self.checkpoint = None;
+        }
         let failure = Failure { cause: record.cause, detail: record.detail.clone() };
         if record.cause.can_be_mended_by_a_retry() && self.failures < retries && !self.attempts_are_spent() {
             self.failures += 1;

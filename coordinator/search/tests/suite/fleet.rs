@@ -84,6 +84,16 @@ fn silent_agent_loses_its_lease_and_the_trial_goes_on_from_its_checkpoint() {
 }
 
 #[test]
+fn a_checkpoint_that_cannot_be_read_is_not_gone_on_from_again() {
+    let mut stage = one_held();
+    stage.checkpoint("a", 0, 1, 2, "c2");
+    stage.fail("a", 0, 1, FailCause::Checkpoint);
+    assert!(stage.take_offers().contains(&(0, 2)));
+    let Some(Record::Offered(offered)) = stage.last("offered") else { panic!("no offer") };
+    assert_eq!(offered.resume, None, "it begins afresh");
+}
+
+#[test]
 fn what_a_lost_agent_still_sends_changes_nothing_and_is_answered_with_a_stop() {
     let mut stage = one_held();
     stage.wait_ms(6_000);
