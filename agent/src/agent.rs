@@ -198,8 +198,7 @@ impl Agent {
         self.leases().filter_map(|lease| lease.flush_at).fold(self.next_beat, Now::min)
     }
 
-    /// The attempts held, for a shell that looks up stops it may have missed.
-    pub fn held(&self) -> impl Iterator<Item = &Held> {
+    fn held(&self) -> impl Iterator<Item = &Held> {
         self.leases().map(|lease| &lease.held)
     }
 

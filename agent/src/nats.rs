@@ -52,8 +52,8 @@ impl Wire {
         Objects::new(&self.link, streams::CHECKPOINTS_BUCKET)
     }
 
-    pub fn outbox(&self, stop_points_at: usize) -> Outbox {
-        Outbox::new(self.link.clone(), stop_points_at)
+    pub fn outbox(&self, droppable_max: usize) -> Outbox {
+        Outbox::new(self.link.clone(), droppable_max)
     }
 
     /// Waits until the coordinator has made the streams, and says so when it takes long.

@@ -221,9 +221,10 @@ impl Desk {
         let (_, last_of_these) = tokio::join!(self.wire.publish(&stops), self.wire.publish(&records));
         last_record = last_record.max(last_of_these);
         self.wire.publish(&offers).await;
-        let answers = std::mem::take(&mut self.answers);
-        self.answers_by_record.entry(last_record).or_default().extend(answers);
-        self.send_answers();
+        if !self.answers.is_empty() {
+            self.answers_by_record.entry(last_record).or_default().append(&mut self.answers);
+            self.send_answers();
+        }
     }
 
     /// Sends the answers whose records have been read back.
