@@ -36,6 +36,11 @@ impl Flow<'_> {
         operand.ok_or_else(|| self.unsupported(&format!("operand {position} is missing")))
     }
 
+    /// The gradient of an output; `None` where nothing flows to it.
+    pub fn gradient(&self, output: usize) -> Option<Value> {
+        self.gradients.get(output).copied().flatten()
+    }
+
     /// The first output of the node.
     pub fn y(&self) -> Value {
         self.node.outputs[0]
@@ -43,7 +48,7 @@ impl Flow<'_> {
 
     /// The gradient of the first output.
     pub fn dy(&self) -> Result<Value, GradientError> {
-        self.gradients[0].ok_or_else(|| self.unsupported("only a further output is used"))
+        self.gradient(0).ok_or_else(|| self.unsupported("only a further output is used"))
     }
 
     pub fn unsupported(&self, reason: &str) -> GradientError {

@@ -9,7 +9,7 @@ mod encode;
 mod infer;
 
 pub use build::Transposed;
-pub use infer::{axis_position, broadcast_shapes};
+pub use infer::{axis_position, broadcast_shapes, knows_shape_of};
 pub(crate) use infer::{permutation, reduced_axes};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,8 +37,11 @@ pub enum GraphError {
 /// The element type of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dtype {
+    F16,
+    Bf16,
     F32,
     F64,
+    U8,
     I32,
     I64,
     Bool,
@@ -47,8 +50,16 @@ pub enum Dtype {
 impl Dtype {
     /// Whether a gradient can exist for values of this type.
     pub fn is_float(self) -> bool {
-        matches!(self, Self::F32 | Self::F64)
+        matches!(self, Self::F16 | Self::Bf16 | Self::F32 | Self::F64)
     }
+}
+
+/// Where a graph will run. Both compute the same; the formulations that are fast differ.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Provider {
+    #[default]
+    Cpu,
+    Cuda,
 }
 
 /// A tensor in a [`Graph`]; meaningful only together with the graph that made it.
@@ -84,13 +95,17 @@ pub enum Attribute {
     Int(i64),
     Ints(Vec<i64>),
     Float(f64),
+    Floats(Vec<f64>),
     Text(String),
+    Texts(Vec<String>),
 }
 
 /// One application of an ONNX operator.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
     pub name: String,
+    /// Empty for ONNX's own operators.
+    pub domain: String,
     pub op: String,
     /// `None` where an optional operand is left out.
     pub inputs: Vec<Option<Value>>,
@@ -110,6 +125,13 @@ impl Node {
         match self.attributes.get(attribute) {
             Some(Attribute::Float(value)) => *value,
             _ => default,
+        }
+    }
+
+    pub fn floats(&self, attribute: &str) -> Option<&[f64]> {
+        match self.attributes.get(attribute) {
+            Some(Attribute::Floats(values)) => Some(values),
+            _ => None,
         }
     }
 
@@ -134,6 +156,7 @@ type ConstantKey = (Dtype, Vec<usize>, Vec<u64>);
 /// A graph under construction. Nodes can only use values that exist, so its order is topological.
 #[derive(Debug, Clone, Default)]
 pub struct Graph {
+    provider: Provider,
     values: Vec<ValueInfo>,
     names: BTreeSet<String>,
     nodes: Vec<Node>,
@@ -144,8 +167,13 @@ pub struct Graph {
 }
 
 impl Graph {
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(provider: Provider) -> Self {
+        Self { provider, ..Self::default() }
+    }
+
+    /// For which rules and families choose among formulations.
+    pub fn provider(&self) -> Provider {
+        self.provider
     }
 
     pub fn opset(&self) -> i64 {
@@ -194,23 +222,76 @@ impl Graph {
         value
     }
 
-    /// Applies an operator with one output, whose type and shape are inferred.
+    /// Applies an operator and takes its first output, whose type and shape are inferred.
     ///
     /// # Errors
     /// The operands do not fit the operator, or its shape rule is not known.
     pub fn node(&mut self, op: &str, inputs: &[Value], attributes: &[(&str, Attribute)]) -> Result<Value, GraphError> {
+        let inputs: Vec<_> = inputs.iter().copied().map(Some).collect();
+        Ok(self.nodes_of(op, &inputs, 1, attributes)?[0])
+    }
+
+    /// Applies an operator and takes its first `outputs` outputs; operands that are `None` are left out.
+    ///
+    /// # Errors
+    /// The operands do not fit the operator, it has fewer outputs, or its shape rule is not known.
+    pub fn nodes_of(
+        &mut self,
+        op: &str,
+        inputs: &[Option<Value>],
+        outputs: usize,
+        attributes: &[(&str, Attribute)],
+    ) -> Result<Vec<Value>, GraphError> {
         let mut node = Node {
             name: self.fresh_name(op),
+            domain: String::new(),
             op: op.into(),
-            inputs: inputs.iter().copied().map(Some).collect(),
+            inputs: inputs.to_vec(),
             outputs: Vec::new(),
             attributes: attributes.iter().map(|(name, value)| ((*name).into(), value.clone())).collect(),
         };
-        let (dtype, shape) = infer::infer(self, &node)?;
-        let output = self.add_value(node.name.clone(), dtype, shape)?;
-        node.outputs.push(output);
-        self.nodes.push(node);
-        Ok(output)
+        let inferred = infer::infer(self, &node, outputs)?;
+        if outputs == 0 || inferred.len() < outputs {
+            let reason = format!("{outputs} outputs wanted of {}", inferred.len());
+            return Err(GraphError::InvalidOperands { op: op.into(), reason });
+        }
+        self.add_node(&mut node, inferred.into_iter().take(outputs))?;
+        Ok(node.outputs)
+    }
+
+    /// Applies an operator of another domain, whose outputs the caller knows.
+    ///
+    /// # Errors
+    /// Never for fresh names; the type says so for the sake of its callers.
+    pub fn custom(
+        &mut self,
+        (domain, op): (&str, &str),
+        inputs: &[Value],
+        outputs: &[(Dtype, Vec<usize>)],
+    ) -> Result<Vec<Value>, GraphError> {
+        let mut node = Node {
+            name: self.fresh_name(op),
+            domain: domain.into(),
+            op: op.into(),
+            inputs: inputs.iter().copied().map(Some).collect(),
+            outputs: Vec::new(),
+            attributes: BTreeMap::new(),
+        };
+        self.add_node(&mut node, outputs.iter().cloned())?;
+        Ok(node.outputs)
+    }
+
+    fn add_node(
+        &mut self,
+        node: &mut Node,
+        outputs: impl Iterator<Item = (Dtype, Vec<usize>)>,
+    ) -> Result<(), GraphError> {
+        for (position, (dtype, shape)) in outputs.enumerate() {
+            let name = if position == 0 { node.name.clone() } else { format!("{}.{position}", node.name) };
+            node.outputs.push(self.add_value(name, dtype, shape)?);
+        }
+        self.nodes.push(node.clone());
+        Ok(())
     }
 
     /// Makes a value an output of the graph; twice the same is once.

@@ -1,12 +1,12 @@
-//! The one table from operator to gradient rule. A new gradient is a function in its family's file, one line
-//! here, and one row in `tests/gradients.rs`.
+//! The table from operator to gradient rule, a family a file. A new gradient is a function and a row in its family's
+//! file, and a row in `tests/gradients`; `docs/OPS.md` follows from the rows.
 
 mod arithmetic;
 mod elementwise;
 mod indexing;
 mod linear;
+mod movement;
 mod reduction;
-mod shape;
 
 use crate::gradient::{Flow, GradientError};
 use crate::graph::Value;
@@ -22,43 +22,31 @@ pub(crate) enum Gradient {
     Stop,
 }
 
-use Gradient::{Rule, Stop};
+/// What is known of an operator.
+pub(crate) struct Row {
+    pub op: &'static str,
+    pub gradient: Gradient,
+    /// What flows to the operands, for people: `dy` is the output's gradient, `x`, `y` the operand and the output.
+    pub formula: &'static str,
+}
 
-const GRADIENTS: &[(&str, Gradient)] = &[
-    ("Add", Rule(arithmetic::add)),
-    ("Sub", Rule(arithmetic::sub)),
-    ("Mul", Rule(arithmetic::mul)),
-    ("Div", Rule(arithmetic::div)),
-    ("Pow", Rule(arithmetic::pow)),
-    ("Neg", Rule(arithmetic::neg)),
-    ("Exp", Rule(elementwise::exp)),
-    ("Log", Rule(elementwise::log)),
-    ("Sqrt", Rule(elementwise::sqrt)),
-    ("Erf", Rule(elementwise::erf)),
-    ("Relu", Rule(elementwise::relu)),
-    ("Tanh", Rule(elementwise::tanh)),
-    ("Sigmoid", Rule(elementwise::sigmoid)),
-    ("Gelu", Rule(elementwise::gelu)),
-    ("Identity", Rule(elementwise::identity)),
-    ("Cast", Rule(elementwise::cast)),
-    ("Gemm", Rule(linear::gemm)),
-    ("MatMul", Rule(linear::matmul)),
-    ("ReduceSum", Rule(reduction::reduce_sum)),
-    ("ReduceMean", Rule(reduction::reduce_mean)),
-    ("Softmax", Rule(reduction::softmax)),
-    ("LogSoftmax", Rule(reduction::log_softmax)),
-    ("Reshape", Rule(shape::reshape)),
-    ("Expand", Rule(shape::expand)),
-    ("Transpose", Rule(shape::transpose)),
-    ("Gather", Rule(indexing::gather)),
-    ("ArgMax", Stop),
-    ("Equal", Stop),
-    ("Greater", Stop),
-    ("Less", Stop),
-    ("OneHot", Stop),
-];
+const fn rule(op: &'static str, rule: fn(&mut Flow<'_>) -> Flowing, formula: &'static str) -> Row {
+    Row { op, gradient: Gradient::Rule(rule), formula }
+}
+
+const fn stop(op: &'static str) -> Row {
+    Row { op, gradient: Gradient::Stop, formula: "none: nothing flows" }
+}
+
+const FAMILIES: &[&[Row]] =
+    &[arithmetic::ROWS, elementwise::ROWS, indexing::ROWS, linear::ROWS, movement::ROWS, reduction::ROWS];
+
+/// Every operator of the table.
+pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
+    FAMILIES.iter().copied().flatten()
+}
 
 /// The entry for an operator; `None` where nobody has written a rule.
 pub(crate) fn gradient_of(op: &str) -> Option<Gradient> {
-    GRADIENTS.iter().find(|(name, _)| *name == op).map(|(_, gradient)| *gradient)
+    rows().find(|row| row.op == op).map(|row| row.gradient)
 }

@@ -14,7 +14,7 @@ pub use program::{DataInput, DataRole, Port, Program, ResultOutput, ResultRole, 
 
 use crate::families::{Forward, Initial, Model};
 use crate::gradient::{self, GradientError};
-use crate::graph::{Dtype, Graph, GraphError, Value};
+use crate::graph::{Dtype, Graph, GraphError, Provider, Value};
 use dropout::Dropout;
 use program::Declared;
 
@@ -43,6 +43,7 @@ pub struct StepPlan {
     pub rows: usize,
     /// Rows of a minibatch.
     pub batch: usize,
+    pub provider: Provider,
 }
 
 /// The shape of an evaluation.
@@ -52,6 +53,7 @@ pub struct EvaluationPlan {
     pub loss: Loss,
     pub rows: usize,
     pub batch: usize,
+    pub provider: Provider,
 }
 
 /// One step: gather the minibatch, forward, loss, gradients, clipping, update.
@@ -63,7 +65,7 @@ pub struct EvaluationPlan {
 /// The plan has a size of zero, the loss does not fit the model, or some operator has no gradient rule.
 pub fn training_step(plan: &StepPlan) -> Result<Program, StepError> {
     check_sizes(&plan.model, plan.loss, plan.rows, plan.batch)?;
-    let mut graph = Graph::new();
+    let mut graph = Graph::new(plan.provider);
     let mut declared = Declared::default();
     let step = declared.state(graph.input("step", Dtype::I64, &[])?, Initial::Zeros);
     let batch = declare_batch(&mut graph, &mut declared, &plan.model, plan.loss, plan.rows, plan.batch)?;
@@ -97,7 +99,7 @@ pub fn training_step(plan: &StepPlan) -> Result<Program, StepError> {
 /// The plan has a size of zero, or the loss does not fit the model.
 pub fn evaluation(plan: &EvaluationPlan) -> Result<Program, StepError> {
     check_sizes(&plan.model, plan.loss, plan.rows, plan.batch)?;
-    let mut graph = Graph::new();
+    let mut graph = Graph::new(plan.provider);
     let mut declared = Declared::default();
     let batch = declare_batch(&mut graph, &mut declared, &plan.model, plan.loss, plan.rows, plan.batch)?;
     let weights = declared.row_weights(&mut graph, plan.batch)?;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use evaluator::{Tensor, evaluate};
 use regatta_autodiff::gradient::{GradientError, gradients};
-use regatta_autodiff::graph::{Attribute, Dtype, Elements, Graph, GraphError, Value};
+use regatta_autodiff::graph::{Attribute, Dtype, Elements, Graph, GraphError, Provider, Value};
 
 const STEP: f64 = 1e-5;
 const TOLERANCE: f64 = 1e-6;
@@ -171,7 +171,7 @@ fn flow_stops_at_operators_without_a_gradient() {
 
 #[test]
 fn missing_rule_names_operator_node_and_opset() {
-    let mut graph = Graph::new();
+    let mut graph = Graph::new(Provider::Cpu);
     let x = graph.input("x", Dtype::F32, &[2]).unwrap();
     let y = graph.min(x, x).unwrap();
     let one = graph.constant(regatta_autodiff::graph::Constant {
@@ -188,7 +188,7 @@ fn missing_rule_names_operator_node_and_opset() {
 
 #[test]
 fn value_without_influence_is_an_error() {
-    let mut graph = Graph::new();
+    let mut graph = Graph::new(Provider::Cpu);
     let x = graph.input("x", Dtype::F32, &[]).unwrap();
     let unused = graph.input("unused", Dtype::F32, &[]).unwrap();
     let y = graph.exp(x).unwrap();
@@ -205,7 +205,7 @@ fn check(name: &str, inputs: &[(&[usize], Draw)], build: Build) {
 /// The gradient of a random weighting of the output, for every element of every input.
 fn check_with(name: &str, inputs: &[(&[usize], Draw)], build: &dyn Fn(&mut Graph, &[Value]) -> Built) {
     let mut random = Random(1);
-    let mut graph = Graph::new();
+    let mut graph = Graph::new(Provider::Cpu);
     let mut feeds = BTreeMap::new();
     let mut values = Vec::new();
     for (position, (shape, draw)) in inputs.iter().enumerate() {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use evaluator::{Tensor, evaluate};
 use prost::Message;
 use regatta_autodiff::families::{Activation, Mlp, Model};
-use regatta_autodiff::graph::{Dtype, Graph, GraphError};
+use regatta_autodiff::graph::{Dtype, Graph, GraphError, Provider};
 use regatta_autodiff::onnx::ModelProto;
 use regatta_autodiff::step::{
     DataRole, EvaluationPlan, Loss, Optimizer, Program, ResultRole, ScalarRole, StepError, StepPlan, Update,
@@ -173,7 +173,7 @@ fn dropout_depends_on_seed_and_step() {
 fn evaluation_counts_rows_by_weight() {
     let whole = |batch: usize, indices: Vec<i64>, weights: Vec<f64>| {
         let StepPlan { model, loss, .. } = plan(Activation::Gelu, CLASSES, true);
-        let program = evaluation(&EvaluationPlan { model, loss, rows: ROWS, batch }).unwrap();
+        let program = evaluation(&EvaluationPlan { model, loss, rows: ROWS, batch, provider: Provider::Cpu }).unwrap();
         let mut feeds = feeds(&program, &Numbers::default());
         feeds.insert(program.indices.name.clone(), Tensor::ints(&[batch], indices));
         let port = program.row_weights.clone().unwrap();
@@ -203,7 +203,7 @@ fn plans_of_one_shape_give_the_same_bytes() {
 
 #[test]
 fn taken_and_reserved_names_are_refused() {
-    let mut graph = Graph::new();
+    let mut graph = Graph::new(Provider::Cpu);
     graph.input("beta", Dtype::F32, &[]).unwrap();
 
     let twice = graph.input("beta", Dtype::F32, &[]).unwrap_err();
@@ -230,7 +230,7 @@ fn plan(activation: Activation, loss: Loss, dropout: bool) -> StepPlan {
     };
     let mlp = Mlp { inputs: INPUTS, hidden: vec![5, 4], activation, dropout, outputs };
     let update = Update { optimizer: Optimizer::Sgd, weight_decay: false };
-    StepPlan { model: Model::Mlp(mlp), loss, update, clip: false, rows: ROWS, batch: BATCH }
+    StepPlan { model: Model::Mlp(mlp), loss, update, clip: false, rows: ROWS, batch: BATCH, provider: Provider::Cpu }
 }
 
 #[derive(Clone, Copy)]

@@ -113,7 +113,9 @@ fn array(tensors: &SafeTensors<'_>, state: &State) -> Result<Array, TrainingErro
         return Err(refused(&format!("{name} is {:?} {found:?}, not {expected:?}", tensor.dtype())));
     }
     Ok(match state.input.dtype {
-        Dtype::F32 | Dtype::Bool => Array::F32(numbers(tensor.data(), f32::from_le_bytes)),
+        Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::U8 | Dtype::Bool => {
+            Array::F32(numbers(tensor.data(), f32::from_le_bytes))
+        }
         Dtype::F64 => Array::F64(numbers(tensor.data(), f64::from_le_bytes)),
         Dtype::I32 | Dtype::I64 => Array::I64(numbers(tensor.data(), i64::from_le_bytes)),
     })
@@ -136,7 +138,9 @@ fn element_type(dtype: Dtype) -> Result<safetensors::Dtype, TrainingError> {
         Dtype::F32 => Ok(safetensors::Dtype::F32),
         Dtype::F64 => Ok(safetensors::Dtype::F64),
         Dtype::I64 => Ok(safetensors::Dtype::I64),
-        Dtype::I32 | Dtype::Bool => Err(refused("states of this type are not written")),
+        Dtype::F16 | Dtype::Bf16 | Dtype::U8 | Dtype::I32 | Dtype::Bool => {
+            Err(refused("states of this type are not written"))
+        }
     }
 }
 

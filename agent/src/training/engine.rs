@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
-use regatta_autodiff::graph::Dtype;
+use regatta_autodiff::graph::{Dtype, Provider};
 use regatta_autodiff::step::{DataRole, EvaluationPlan, Program, StepPlan, evaluation, training_step};
 
 use super::dataset::{Dataset, Split, Target};
@@ -86,7 +86,8 @@ impl Engine {
         if !known {
             data.check()?;
         }
-        let position = self.shape(plan.shape(&data.train)?, data.validation.rows())?;
+        let position =
+            self.shape(plan.shape(&data.train, provider_of(self.runtime.device()))?, data.validation.rows())?;
         let resident = self.device_data(position, data)?;
         Training::start(&mut self.shapes[position], plan, data, resident, resume)
     }
@@ -130,6 +131,13 @@ impl Engine {
     }
 }
 
+fn provider_of(device: Device) -> Provider {
+    match device {
+        Device::Cpu => Provider::Cpu,
+        Device::Cuda(_) => Provider::Cuda,
+    }
+}
+
 impl Resident {
     fn is_of(&self, data: &Arc<Dataset>) -> bool {
         self.source.upgrade().is_some_and(|source| Arc::ptr_eq(&source, data))
@@ -143,6 +151,7 @@ impl Shape {
             loss: plan.loss,
             rows: validation_rows,
             batch: validation_rows.min(EVALUATION_BATCH),
+            provider: plan.provider,
         };
         let step = Stage::compile(runtime, training_step(&plan)?)?;
         let evaluation = Stage::compile(runtime, evaluation(&evaluation_plan)?)?;
@@ -183,7 +192,7 @@ fn upload(compiled: &Compiled, split: &Split) -> Result<DeviceSplit, TrainingErr
 /// Zeros of a type, for tensors that a run fills.
 pub(super) fn zeros(dtype: Dtype, count: usize) -> Array {
     match dtype {
-        Dtype::F32 | Dtype::Bool => Array::F32(vec![0.0; count]),
+        Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::U8 | Dtype::Bool => Array::F32(vec![0.0; count]),
         Dtype::F64 => Array::F64(vec![0.0; count]),
         Dtype::I32 | Dtype::I64 => Array::I64(vec![0; count]),
     }

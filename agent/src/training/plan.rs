@@ -1,7 +1,7 @@
 //! What is to be trained, every value resolved, and its split into a shape (which compiles) and numbers.
 
 use regatta_autodiff::families::{Mlp, Model};
-use regatta_autodiff::graph::Dtype;
+use regatta_autodiff::graph::{Dtype, Provider};
 use regatta_autodiff::step::{self, Optimizer, Scalar, ScalarRole, StepPlan, Update};
 
 pub use regatta_autodiff::families::Activation;
@@ -96,7 +96,7 @@ impl Plan {
     }
 
     /// What of the plan decides the graph. Plans of the same shape share a compiled one.
-    pub(super) fn shape(&self, train: &Split) -> Result<StepPlan, TrainingError> {
+    pub(super) fn shape(&self, train: &Split, provider: Provider) -> Result<StepPlan, TrainingError> {
         let (loss, outputs) = match (self.loss, &train.target) {
             (Loss::CrossEntropy, Target::Classes { classes, .. }) => {
                 (step::Loss::CrossEntropy { classes: *classes }, *classes)
@@ -124,6 +124,7 @@ impl Plan {
             clip: self.clip_norm.is_some(),
             rows: train.rows(),
             batch: self.batch_size.min(train.rows()),
+            provider,
         })
     }
 
@@ -141,7 +142,9 @@ impl Plan {
         #[expect(clippy::cast_possible_truncation, reason = "the graph says how precise it takes the number")]
         match scalar.input.dtype {
             Dtype::F64 => Array::F64(vec![number]),
-            Dtype::F32 | Dtype::I32 | Dtype::I64 | Dtype::Bool => Array::F32(vec![number as f32]),
+            Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::U8 | Dtype::I32 | Dtype::I64 | Dtype::Bool => {
+                Array::F32(vec![number as f32])
+            }
         }
     }
 }

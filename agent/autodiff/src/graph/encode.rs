@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use half::{bf16, f16};
 use prost::Message;
 
 use super::{Attribute, Constant, Dtype, Elements, Graph, Node, Value};
@@ -37,17 +38,26 @@ impl Graph {
         let model = ModelProto {
             ir_version: Some(IR_VERSION),
             producer_name: Some("regatta".into()),
-            opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(self.opset()) }],
+            opset_import: self.opset_imports(),
             graph: Some(graph),
             ..ModelProto::default()
         };
         model.encode_to_vec()
     }
 
+    /// ONNX's own operators, and version 1 of every other domain that the graph uses.
+    fn opset_imports(&self) -> Vec<OperatorSetIdProto> {
+        let domains: BTreeSet<&str> = self.nodes.iter().map(|node| node.domain.as_str()).chain([""]).collect();
+        let version = |domain: &str| if domain.is_empty() { self.opset() } else { 1 };
+        let import = |domain: &str| OperatorSetIdProto { domain: Some(domain.into()), version: Some(version(domain)) };
+        domains.into_iter().map(import).collect()
+    }
+
     fn node_proto(&self, node: &Node) -> NodeProto {
         let name_or_empty = |value: &Option<Value>| value.map_or_else(String::new, |value| self.name(value).into());
         NodeProto {
             name: Some(node.name.clone()),
+            domain: Some(node.domain.clone()),
             op_type: Some(node.op.clone()),
             input: node.inputs.iter().map(name_or_empty).collect(),
             output: node.outputs.iter().map(|value| self.name(*value).into()).collect(),
@@ -72,20 +82,23 @@ impl Graph {
 }
 
 /// ONNX's number for an element type.
-pub(super) fn dtype_code(dtype: Dtype) -> i64 {
+pub(crate) fn dtype_code(dtype: Dtype) -> i64 {
     i64::from(data_type(dtype) as i32)
 }
 
 /// The element type behind ONNX's number, where this crate supports it.
-pub(super) fn dtype_of(code: i64) -> Option<Dtype> {
-    let all = [Dtype::F32, Dtype::F64, Dtype::I32, Dtype::I64, Dtype::Bool];
+pub(crate) fn dtype_of(code: i64) -> Option<Dtype> {
+    let all = [Dtype::F16, Dtype::Bf16, Dtype::F32, Dtype::F64, Dtype::U8, Dtype::I32, Dtype::I64, Dtype::Bool];
     all.into_iter().find(|dtype| dtype_code(*dtype) == code)
 }
 
 fn data_type(dtype: Dtype) -> DataType {
     match dtype {
+        Dtype::F16 => DataType::Float16,
+        Dtype::Bf16 => DataType::Bfloat16,
         Dtype::F32 => DataType::Float,
         Dtype::F64 => DataType::Double,
+        Dtype::U8 => DataType::Uint8,
         Dtype::I32 => DataType::Int32,
         Dtype::I64 => DataType::Int64,
         Dtype::Bool => DataType::Bool,
@@ -96,9 +109,14 @@ fn data_type(dtype: Dtype) -> DataType {
 fn tensor_proto(name: &str, constant: &Constant) -> TensorProto {
     let bytes = match (&constant.elements, constant.dtype) {
         (Elements::Float(floats), Dtype::F32) => floats.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(),
-        (Elements::Float(floats), _) => floats.iter().flat_map(|x| x.to_le_bytes()).collect(),
         (Elements::Int(ints), Dtype::I32) => ints.iter().flat_map(|n| (*n as i32).to_le_bytes()).collect(),
+        (Elements::Float(floats), Dtype::F16) => floats.iter().flat_map(|x| f16::from_f64(*x).to_le_bytes()).collect(),
+        (Elements::Float(floats), Dtype::Bf16) => {
+            floats.iter().flat_map(|x| bf16::from_f64(*x).to_le_bytes()).collect()
+        }
+        (Elements::Int(ints), Dtype::U8) => ints.iter().map(|n| *n as u8).collect(),
         (Elements::Int(ints), Dtype::Bool) => ints.iter().map(|n| u8::from(*n != 0)).collect(),
+        (Elements::Float(floats), _) => floats.iter().flat_map(|x| x.to_le_bytes()).collect(),
         (Elements::Int(ints), _) => ints.iter().flat_map(|n| n.to_le_bytes()).collect(),
     };
     TensorProto {
@@ -126,9 +144,17 @@ fn attribute_proto(name: &str, attribute: &Attribute) -> AttributeProto {
             proto.f = Some(*float as f32);
             AttributeType::Float
         }
+        Attribute::Floats(floats) => {
+            proto.floats = floats.iter().map(|float| *float as f32).collect();
+            AttributeType::Floats
+        }
         Attribute::Text(text) => {
             proto.s = Some(text.as_bytes().to_vec());
             AttributeType::String
+        }
+        Attribute::Texts(texts) => {
+            proto.strings = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+            AttributeType::Strings
         }
     };
     proto.r#type = Some(kind as i32);

@@ -1,20 +1,32 @@
 //! Gradients of arithmetic with two operands, which may be broadcast.
 
-use super::Flowing;
+use super::{Flowing, Row, rule, stop};
 use crate::gradient::Flow;
 
-pub(super) fn add(flow: &mut Flow<'_>) -> Flowing {
+pub(super) const ROWS: &[Row] = &[
+    rule("Add", add, "dy; dy"),
+    rule("Sub", sub, "dy; -dy"),
+    rule("Mul", mul, "dy b; dy a"),
+    rule("Div", div, "dy / b; -(dy / b) y"),
+    rule("Pow", pow, "dy b a^(b-1); dy y ln a"),
+    rule("Neg", neg, "-dy"),
+    stop("Equal"),
+    stop("Greater"),
+    stop("Less"),
+];
+
+fn add(flow: &mut Flow<'_>) -> Flowing {
     let dy = flow.dy()?;
     Ok(vec![Some(dy), Some(dy)])
 }
 
-pub(super) fn sub(flow: &mut Flow<'_>) -> Flowing {
+fn sub(flow: &mut Flow<'_>) -> Flowing {
     let dy = flow.dy()?;
     let negative = flow.graph.neg(dy)?;
     Ok(vec![Some(dy), Some(negative)])
 }
 
-pub(super) fn mul(flow: &mut Flow<'_>) -> Flowing {
+fn mul(flow: &mut Flow<'_>) -> Flowing {
     let (dy, left, right) = (flow.dy()?, flow.x(0)?, flow.x(1)?);
     let to_left = flow.graph.mul(dy, right)?;
     let to_right = flow.graph.mul(dy, left)?;
@@ -22,7 +34,7 @@ pub(super) fn mul(flow: &mut Flow<'_>) -> Flowing {
 }
 
 /// With `y = a / b`: `dy / b` to `a`, `-(dy / b) * y` to `b`.
-pub(super) fn div(flow: &mut Flow<'_>) -> Flowing {
+fn div(flow: &mut Flow<'_>) -> Flowing {
     let (dy, y, divisor) = (flow.dy()?, flow.y(), flow.x(1)?);
     let quotient = flow.graph.div(dy, divisor)?;
     let product = flow.graph.mul(quotient, y)?;
@@ -31,7 +43,7 @@ pub(super) fn div(flow: &mut Flow<'_>) -> Flowing {
 }
 
 /// With `y = a ^ b`: `dy * b * a ^ (b - 1)` to `a`, `dy * y * ln a` to `b`.
-pub(super) fn pow(flow: &mut Flow<'_>) -> Flowing {
+fn pow(flow: &mut Flow<'_>) -> Flowing {
     let (dy, y, base, raw_exponent) = (flow.dy()?, flow.y(), flow.x(0)?, flow.x(1)?);
     let graph = &mut *flow.graph;
     let exponent = graph.cast(raw_exponent, graph.dtype(base))?;
@@ -50,7 +62,7 @@ pub(super) fn pow(flow: &mut Flow<'_>) -> Flowing {
     Ok(vec![Some(to_base), Some(to_exponent)])
 }
 
-pub(super) fn neg(flow: &mut Flow<'_>) -> Flowing {
+fn neg(flow: &mut Flow<'_>) -> Flowing {
     let dy = flow.dy()?;
     Ok(vec![Some(flow.graph.neg(dy)?)])
 }

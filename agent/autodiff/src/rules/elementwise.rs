@@ -2,39 +2,52 @@
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
-use super::Flowing;
+use super::{Flowing, Row, rule};
 use crate::gradient::Flow;
 
-pub(super) fn identity(flow: &mut Flow<'_>) -> Flowing {
+pub(super) const ROWS: &[Row] = &[
+    rule("Exp", exp, "dy y"),
+    rule("Log", log, "dy / x"),
+    rule("Sqrt", sqrt, "dy / (2 y)"),
+    rule("Erf", erf, "dy 2/sqrt(pi) exp(-x^2)"),
+    rule("Relu", relu, "dy [y > 0]"),
+    rule("Tanh", tanh, "dy - dy y^2"),
+    rule("Sigmoid", sigmoid, "dy (y - y^2)"),
+    rule("Gelu", gelu, "dy (Phi(x) + x phi(x))"),
+    rule("Identity", identity, "dy"),
+    rule("Cast", cast, "dy, in the operand's type"),
+];
+
+fn identity(flow: &mut Flow<'_>) -> Flowing {
     Ok(vec![Some(flow.dy()?)])
 }
 
 /// Back to the operand's type. A cast to or from integers never gets here: integers carry no gradient.
-pub(super) fn cast(flow: &mut Flow<'_>) -> Flowing {
+fn cast(flow: &mut Flow<'_>) -> Flowing {
     let (dy, x) = (flow.dy()?, flow.x(0)?);
     let dtype = flow.graph.dtype(x);
     Ok(vec![Some(flow.graph.cast(dy, dtype)?)])
 }
 
-pub(super) fn exp(flow: &mut Flow<'_>) -> Flowing {
+fn exp(flow: &mut Flow<'_>) -> Flowing {
     let (dy, y) = (flow.dy()?, flow.y());
     Ok(vec![Some(flow.graph.mul(dy, y)?)])
 }
 
-pub(super) fn log(flow: &mut Flow<'_>) -> Flowing {
+fn log(flow: &mut Flow<'_>) -> Flowing {
     let (dy, x) = (flow.dy()?, flow.x(0)?);
     Ok(vec![Some(flow.graph.div(dy, x)?)])
 }
 
 /// `dy / (2 y)`.
-pub(super) fn sqrt(flow: &mut Flow<'_>) -> Flowing {
+fn sqrt(flow: &mut Flow<'_>) -> Flowing {
     let (dy, y) = (flow.dy()?, flow.y());
     let half = flow.graph.scale(dy, 0.5)?;
     Ok(vec![Some(flow.graph.div(half, y)?)])
 }
 
 /// `dy * 2 / sqrt(pi) * exp(-x^2)`.
-pub(super) fn erf(flow: &mut Flow<'_>) -> Flowing {
+fn erf(flow: &mut Flow<'_>) -> Flowing {
     let (dy, x) = (flow.dy()?, flow.x(0)?);
     let graph = &mut *flow.graph;
     let square = graph.mul(x, x)?;
@@ -45,7 +58,7 @@ pub(super) fn erf(flow: &mut Flow<'_>) -> Flowing {
 }
 
 /// `dy` where the output is positive. A mask by `Cast`: `Where` is three times slower on the CPU.
-pub(super) fn relu(flow: &mut Flow<'_>) -> Flowing {
+fn relu(flow: &mut Flow<'_>) -> Flowing {
     let (dy, y) = (flow.dy()?, flow.y());
     let graph = &mut *flow.graph;
     let zero = graph.scalar_like(y, 0.0);
@@ -55,7 +68,7 @@ pub(super) fn relu(flow: &mut Flow<'_>) -> Flowing {
 }
 
 /// `dy * (1 - y^2)`, written `dy - dy * y^2`.
-pub(super) fn tanh(flow: &mut Flow<'_>) -> Flowing {
+fn tanh(flow: &mut Flow<'_>) -> Flowing {
     let (dy, y) = (flow.dy()?, flow.y());
     let graph = &mut *flow.graph;
     let square = graph.mul(y, y)?;
@@ -64,7 +77,7 @@ pub(super) fn tanh(flow: &mut Flow<'_>) -> Flowing {
 }
 
 /// `dy * (y - y^2)`.
-pub(super) fn sigmoid(flow: &mut Flow<'_>) -> Flowing {
+fn sigmoid(flow: &mut Flow<'_>) -> Flowing {
     let (dy, y) = (flow.dy()?, flow.y());
     let graph = &mut *flow.graph;
     let square = graph.mul(y, y)?;
@@ -73,7 +86,7 @@ pub(super) fn sigmoid(flow: &mut Flow<'_>) -> Flowing {
 }
 
 /// `dy * (Phi(x) + x * phi(x))`, with the normal distribution `Phi` and its density `phi`.
-pub(super) fn gelu(flow: &mut Flow<'_>) -> Flowing {
+fn gelu(flow: &mut Flow<'_>) -> Flowing {
     if flow.node.text("approximate").is_some_and(|kind| kind != "none") {
         return Err(flow.unsupported("only the exact form is differentiated"));
     }

@@ -1,11 +1,13 @@
 //! Gradients of operators that pick elements by index.
 
-use super::Flowing;
+use super::{Flowing, Row, rule, stop};
 use crate::gradient::Flow;
 use crate::graph::{Dtype, axis_position};
 
+pub(super) const ROWS: &[Row] = &[rule("Gather", gather, "dy, added at the rows that were picked"), stop("OneHot")];
+
 /// Rows picked along axis 0: each row's gradient is added where it came from.
-pub(super) fn gather(flow: &mut Flow<'_>) -> Flowing {
+fn gather(flow: &mut Flow<'_>) -> Flowing {
     let (dy, data, indices) = (flow.dy()?, flow.x(0)?, flow.x(1)?);
     let rank = flow.graph.shape(data).len();
     if axis_position(flow.node.int("axis", 0), rank) != Some(0) {

@@ -1,11 +1,14 @@
 //! Gradients of matrix products, as matrix products with transposed operands: no `Transpose` nodes for matrices.
 
-use super::Flowing;
+use super::{Flowing, Row, rule};
 use crate::gradient::{Flow, GradientError};
 use crate::graph::{Graph, Transposed, Value};
 
+pub(super) const ROWS: &[Row] =
+    &[rule("Gemm", gemm, "alpha dy B'; alpha A' dy; beta dy"), rule("MatMul", matmul, "dy B'; A' dy")];
+
 /// With `Y = alpha A' B' + beta C`, where `'` is a transposition by attribute.
-pub(super) fn gemm(flow: &mut Flow<'_>) -> Flowing {
+fn gemm(flow: &mut Flow<'_>) -> Flowing {
     let (dy, left, right) = (flow.dy()?, flow.x(0)?, flow.x(1)?);
     let (alpha, beta) = (flow.node.float("alpha", 1.0), flow.node.float("beta", 1.0));
     let (left_t, right_t) = (flow.node.int("transA", 0) != 0, flow.node.int("transB", 0) != 0);
@@ -23,7 +26,7 @@ pub(super) fn gemm(flow: &mut Flow<'_>) -> Flowing {
 }
 
 /// Vectors count as a row on the left and as a column on the right; leading axes are broadcast batches.
-pub(super) fn matmul(flow: &mut Flow<'_>) -> Flowing {
+fn matmul(flow: &mut Flow<'_>) -> Flowing {
     let (dy, left, right) = (flow.dy()?, flow.x(0)?, flow.x(1)?);
     let graph = &mut *flow.graph;
     let (left_is_vector, right_is_vector) = (graph.shape(left).len() == 1, graph.shape(right).len() == 1);

@@ -1,15 +1,23 @@
 //! Gradients of reductions, and of the functions that normalise along an axis.
 
-use super::Flowing;
+use super::{Flowing, Row, rule, stop};
 use crate::gradient::{Flow, GradientError};
 use crate::graph::{self, Value};
 
-pub(super) fn reduce_sum(flow: &mut Flow<'_>) -> Flowing {
+pub(super) const ROWS: &[Row] = &[
+    rule("ReduceSum", reduce_sum, "dy, repeated"),
+    rule("ReduceMean", reduce_mean, "dy / n, repeated"),
+    rule("Softmax", softmax, "(dy - sum(dy y)) y"),
+    rule("LogSoftmax", log_softmax, "dy - exp(y) sum(dy)"),
+    stop("ArgMax"),
+];
+
+fn reduce_sum(flow: &mut Flow<'_>) -> Flowing {
     let (kept, _) = with_reduced_axes(flow)?;
     Ok(vec![Some(kept), None])
 }
 
-pub(super) fn reduce_mean(flow: &mut Flow<'_>) -> Flowing {
+fn reduce_mean(flow: &mut Flow<'_>) -> Flowing {
     let (kept, reduced) = with_reduced_axes(flow)?;
     #[expect(clippy::cast_precision_loss, reason = "a tensor has fewer than 2^52 elements")]
     let share = 1.0 / reduced as f64;
@@ -30,7 +38,7 @@ fn with_reduced_axes(flow: &mut Flow<'_>) -> Result<(Value, usize), GradientErro
 }
 
 /// `(dy - sum(dy * y)) * y`.
-pub(super) fn softmax(flow: &mut Flow<'_>) -> Flowing {
+fn softmax(flow: &mut Flow<'_>) -> Flowing {
     let (dy, y, axis) = (flow.dy()?, flow.y(), flow.node.int("axis", -1));
     let graph = &mut *flow.graph;
     let product = graph.mul(dy, y)?;
@@ -40,7 +48,7 @@ pub(super) fn softmax(flow: &mut Flow<'_>) -> Flowing {
 }
 
 /// `dy - exp(y) * sum(dy)`.
-pub(super) fn log_softmax(flow: &mut Flow<'_>) -> Flowing {
+fn log_softmax(flow: &mut Flow<'_>) -> Flowing {
     let (dy, y, axis) = (flow.dy()?, flow.y(), flow.node.int("axis", -1));
     let graph = &mut *flow.graph;
     let probability = graph.exp(y)?;

@@ -51,10 +51,12 @@ pub fn evaluate(graph: &Graph, input_by_name: &BTreeMap<String, Tensor>) -> BTre
         }
     }
     for node in graph.live_nodes() {
-        let operands: Vec<Tensor> = node.inputs.iter().flatten().map(|value| operand(graph, &known, *value)).collect();
-        let output = apply(node, &operands);
-        assert_eq!(output.shape, graph.shape(node.outputs[0]), "inferred shape of {}", node.name);
-        known.insert(node.outputs[0], output);
+        let operands: Vec<Option<Tensor>> =
+            node.inputs.iter().map(|value| value.map(|value| operand(graph, &known, value))).collect();
+        for (value, output) in node.outputs.iter().zip(apply(node, &operands)) {
+            assert_eq!(output.shape, graph.shape(*value), "inferred shape of {}", graph.name(*value));
+            known.insert(*value, output);
+        }
     }
     graph.outputs().iter().map(|output| (graph.name(*output).to_owned(), known[output].clone())).collect()
 }
@@ -66,8 +68,10 @@ fn operand(graph: &Graph, known: &BTreeMap<Value, Tensor>, value: Value) -> Tens
     }
 }
 
-fn apply(node: &Node, x: &[Tensor]) -> Tensor {
-    match node.op.as_str() {
+fn apply(node: &Node, operands: &[Option<Tensor>]) -> Vec<Tensor> {
+    let x: Vec<Tensor> = operands.iter().flatten().cloned().collect();
+    let x = x.as_slice();
+    let output = match node.op.as_str() {
         "Identity" => x[0].clone(),
         "Neg" => unary(&x[0], |a| -a),
         "Exp" => unary(&x[0], f64::exp),
@@ -103,7 +107,8 @@ fn apply(node: &Node, x: &[Tensor]) -> Tensor {
         "ScatterND" => scatter_add(&x[0], &x[1], &x[2]),
         "OneHot" => one_hot(&x[0], x[1].as_ints()[0], x[2].as_floats()),
         op => panic!("the evaluator does not know {op}"),
-    }
+    };
+    vec![output]
 }
 
 fn unary(x: &Tensor, function: impl Fn(f64) -> f64) -> Tensor {

@@ -1,21 +1,27 @@
 //! Gradients of operators that only move elements.
 
-use super::Flowing;
+use super::{Flowing, Row, rule};
 use crate::gradient::Flow;
 use crate::graph;
 
-pub(super) fn reshape(flow: &mut Flow<'_>) -> Flowing {
+pub(super) const ROWS: &[Row] = &[
+    rule("Reshape", reshape, "dy, in the operand's shape"),
+    rule("Expand", expand, "dy, summed over what was repeated"),
+    rule("Transpose", transpose, "dy, by the inverse permutation"),
+];
+
+fn reshape(flow: &mut Flow<'_>) -> Flowing {
     let (dy, x) = (flow.dy()?, flow.x(0)?);
     let shape = flow.graph.shape(x).to_vec();
     Ok(vec![Some(flow.graph.reshape(dy, &shape)?), None])
 }
 
 /// The sweep sums over what was repeated.
-pub(super) fn expand(flow: &mut Flow<'_>) -> Flowing {
+fn expand(flow: &mut Flow<'_>) -> Flowing {
     Ok(vec![Some(flow.dy()?), None])
 }
 
-pub(super) fn transpose(flow: &mut Flow<'_>) -> Flowing {
+fn transpose(flow: &mut Flow<'_>) -> Flowing {
     let (dy, x) = (flow.dy()?, flow.x(0)?);
     let rank = flow.graph.shape(x).len();
     let permutation = graph::permutation(&flow.node, rank).ok_or_else(|| flow.unsupported("perm is no permutation"))?;
