@@ -38,6 +38,7 @@ pub fn read(data: &Data, bytes: &[u8]) -> Result<Dataset, DataError> {
     let rows = match data.format {
         DataFormat::Npz => npz::read(data, bytes)?,
         DataFormat::Csv => table::read(data, bytes)?,
+        _ => return Err(DataError::NotCsv { reason: "this format is not read".into() }),
     };
     if let Some(at) = rows.features.values.iter().position(|value| !value.is_finite()) {
         let (row, column) = (at / rows.features.width, at % rows.features.width);
@@ -45,7 +46,7 @@ pub fn read(data: &Data, bytes: &[u8]) -> Result<Dataset, DataError> {
     }
     let target = match data.task {
         Task::Classification => classes(rows.target)?,
-        Task::Regression => values(rows.target, rows.features.rows)?,
+        _ => values(rows.target, rows.features.rows)?,
     };
     split::split(data, &rows.features, &target)
 }

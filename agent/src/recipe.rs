@@ -2,14 +2,17 @@
 
 use regatta_schemas::recipe::{self, Recipe};
 
-use crate::training::{Activation, Adam, Loss, ModelPlan, OptimizerPlan, Plan};
+use crate::training::{Activation, Adam, Loss, ModelPlan, OptimizerPlan, Plan, TrainingError};
 
 /// The plan of a trial. Whether its numbers make sense is for the training to say.
-pub fn plan(recipe: &Recipe, seed: u64) -> Plan {
+///
+/// # Errors
+/// The recipe asks for what this agent does not train.
+pub fn plan(recipe: &Recipe, seed: u64) -> Result<Plan, TrainingError> {
     #[expect(clippy::cast_possible_truncation, reason = "the training is in single precision")]
     let single = |number: f64| number as f32;
-    let recipe::Model::Mlp(mlp) = &recipe.model;
-    Plan {
+    let recipe::Model::Mlp(mlp) = &recipe.model else { return Err(unknown("model")) };
+    Ok(Plan {
         model: ModelPlan::Mlp {
             hidden: mlp.hidden_widths().into_iter().map(|width| width as usize).collect(),
             activation: match mlp.activation {
@@ -17,12 +20,14 @@ pub fn plan(recipe: &Recipe, seed: u64) -> Plan {
                 recipe::Activation::Tanh => Activation::Tanh,
                 recipe::Activation::Sigmoid => Activation::Sigmoid,
                 recipe::Activation::Gelu => Activation::Gelu,
+                _ => return Err(unknown("activation")),
             },
             dropout: single(mlp.dropout),
         },
-        loss: match recipe.loss {
-            recipe::Loss::CrossEntropy => Loss::CrossEntropy,
-            recipe::Loss::MeanSquaredError => Loss::MeanSquaredError,
+        loss: match recipe.loss.name() {
+            recipe::LossName::CrossEntropy => Loss::CrossEntropy,
+            recipe::LossName::MeanSquaredError => Loss::MeanSquaredError,
+            _ => return Err(unknown("loss")),
         },
         optimizer: match &recipe.optimizer {
             recipe::Optimizer::Sgd(sgd) => OptimizerPlan::Sgd {
@@ -33,11 +38,16 @@ pub fn plan(recipe: &Recipe, seed: u64) -> Plan {
             },
             recipe::Optimizer::Adam(numbers) => OptimizerPlan::Adam(adam(numbers)),
             recipe::Optimizer::AdamW(numbers) => OptimizerPlan::AdamW(adam(numbers)),
+            _ => return Err(unknown("optimizer")),
         },
         batch_size: recipe.batch_size as usize,
         clip_norm: recipe.clip_norm.map(single),
         seed,
-    }
+    })
+}
+
+fn unknown(what: &str) -> TrainingError {
+    TrainingError::Configuration { reason: format!("this agent does not know the {what} of the recipe") }
 }
 
 fn adam(numbers: &recipe::Adam) -> Adam {

@@ -1,7 +1,15 @@
 //! The recipe: all that an agent needs to train, every value resolved.
 
+mod data;
+mod model;
+mod optimizer;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use data::{Augmentation, Channels, Columns, Data, DataFormat, DataObject, Normalize, Task};
+pub use model::{Activation, Cnn, Direction, Mlp, Model, Norm, Onnx, Pool, Resnet, Tabular, Transformer, Weights};
+pub use optimizer::{Adagrad, Adam, Lion, Optimizer, Rmsprop, Schedule, Sgd};
 
 /// What an agent trains.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -10,11 +18,33 @@ pub struct Recipe {
     pub model: Model,
     pub loss: Loss,
     pub optimizer: Optimizer,
+    /// How the learning rate runs; absent: it stays.
+    #[serde(default, skip_serializing_if = "is_constant")]
+    pub schedule: Schedule,
     /// Rows of a training step.
     pub batch_size: u32,
+    /// Minibatches whose gradients are averaged for one update.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub accumulate: u32,
     /// Gradients are scaled so that their global norm is at most this; absent: not clipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
+    /// Each element of a gradient is cut to at most this; absent: not clipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_value: Option<f64>,
+    /// Parameters without weight decay, by name; `*` stands for any characters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undecayed: Vec<String>,
+    /// Validate with an exponential average of the weights that keeps this share at each update; absent: with the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average: Option<f64>,
+    #[serde(default, skip_serializing_if = "is_single")]
+    pub precision: Precision,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub augment: Vec<Augmentation>,
+    /// What is measured on the validation rows beside the loss, and beside the accuracy for classes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<Metric>,
     #[serde(default)]
     pub checkpoint: Checkpointing,
     /// Seconds of training after which the trial fails; absent: no limit.
@@ -22,183 +52,118 @@ pub struct Recipe {
     pub time_limit_s: Option<f64>,
 }
 
-/// The data set and how it is split. Exactly one of `file` and `object` says where it lies.
+fn is_constant(schedule: &Schedule) -> bool {
+    *schedule == Schedule::Constant
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_one(number: &u32) -> bool {
+    *number == 1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_single(precision: &Precision) -> bool {
+    *precision == Precision::Single
+}
+
+/// What is minimised: a name, or a name with settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Data {
-    /// In a study file: a path relative to it, which `regatta` uploads. In an offer: a path below the agent's data folder.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
-    /// An object in the bucket of data sets.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub object: Option<DataObject>,
-    pub format: DataFormat,
-    pub task: Task,
-    /// npz: the array of features, `[rows, ...]`; by default `x`. CSV: by default every column but the target.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub features: Option<Columns>,
-    /// npz: the array of targets, `[rows]` or `[rows, width]`. CSV: the column.
-    pub target: String,
-    /// The share of rows kept for validation, between 0 and 1.
-    #[serde(default = "default_validation")]
-    pub validation: f64,
-    /// Which rows are kept for validation follows from this seed alone, so that all trials of a study agree.
-    #[serde(default)]
-    pub split_seed: u64,
-    #[serde(default)]
-    pub normalize: Normalize,
-}
-
-fn default_validation() -> f64 {
-    0.2
-}
-
-/// A data set in the object store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct DataObject {
-    /// SHA-256 of its bytes, in hexadecimal: the object's name.
-    pub sha256: String,
-    pub bytes: u64,
-    /// What the file was called, for people.
-    #[serde(default)]
-    pub file_name: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum DataFormat {
-    /// An archive of NumPy arrays.
-    Npz,
-    /// Comma-separated values with a header line.
-    Csv,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Task {
-    Classification,
-    Regression,
-}
-
-/// One name or several.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
-pub enum Columns {
-    One(String),
-    Many(Vec<String>),
+pub enum Loss {
+    Plain(LossName),
+    With(LossSettings),
 }
 
-/// What is done to each feature, with figures of the training rows alone.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Normalize {
-    #[default]
-    None,
-    /// Mean 0 and standard deviation 1, feature by feature.
-    Standard,
-    /// Between 0 and 1, all features by the same factor.
-    Scale,
-}
+impl Loss {
+    pub fn name(&self) -> LossName {
+        match self {
+            Self::Plain(name) => *name,
+            Self::With(settings) => settings.name,
+        }
+    }
 
-/// The model's family and shape.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "family", rename_all = "snake_case")]
-pub enum Model {
-    /// Dense layers. Give either `hidden`, or `layers` and `width`.
-    Mlp(Mlp),
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Mlp {
-    /// The width of each hidden layer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hidden: Option<Vec<u32>>,
-    /// The number of hidden layers, all of the same `width`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub layers: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub width: Option<u32>,
-    #[serde(default)]
-    pub activation: Activation,
-    /// The probability that a hidden activation is dropped in training, from 0 to below 1.
-    #[serde(default)]
-    pub dropout: f64,
-}
-
-impl Mlp {
-    /// The width of each hidden layer, whichever way it was given.
-    pub fn hidden_widths(&self) -> Vec<u32> {
-        match (&self.hidden, self.layers, self.width) {
-            (Some(hidden), _, _) => hidden.clone(),
-            (None, Some(layers), Some(width)) => vec![width; layers as usize],
-            (None, _, _) => Vec::new(),
+    /// The settings, which are the defaults where a name stands alone.
+    pub fn settings(&self) -> LossSettings {
+        match self {
+            Self::Plain(name) => LossSettings {
+                name: *name,
+                label_smoothing: 0.0,
+                class_weights: None,
+                ignore_index: None,
+                delta: default_delta(),
+            },
+            Self::With(settings) => settings.clone(),
         }
     }
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    #[default]
-    Relu,
-    Tanh,
-    Sigmoid,
-    Gelu,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Loss {
-    /// Softmax cross-entropy over classes.
+pub enum LossName {
+    /// Softmax cross-entropy over classes; over tokens for a language model.
     CrossEntropy,
     MeanSquaredError,
-}
-
-/// The optimizer, with the names and defaults of PyTorch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "name", rename_all = "snake_case")]
-pub enum Optimizer {
-    Sgd(Sgd),
-    /// Weight decay is added to the gradient.
-    Adam(Adam),
-    /// Weight decay is decoupled from the gradient.
-    #[serde(rename = "adamw")]
-    AdamW(Adam),
+    /// Of logits, each a question of its own.
+    BinaryCrossEntropy,
+    MeanAbsoluteError,
+    /// Squared near zero, absolute beyond `delta`.
+    Huber,
+    /// From the target's distribution to the softmax of the outputs (Kullback and Leibler).
+    KlDivergence,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Sgd {
-    pub learning_rate: f64,
+pub struct LossSettings {
+    pub name: LossName,
+    /// Cross-entropy: the share of the target that is spread over all classes, from 0 to below 1.
     #[serde(default)]
-    pub momentum: f64,
-    #[serde(default)]
-    pub nesterov: bool,
-    #[serde(default)]
-    pub weight_decay: f64,
+    pub label_smoothing: f64,
+    /// Cross-entropy: how much a row of each class counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<Vec<f64>>,
+    /// Cross-entropy: rows or positions of this class do not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignore_index: Option<i64>,
+    /// Huber: where it turns from squared to absolute.
+    #[serde(default = "default_delta")]
+    pub delta: f64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Adam {
-    pub learning_rate: f64,
-    #[serde(default = "default_beta1")]
-    pub beta1: f64,
-    #[serde(default = "default_beta2")]
-    pub beta2: f64,
-    #[serde(default = "default_epsilon")]
-    pub epsilon: f64,
-    #[serde(default)]
-    pub weight_decay: f64,
+fn default_delta() -> f64 {
+    1.0
 }
 
-fn default_beta1() -> f64 {
-    0.9
+/// The numbers that a model computes in. Weights and the optimizer stay in single precision.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    #[default]
+    Single,
+    /// 16-bit floats, with the loss scaled so that small gradients survive.
+    Half,
+    Bfloat16,
 }
 
-fn default_beta2() -> f64 {
-    0.999
-}
-
-fn default_epsilon() -> f64 {
-    1e-8
+/// What is measured on the validation rows; reported as `validation_<name>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// The share of rows whose class is among the five greatest outputs.
+    #[serde(rename = "top5_accuracy")]
+    Top5Accuracy,
+    /// The mean over classes of the harmonic mean of precision and recall.
+    F1,
+    /// The area under the receiver's operating characteristic; over classes, the mean of one against the rest.
+    Auroc,
+    MeanAbsoluteError,
+    /// The share of the variance that is explained.
+    R2,
+    /// The exponential of the cross-entropy.
+    Perplexity,
 }
 
 /// When a trial's state is put into the object store.

@@ -1,11 +1,14 @@
 //! Built-in models, each built from hyperparameters, and what all of them need while their graph is written.
 
+mod forward;
 pub mod mlp;
 
+pub use forward::{Initial, Mode, Parameter};
 pub use mlp::{Activation, Mlp};
 
-use crate::graph::{Dtype, Graph, GraphError, Value};
-use crate::step::dropout::Dropout;
+pub(crate) use forward::{Buffer, Forward};
+
+use crate::graph::{Dtype, GraphError, Value};
 
 /// A model that can be trained. A new family is its file and one variant here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,63 +16,34 @@ pub enum Model {
     Mlp(Mlp),
 }
 
+/// A tensor that a model takes: one row of it, the batch axis left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Feature {
+    pub name: String,
+    pub dtype: Dtype,
+    pub shape: Vec<usize>,
+}
+
 impl Model {
-    /// How many features a row of its input has.
-    pub fn inputs(&self) -> usize {
+    /// What it takes, in order.
+    pub fn features(&self) -> Vec<Feature> {
         match self {
-            Self::Mlp(mlp) => mlp.inputs,
+            Self::Mlp(mlp) => mlp.features(),
         }
     }
 
-    /// How many numbers it gives for a row.
-    pub fn outputs(&self) -> usize {
+    /// The shape of what it gives for a row, the batch axis left out.
+    pub fn output(&self) -> Vec<usize> {
         match self {
-            Self::Mlp(mlp) => mlp.outputs,
+            Self::Mlp(mlp) => vec![mlp.outputs],
         }
     }
 
-    /// Writes the model's graph for a batch of features (rows x inputs, f32); the result is rows x outputs.
-    pub(crate) fn forward(&self, context: &mut Forward<'_>, features: Value) -> Result<Value, GraphError> {
+    /// Writes the model's graph for a batch: one value for each of its features, batch axis first; the result is
+    /// batch x output.
+    pub(crate) fn forward(&self, context: &mut Forward<'_>, features: &[Value]) -> Result<Value, GraphError> {
         match self {
-            Self::Mlp(mlp) => mlp.forward(context, features),
+            Self::Mlp(mlp) => mlp.forward(context, features[0]),
         }
-    }
-}
-
-/// How a state tensor begins. Its caller draws; this says what.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Initial {
-    Zeros,
-    /// Uniform in `-bound .. bound`.
-    Uniform {
-        bound: f64,
-    },
-}
-
-/// A trainable tensor of a model.
-#[derive(Debug, Clone)]
-pub(crate) struct Parameter {
-    pub value: Value,
-    pub initial: Initial,
-}
-
-/// A model's graph being written: where parameters are declared and dropout is asked for.
-pub(crate) struct Forward<'g> {
-    pub graph: &'g mut Graph,
-    pub parameters: Vec<Parameter>,
-    pub dropout: Dropout,
-}
-
-impl Forward<'_> {
-    /// Declares a trainable tensor of type f32.
-    pub fn parameter(&mut self, name: &str, shape: &[usize], initial: Initial) -> Result<Value, GraphError> {
-        let value = self.graph.input(name, Dtype::F32, shape)?;
-        self.parameters.push(Parameter { value, initial });
-        Ok(value)
-    }
-
-    /// Drops elements of a matrix while training; the matrix itself while evaluating.
-    pub fn dropped(&mut self, x: Value) -> Result<Value, GraphError> {
-        self.dropout.apply(self.graph, x)
     }
 }

@@ -12,7 +12,7 @@ pub use loss::Loss;
 pub use optimizer::{Optimizer, Update};
 pub use program::{DataInput, DataRole, Port, Program, ResultOutput, ResultRole, Scalar, ScalarRole, State};
 
-use crate::families::{Forward, Initial, Model};
+use crate::families::{Forward, Initial, Mode, Model};
 use crate::gradient::{self, GradientError};
 use crate::graph::{Dtype, Graph, GraphError, Provider, Value};
 use dropout::Dropout;
@@ -70,18 +70,18 @@ pub fn training_step(plan: &StepPlan) -> Result<Program, StepError> {
     let step = declared.state(graph.input("step", Dtype::I64, &[])?, Initial::Zeros);
     let batch = declare_batch(&mut graph, &mut declared, &plan.model, plan.loss, plan.rows, plan.batch)?;
 
-    let mut context = Forward { graph: &mut graph, parameters: Vec::new(), dropout: Dropout::training(step) };
-    let output = plan.model.forward(&mut context, batch.features)?;
+    let mut context = Forward::new(&mut graph, Mode::Training, Dropout::training(step));
+    let output = plan.model.forward(&mut context, &[batch.features])?;
     let Forward { parameters, dropout, .. } = context;
     let measured = loss::batch_loss(&mut graph, plan.loss, output, batch.target)?;
 
-    let values: Vec<Value> = parameters.iter().map(|parameter| parameter.value).collect();
+    let values: Vec<Value> = parameters.iter().map(|(_, value)| *value).collect();
     let mut gradients = gradient::gradients(&mut graph, &[(output, measured.gradient)], &values)?;
     if plan.clip {
         let threshold = declared.scalar(&mut graph, ScalarRole::ClipNorm, Dtype::F32)?;
         gradients = optimizer::clip_by_global_norm(&mut graph, &gradients, threshold)?;
     }
-    let parameters: Vec<_> = parameters.iter().map(|p| declared.state(p.value, p.initial)).collect();
+    let parameters: Vec<_> = parameters.into_iter().map(|(p, value)| declared.state(value, p.initial)).collect();
     optimizer::update(&mut graph, &mut declared, plan.update, step, &parameters, &gradients)?;
     dropout.declare(&graph, &mut declared);
 
@@ -104,13 +104,13 @@ pub fn evaluation(plan: &EvaluationPlan) -> Result<Program, StepError> {
     let batch = declare_batch(&mut graph, &mut declared, &plan.model, plan.loss, plan.rows, plan.batch)?;
     let weights = declared.row_weights(&mut graph, plan.batch)?;
 
-    let mut context = Forward { graph: &mut graph, parameters: Vec::new(), dropout: Dropout::Off };
-    let output = plan.model.forward(&mut context, batch.features)?;
+    let mut context = Forward::new(&mut graph, Mode::Evaluation, Dropout::Off);
+    let output = plan.model.forward(&mut context, &[batch.features])?;
     let parameters = context.parameters;
     let measured = loss::summed_loss(&mut graph, plan.loss, output, batch.target, weights)?;
 
-    for parameter in parameters {
-        declared.state(parameter.value, parameter.initial);
+    for (parameter, value) in parameters {
+        declared.state(value, parameter.initial);
     }
     declared.result(ResultRole::Loss, measured.loss);
     if let Some(correct) = measured.correct {
@@ -123,8 +123,8 @@ fn check_sizes(model: &Model, loss: Loss, rows: usize, batch: usize) -> Result<(
     let Model::Mlp(mlp) = model;
     let hidden = mlp.hidden.iter().copied().min().unwrap_or(1);
     let sizes = [
-        ("the input width", model.inputs()),
-        ("the output width", model.outputs()),
+        ("the input width", mlp.inputs),
+        ("the output width", mlp.outputs),
         ("a hidden width", hidden),
         ("the number of rows", rows),
         ("the batch size", batch),
@@ -134,7 +134,7 @@ fn check_sizes(model: &Model, loss: Loss, rows: usize, batch: usize) -> Result<(
     }
     match loss {
         Loss::CrossEntropy { classes: needed } | Loss::MeanSquaredError { width: needed } => {
-            let outputs = model.outputs();
+            let outputs = mlp.outputs;
             if outputs == needed { Ok(()) } else { Err(StepError::Outputs { outputs, needed }) }
         }
     }
@@ -159,7 +159,12 @@ fn declare_batch(
         Loss::CrossEntropy { .. } => (Dtype::I64, vec![rows]),
         Loss::MeanSquaredError { width } => (Dtype::F32, vec![rows, width]),
     };
-    let features = declared.data(graph, DataRole::Features, Dtype::F32, &[rows, model.inputs()])?;
+    let features = declared.data(
+        graph,
+        DataRole::Features,
+        Dtype::F32,
+        &[&[rows], model.features()[0].shape.as_slice()].concat(),
+    )?;
     let target = declared.data(graph, DataRole::Target, dtype, &shape)?;
     Ok(Batch { features: graph.gather(features, indices)?, target: graph.gather(target, indices)? })
 }

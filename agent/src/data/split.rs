@@ -18,7 +18,7 @@ pub fn split(data: &Data, features: &Tensor2, target: &Target) -> Result<Dataset
     let (validation, train) = order.split_at(kept.clamp(1, rows - 1));
     let mut dataset = Dataset { train: part(features, target, train), validation: part(features, target, validation) };
     match data.normalize {
-        Normalize::None => {}
+        Normalize::None | Normalize::Channel => {}
         Normalize::Standard => standardize(&mut dataset),
         Normalize::Scale => scale(&mut dataset),
     }

@@ -29,6 +29,19 @@ pub fn weights(seed: u64, position: u64, count: usize, bound: f64) -> Vec<f32> {
     (0..count).map(weight).collect()
 }
 
+/// Initial weights of the parameter at `position`: normal with mean 0 (Box and Muller, 1958).
+pub fn normal(seed: u64, position: u64, count: usize, deviation: f64) -> Vec<f32> {
+    let mut generator = generator(seed, Purpose::Weights, position);
+    let mut number = |_| {
+        let radius = (-2.0 * (1.0 - unit(&mut generator)).ln()).sqrt();
+        let angle = 2.0 * std::f64::consts::PI * unit(&mut generator);
+        #[expect(clippy::cast_possible_truncation, reason = "weights are single precision")]
+        let number = (deviation * radius * angle.cos()) as f32;
+        number
+    };
+    (0..count).map(&mut number).collect()
+}
+
 /// The noise pool of a width, the same for all trials: a trial's seed chooses rows of it.
 pub fn noise(width: usize, count: usize) -> Vec<f32> {
     let mut generator = generator(0, Purpose::Noise, width as u64);

@@ -17,9 +17,12 @@ use crate::runtime::{Array, Bindings, Compiled, Interrupt, RuntimeError, Tensor}
 pub(super) fn initial_states(states: &[State], seed: u64) -> Vec<Array> {
     let initial = |(position, state): (usize, &State)| {
         let count = state.input.shape.iter().product();
-        match state.initial {
+        match &state.initial {
             Initial::Zeros => zeros(state.input.dtype, count),
-            Initial::Uniform { bound } => Array::F32(draw::weights(seed, position as u64, count, bound)),
+            Initial::Ones => Array::F32(vec![1.0; count]),
+            Initial::Given(numbers) => Array::F32(numbers.to_vec()),
+            Initial::Normal { deviation } => Array::F32(draw::normal(seed, position as u64, count, *deviation)),
+            Initial::Uniform { bound } => Array::F32(draw::weights(seed, position as u64, count, *bound)),
         }
     };
     states.iter().enumerate().map(initial).collect()

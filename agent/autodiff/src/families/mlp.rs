@@ -1,7 +1,7 @@
 //! The multilayer perceptron: linear layers with an activation, and dropout after each hidden one.
 
-use super::{Forward, Initial};
-use crate::graph::{Graph, GraphError, Value};
+use super::{Feature, Forward, Initial};
+use crate::graph::{Dtype, Graph, GraphError, Value};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
@@ -24,6 +24,10 @@ pub struct Mlp {
 }
 
 impl Mlp {
+    pub(super) fn features(&self) -> Vec<Feature> {
+        vec![Feature { name: "features".into(), dtype: Dtype::F32, shape: vec![self.inputs] }]
+    }
+
     /// Parameters are `layers.<i>.weight` (inputs x outputs) and `layers.<i>.bias`, and begin as PyTorch's
     /// `Linear` does: uniform within one over the square root of the layer's inputs.
     pub(super) fn forward(&self, context: &mut Forward<'_>, features: Value) -> Result<Value, GraphError> {
@@ -32,7 +36,7 @@ impl Mlp {
         for (layer, &next) in self.hidden.iter().chain([&self.outputs]).enumerate() {
             #[expect(clippy::cast_precision_loss, reason = "a layer has fewer than 2^52 inputs")]
             let initial = Initial::Uniform { bound: 1.0 / (width as f64).sqrt() };
-            let weight = context.parameter(&format!("layers.{layer}.weight"), &[width, next], initial)?;
+            let weight = context.parameter(&format!("layers.{layer}.weight"), &[width, next], initial.clone())?;
             let bias = context.parameter(&format!("layers.{layer}.bias"), &[next], initial)?;
             x = context.graph.linear(x, weight, bias)?;
             if layer < self.hidden.len() {
