@@ -22,6 +22,8 @@ use crate::training::{Dataset, Engine, Training, TrainingError};
 pub struct Assignment {
     pub offer: Box<Offer>,
     pub data: Arc<Dataset>,
+    /// The bytes of the ONNX model that the recipe names.
+    pub model: Option<Arc<Vec<u8>>>,
     /// The checkpoint to go on from, and the training time that it holds.
     pub resume: Option<(Vec<u8>, Duration)>,
 }

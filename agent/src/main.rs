@@ -48,7 +48,7 @@ struct Args {
     #[arg(long, env = "REGATTA_THREADS")]
     threads: Option<usize>,
 
-    /// Data files that recipes name by path may lie below this folder; without it only uploaded data is used.
+    /// Data and model files that recipes name by path may lie below this folder; without it only uploaded ones are used.
     #[arg(long, env = "REGATTA_DATA_FOLDER")]
     data_folder: Option<PathBuf>,
 
@@ -96,7 +96,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         () = wire.wait_for_coordinator() => {}
         () = &mut drain => return Ok(()),
     }
-    let supplies = Supplies::new(wire.data(), wire.checkpoints(), args.data_folder);
+    let supplies = Supplies::new(wire.data(), wire.models(), wire.checkpoints(), args.data_folder);
     let settings = Settings {
         agent,
         lanes: args.lanes,

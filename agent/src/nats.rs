@@ -48,6 +48,10 @@ impl Wire {
         Objects::new(&self.link, streams::DATA_BUCKET)
     }
 
+    pub fn models(&self) -> Objects {
+        Objects::new(&self.link, streams::MODELS_BUCKET)
+    }
+
     pub fn checkpoints(&self) -> Objects {
         Objects::new(&self.link, streams::CHECKPOINTS_BUCKET)
     }

@@ -1,4 +1,4 @@
-//! What a trial needs before it can train: its data set and its checkpoint, fetched, checked and parsed.
+//! What a trial needs before it can train: its data set, its model's file and its checkpoint, fetched and checked.
 
 use std::collections::VecDeque;
 use std::path::{Component, Path, PathBuf};
@@ -9,15 +9,15 @@ use regatta_broker::{BrokerError, Objects};
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::offer::Offer;
 use regatta_schemas::reasons::FailCause;
-use regatta_schemas::recipe::Data;
+use regatta_schemas::recipe::{Data, DataObject, Model, Onnx};
 use tokio::sync::OnceCell;
 
 use crate::data;
 use crate::lane::Assignment;
 use crate::training::Dataset;
 
-/// Parsed data sets kept in memory.
-const DATASETS_KEPT: usize = 4;
+/// Parsed data sets, and model files, kept in memory.
+const KEPT: usize = 4;
 
 /// Why a trial cannot be supplied.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -42,21 +42,48 @@ impl SupplyError {
     }
 }
 
-/// Where data sets and checkpoints come from. Lanes of one agent share what was parsed.
+/// Where data sets, models and checkpoints come from. Lanes of one agent share what was parsed.
 #[derive(Clone)]
 pub struct Supplies {
     data: Objects,
+    models: Objects,
     checkpoints: Objects,
     /// Files named by path may lie below this folder, and nowhere else.
     data_folder: Option<PathBuf>,
-    parsed: Arc<Mutex<VecDeque<Parsed>>>,
+    datasets: Arc<Shelf<Data, Dataset>>,
+    model_files: Arc<Shelf<(Option<String>, Option<DataObject>), Vec<u8>>>,
 }
 
-type Parsed = (Data, Arc<OnceCell<Arc<Dataset>>>);
+/// What was fetched lately, each once, however many lanes ask for it at the same time.
+struct Shelf<K, V>(Mutex<VecDeque<(K, Place<V>)>>);
+
+type Place<V> = Arc<OnceCell<Arc<V>>>;
+
+impl<K, V> Default for Shelf<K, V> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Clone + PartialEq, V> Shelf<K, V> {
+    /// Where this thing is, or is being, fetched; one that nobody asked for lately makes room.
+    fn place(&self, key: &K) -> Place<V> {
+        let mut kept = self.0.lock().expect("no holder of this lock panics");
+        if let Some((_, place)) = kept.iter().find(|(known, _)| known == key) {
+            return place.clone();
+        }
+        if kept.len() >= KEPT {
+            kept.pop_front();
+        }
+        let place = Place::default();
+        kept.push_back((key.clone(), place.clone()));
+        place
+    }
+}
 
 impl Supplies {
-    pub fn new(data: Objects, checkpoints: Objects, data_folder: Option<PathBuf>) -> Self {
-        Self { data, checkpoints, data_folder, parsed: Arc::default() }
+    pub fn new(data: Objects, models: Objects, checkpoints: Objects, data_folder: Option<PathBuf>) -> Self {
+        Self { data, models, checkpoints, data_folder, datasets: Arc::default(), model_files: Arc::default() }
     }
 
     /// All that the offer's training needs.
@@ -65,6 +92,10 @@ impl Supplies {
     /// The cause that the trial fails with.
     pub async fn fetch(&self, offer: Box<Offer>) -> Result<Assignment, SupplyError> {
         let data = self.dataset(&offer.recipe.data).await?;
+        let model = match &offer.recipe.model {
+            Model::Onnx(onnx) => Some(self.model(onnx).await?),
+            Model::Mlp(_) | Model::Cnn(_) | Model::Resnet(_) | Model::Transformer(_) | Model::Tabular(_) => None,
+        };
         let resume = match &offer.resume {
             None => None,
             Some(checkpoint) => {
@@ -76,12 +107,12 @@ impl Supplies {
                 Some((bytes, Duration::from_millis(checkpoint.elapsed_ms)))
             }
         };
-        Ok(Assignment { offer, data, resume })
+        Ok(Assignment { offer, data, model, resume })
     }
 
     async fn dataset(&self, data: &Data) -> Result<Arc<Dataset>, SupplyError> {
-        let cell = self.cell(data);
-        let parsed = cell
+        let place = self.datasets.place(data);
+        let parsed = place
             .get_or_try_init(|| async {
                 let bytes = self.bytes(data).await?;
                 let data = data.clone();
@@ -95,18 +126,22 @@ impl Supplies {
         Ok(parsed.clone())
     }
 
-    /// The place where this data set is, or is being, parsed; a set that nobody asked for lately makes room.
-    fn cell(&self, data: &Data) -> Arc<OnceCell<Arc<Dataset>>> {
-        let mut parsed = self.parsed.lock().expect("no holder of this lock panics");
-        if let Some((_, cell)) = parsed.iter().find(|(known, _)| known == data) {
-            return cell.clone();
-        }
-        if parsed.len() >= DATASETS_KEPT {
-            parsed.pop_front();
-        }
-        let cell = Arc::new(OnceCell::new());
-        parsed.push_back((data.clone(), cell.clone()));
-        cell
+    async fn model(&self, onnx: &Onnx) -> Result<Arc<Vec<u8>>, SupplyError> {
+        let place = self.model_files.place(&(onnx.file.clone(), onnx.object.clone()));
+        let bytes = place
+            .get_or_try_init(|| async {
+                let bytes = match (&onnx.object, &onnx.file) {
+                    (Some(object), _) => {
+                        let bytes = self.models.get(&object.sha256, LIMITS.model_bytes_max).await;
+                        bytes.map_err(|error| SupplyError::of(&error, FailCause::Configuration))?
+                    }
+                    (None, Some(file)) => self.file(file, LIMITS.model_bytes_max).await?,
+                    (None, None) => return Err(nowhere("model")),
+                };
+                Ok(Arc::new(bytes))
+            })
+            .await?;
+        Ok(bytes.clone())
     }
 
     async fn bytes(&self, data: &Data) -> Result<Vec<u8>, SupplyError> {
@@ -115,12 +150,12 @@ impl Supplies {
                 let bytes = self.data.get(&object.sha256, LIMITS.data_bytes_max).await;
                 bytes.map_err(|error| SupplyError::of(&error, FailCause::Data))
             }
-            (None, Some(file)) => self.file(file).await,
-            (None, None) => Err(SupplyError::data("the recipe names neither a file nor an object for its data")),
+            (None, Some(file)) => self.file(file, LIMITS.data_bytes_max).await,
+            (None, None) => Err(nowhere("data")),
         }
     }
 
-    async fn file(&self, file: &str) -> Result<Vec<u8>, SupplyError> {
+    async fn file(&self, file: &str, bytes_max: u64) -> Result<Vec<u8>, SupplyError> {
         let Some(folder) = &self.data_folder else {
             return Err(SupplyError::data(format!(
                 "the recipe names the file `{file}`, and this agent was given no --data-folder; let `regatta run` upload it"
@@ -130,16 +165,19 @@ impl Supplies {
             .ok_or_else(|| SupplyError::data(format!("`{file}` does not lie in the agent's data folder")))?;
         let length = tokio::fs::metadata(&path).await.map(|file| file.len());
         match length {
-            Ok(bytes) if bytes > LIMITS.data_bytes_max => Err(SupplyError::data(format!(
-                "`{file}` has {bytes} bytes; at most {} are read",
-                LIMITS.data_bytes_max
-            ))),
+            Ok(bytes) if bytes > bytes_max => {
+                Err(SupplyError::data(format!("`{file}` has {bytes} bytes; at most {bytes_max} are read")))
+            }
             Ok(_) => tokio::fs::read(&path)
                 .await
                 .map_err(|error| SupplyError::data(format!("cannot read `{file}`: {error}"))),
             Err(error) => Err(SupplyError::data(format!("cannot read `{file}`: {error}"))),
         }
     }
+}
+
+fn nowhere(what: &str) -> SupplyError {
+    SupplyError::data(format!("the recipe names neither a file nor an object for its {what}"))
 }
 
 /// The file's path, if it truly lies below the folder, links followed.

@@ -1,4 +1,4 @@
-//! `regatta run`: reads a study file, uploads its data, starts the study, follows it to its end.
+//! `regatta run`: reads a study file, uploads its data and its model, starts the study, follows it to its end.
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
@@ -91,7 +91,7 @@ async fn start_study(link: &Link, run: &cli::Run) -> anyhow::Result<StudyId> {
     }
     let client = wire.client();
     wait_for_coordinator(&client).await?;
-    upload_data(&wire, &run.file, &mut study).await?;
+    upload_files(&wire, &run.file, &mut study).await?;
     let started: StudyStarted = ask(&client, Endpoint::StudyCreate, &StudyCreate { study, by: who() }).await?;
     Ok(started.study)
 }
@@ -113,22 +113,24 @@ async fn wait_for_coordinator(client: &Client) -> Result<(), AskError> {
     }
 }
 
-/// Puts the file that the recipe names into the object store and its content's name into the recipe.
-async fn upload_data(wire: &Wire, study_file: &Path, study: &mut Value) -> anyhow::Result<()> {
-    let Some(data) = study.pointer_mut("/recipe/data").and_then(Value::as_object_mut) else {
-        return Ok(());
-    };
-    let Some(file) = data.get("file").and_then(Value::as_str).map(str::to_owned) else {
-        return Ok(());
-    };
-    let path = study_file.parent().unwrap_or(Path::new(".")).join(&file);
-    let bytes = std::fs::read(&path).with_context(|| {
-        format!("recipe.data.file: cannot read {} (paths are relative to the study file)", path.display())
-    })?;
-    let size = bytes.len();
-    let sha256 = wire.data().put(bytes).await.context("cannot upload the data set")?;
-    data.remove("file");
-    data.insert("object".to_owned(), json!({"sha256": sha256, "bytes": size, "file_name": file}));
+/// Puts the files that the recipe names into the object store and their contents' names into the recipe.
+async fn upload_files(wire: &Wire, study_file: &Path, study: &mut Value) -> anyhow::Result<()> {
+    for (part, objects) in [("data", wire.data()), ("model", wire.models())] {
+        let Some(place) = study.pointer_mut(&format!("/recipe/{part}")).and_then(Value::as_object_mut) else {
+            continue;
+        };
+        let Some(file) = place.get("file").and_then(Value::as_str).map(str::to_owned) else {
+            continue;
+        };
+        let path = study_file.parent().unwrap_or(Path::new(".")).join(&file);
+        let bytes = std::fs::read(&path).with_context(|| {
+            format!("recipe.{part}.file: cannot read {} (paths are relative to the study file)", path.display())
+        })?;
+        let size = bytes.len();
+        let sha256 = objects.put(bytes).await.with_context(|| format!("cannot upload {}", path.display()))?;
+        place.remove("file");
+        place.insert("object".to_owned(), json!({"sha256": sha256, "bytes": size, "file_name": file}));
+    }
     Ok(())
 }
 

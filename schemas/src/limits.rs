@@ -39,6 +39,8 @@ pub struct Limits {
     pub checkpoint_bytes_max: u64,
     /// Bytes of one data set in the object store.
     pub data_bytes_max: u64,
+    /// Bytes of one ONNX model in the object store; protobuf itself ends at 2 GiB.
+    pub model_bytes_max: u64,
     /// Numbers of one data set, as an agent holds it.
     pub data_values_max: u64,
     /// Classes of a target.
@@ -69,6 +71,7 @@ pub const LIMITS: Limits = Limits {
     batch_size_max: 1_048_576,
     checkpoint_bytes_max: 8 * 1024 * 1024 * 1024,
     data_bytes_max: 64 * 1024 * 1024 * 1024,
+    model_bytes_max: 2 * 1024 * 1024 * 1024 - 1,
     data_values_max: 1 << 31,
     classes_max: 65_536,
     column_texts_max: 1_024,
