@@ -8,6 +8,7 @@ mod follow;
 mod history;
 mod local;
 mod nats;
+mod pack;
 mod run;
 mod serve;
 mod show;

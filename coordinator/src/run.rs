@@ -9,6 +9,7 @@ use regatta_broker::Link;
 use regatta_schemas::StudyId;
 use regatta_schemas::api::{Done, Endpoint, Fault, RejectionCode, StudyCreate, StudyList, StudyRequest, StudyStarted};
 use regatta_schemas::check;
+use regatta_schemas::limits::LIMITS;
 use serde_json::{Value, json};
 
 use crate::ask::ask;
@@ -17,6 +18,7 @@ use crate::follow::{View, follow};
 use crate::history::History;
 use crate::local::LocalCluster;
 use crate::nats::{AskError, Client, Wire};
+use crate::pack;
 use crate::show;
 
 /// A study file that is wrong; its text lists every fault.
@@ -113,9 +115,10 @@ async fn wait_for_coordinator(client: &Client) -> Result<(), AskError> {
     }
 }
 
-/// Puts the files that the recipe names into the object store and their contents' names into the recipe.
+/// Puts the files that the recipe names (a folder of images as an archive) into the object store and their contents' names into the recipe.
 async fn upload_files(wire: &Wire, study_file: &Path, study: &mut Value) -> anyhow::Result<()> {
-    for (part, objects) in [("data", wire.data()), ("model", wire.models())] {
+    let parts = [("data", wire.data(), LIMITS.data_bytes_max), ("model", wire.models(), LIMITS.model_bytes_max)];
+    for (part, objects, bytes_max) in parts {
         let Some(place) = study.pointer_mut(&format!("/recipe/{part}")).and_then(Value::as_object_mut) else {
             continue;
         };
@@ -123,9 +126,8 @@ async fn upload_files(wire: &Wire, study_file: &Path, study: &mut Value) -> anyh
             continue;
         };
         let path = study_file.parent().unwrap_or(Path::new(".")).join(&file);
-        let bytes = std::fs::read(&path).with_context(|| {
-            format!("recipe.{part}.file: cannot read {} (paths are relative to the study file)", path.display())
-        })?;
+        let bytes = pack::bytes_of(&path, bytes_max)
+            .with_context(|| format!("recipe.{part}.file, whose path is relative to the study file"))?;
         let size = bytes.len();
         let sha256 = objects.put(bytes).await.with_context(|| format!("cannot upload {}", path.display()))?;
         place.remove("file");
