@@ -2,6 +2,7 @@
 //!
 //! Invariant: this file and its folder are the only ones that know `ort`. They know nothing of training.
 
+mod simplify;
 mod tensor;
 
 use std::fmt;
@@ -131,10 +132,7 @@ impl Runtime {
     /// # Errors
     /// The graph is refused, or some node has no kernel on the device.
     pub fn compile(&self, onnx: &[u8]) -> Result<Compiled, RuntimeError> {
-        let session = self.builder()?.commit_from_memory(onnx).map_err(|error| match RuntimeError::from(error) {
-            RuntimeError::Failed { reason } => RuntimeError::Graph { reason },
-            other => other,
-        })?;
+        let session = self.builder()?.commit_from_memory(onnx).map_err(refused)?;
         let allocator = match self.device {
             Device::Cpu => Allocator::default(),
             Device::Cuda(number) => {
@@ -187,6 +185,14 @@ impl Runtime {
 /// An option that was refused, without the builder that the error would give back.
 fn unset(error: ort::Error<SessionBuilder>) -> RuntimeError {
     RuntimeError::of_text(error.message())
+}
+
+/// What became of a graph that could not be made into a session.
+fn refused(error: ort::Error) -> RuntimeError {
+    match RuntimeError::from(error) {
+        RuntimeError::Failed { reason } => RuntimeError::Graph { reason },
+        other => other,
+    }
 }
 
 /// A graph that is ready to run, on its device.
