@@ -154,7 +154,8 @@ impl Runtime {
     }
 
     fn unavailable(&self, reason: &str) -> RuntimeError {
-        RuntimeError::DeviceUnavailable { device: self.device, reason: reason.into(), remedy: cuda::remedy(reason) }
+        let (reason, remedy) = (cuda::last_words(reason).to_owned(), cuda::remedy(reason));
+        RuntimeError::DeviceUnavailable { device: self.device, reason, remedy }
     }
 }
 

@@ -58,3 +58,42 @@ pub(super) fn remedy(reason: &str) -> &'static str {
     let found = REMEDIES.iter().find(|(sign, _)| reason.contains(&sign.to_lowercase()));
     found.map_or("`scripts/setup --gpu` fetches what CUDA needs beside the driver", |(_, remedy)| remedy)
 }
+
+/// The last words of a failure, without the places in ONNX Runtime's source that it came through.
+pub(super) fn last_words(reason: &str) -> &str {
+    reason.rsplit(" : FAIL : ").next().unwrap_or(reason).trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_told_from_the_words_of_the_failure() {
+        let rows = [
+            ("CUDA execution provider is not enabled in this build.", FOR_CPUS),
+            ("libcublasLt.so.13: cannot open shared object file: No such file or directory", "install CUDA 13"),
+            ("libcuda.so.1: cannot open shared object file: No such file or directory", "install NVIDIA's driver"),
+            (
+                "CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version",
+                "install NVIDIA's driver",
+            ),
+            ("CUDA failure 100: no CUDA-capable device is detected", "`nvidia-smi -L`"),
+            ("Invalid device ID: 3, must be between 0 (inclusive) and 1 (exclusive).", "`nvidia-smi -L`"),
+            (
+                "CUDA error cudaErrorNoKernelImageForDevice: no kernel image is available",
+                "this ONNX Runtime has no code",
+            ),
+        ];
+        for (reason, expected) in rows {
+            assert!(remedy(reason).starts_with(expected), "{reason}: {}", remedy(reason));
+        }
+    }
+
+    #[test]
+    fn the_way_through_the_source_is_left_out() {
+        let reason = "/onnxruntime_src/a.cc:63 f() [ONNXRuntimeError] : 1 : FAIL : Invalid device ID: 3\n";
+        assert_eq!(last_words(reason), "Invalid device ID: 3");
+        assert_eq!(last_words("no such words"), "no such words");
+    }
+}

@@ -43,6 +43,7 @@ fn speaks_of_memory(reason: &str) -> bool {
     let reason = reason.to_lowercase();
     let signs = [
         "failed to allocate memory",
+        "smaller than requested bytes",
         "out of memory",
         "bad_alloc",
         "bad allocation",
@@ -73,6 +74,7 @@ mod tests {
     fn exhausted_memory_is_recognised_by_its_texts() {
         let texts = [
             "Failed to allocate memory for requested buffer of size 4096",
+            "Available memory of 1048576 is smaller than requested bytes of 4194304",
             "CUDA failure 2: out of memory ; GPU=0",
             "std::bad_alloc",
             "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED",
