@@ -2,6 +2,7 @@
 //!
 //! Invariant: this file and its folder are the only ones that know `ort`. They know nothing of training.
 
+mod check;
 mod cuda;
 mod error;
 pub mod operators;

@@ -205,3 +205,9 @@ fn adamw_refuses_vectors_of_different_lengths() {
 
     assert!(matches!(refused, RuntimeError::Failed { .. }), "{refused}");
 }
+
+#[test]
+fn the_cpu_can_do_what_training_needs() {
+    runtime().check().unwrap();
+    runtime().check_convolutions().unwrap();
+}

@@ -167,6 +167,12 @@ fn what_cuda_forbids_in_a_recording_is_found_out() {
 }
 
 #[test]
+fn a_device_that_works_is_used() {
+    let Some(library) = library() else { return };
+    assert_eq!(Step::new(&library, "open").succeed().count("gemm"), 1);
+}
+
+#[test]
 fn a_device_that_cannot_be_used_is_refused_with_what_to_do() {
     let Some(library) = library() else { return };
     let for_cpus = repository().join(".regatta/lib/libonnxruntime.so");
@@ -190,6 +196,11 @@ fn a_device_that_cannot_be_used_is_refused_with_what_to_do() {
         eprintln!("skipped: no CUDA (this machine has it)");
     } else {
         rows.push(("no CUDA", open().env("LD_LIBRARY_PATH", ""), "install CUDA 13"));
+    }
+    if is_installed("libcudnn.so.9") {
+        eprintln!("skipped: no cuDNN (this machine has it)");
+    } else {
+        rows.push(("no cuDNN", Step::new(&library, "convolve"), "install cuDNN 9"));
     }
     for (what, step, remedy) in rows {
         let ended = step.end();

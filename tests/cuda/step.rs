@@ -30,7 +30,8 @@ fn main() -> anyhow::Result<()> {
     let library = PathBuf::from(std::env::var_os("ORT_DYLIB_PATH").context("ORT_DYLIB_PATH")?);
     let load = || Runtime::load(&library, device, 1);
     let ended = match what.as_str() {
-        "open" => load().map(|_| ()).map_err(TrainingError::from),
+        "open" => load().and_then(|runtime| runtime.check()).map_err(TrainingError::from),
+        "convolve" => load().and_then(|runtime| runtime.check_convolutions()).map_err(TrainingError::from),
         "sgd" => train(&library, device, SGD),
         "adamw" => train(&library, device, ADAMW),
         "two lanes" => two_lanes(&library, device),

@@ -36,7 +36,7 @@ impl CudaSettings {
 }
 
 /// What ONNX Runtime and CUDA say, and what helps.
-const REMEDIES: [(&str, &str); 8] = [
+const REMEDIES: &[(&str, &str)] = &[
     ("not enabled in this build", FOR_CPUS),
     ("libonnxruntime_providers_shared.so", FOR_CPUS),
     ("libcuda.so", "install NVIDIA's driver, 580 or newer"),
@@ -44,6 +44,7 @@ const REMEDIES: [(&str, &str); 8] = [
     ("no CUDA-capable device", "`nvidia-smi -L` lists the devices; CUDA_VISIBLE_DEVICES may hide some"),
     ("invalid device", "`nvidia-smi -L` lists the devices; CUDA_VISIBLE_DEVICES may hide some"),
     ("no kernel image", "this ONNX Runtime has no code for this GPU: it knows compute capability 7.5 to 9.0, and 12.0"),
+    ("cudnn", "install cuDNN 9, or let `scripts/setup --gpu` fetch it"),
     (
         "cannot open shared object file",
         "install CUDA 13 and cuDNN 9, or let `scripts/setup --gpu` fetch their libraries",
