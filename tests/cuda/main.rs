@@ -105,6 +105,18 @@ fn a_step_crosses_to_the_device_with_its_row_numbers_and_back_with_its_two_resul
 }
 
 #[test]
+fn products_are_in_full_precision_unless_tensorfloat_is_asked_for() {
+    let Some(library) = library() else { return };
+    let tensorfloat =
+        |what| Step::new(&library, what).succeed().section("step 2").math_modes(CUBLAS_TF32_TENSOR_OP_MATH);
+    assert_eq!(tensorfloat("sgd"), 0);
+    assert!(tensorfloat("tf32") > 0);
+}
+
+/// cuBLAS's number for it.
+const CUBLAS_TF32_TENSOR_OP_MATH: usize = 3;
+
+#[test]
 fn two_lanes_train_on_one_device_as_two_alone() {
     let Some(library) = library() else { return };
     let alone = Step::new(&library, "adamw").succeed();

@@ -34,6 +34,7 @@ fn main() -> anyhow::Result<()> {
         "convolve" => load().and_then(|runtime| runtime.check_convolutions()).map_err(TrainingError::from),
         "sgd" => train(&library, device, SGD),
         "adamw" => train(&library, device, ADAMW),
+        "tf32" => train_with(Engine::new(&library, device, 1), SGD, CudaSettings { tf32: true, ..Default::default() }),
         "two lanes" => two_lanes(&library, device),
         "replay" => load().and_then(|runtime| replay_a_step(&runtime)).map_err(TrainingError::from),
         "replay four parts" => load().and_then(|runtime| replay_parts(&runtime, 4)).map_err(TrainingError::from),
@@ -70,7 +71,15 @@ const ADAMW: OptimizerPlan =
     OptimizerPlan::AdamW(Adam { learning_rate: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 });
 
 fn train(library: &Path, device: Device, optimizer: OptimizerPlan) -> Result<(), TrainingError> {
-    let mut engine = Engine::new(library, device, 1)?;
+    train_with(Engine::new(library, device, 1), optimizer, CudaSettings::default())
+}
+
+fn train_with(
+    engine: Result<Engine, RuntimeError>,
+    optimizer: OptimizerPlan,
+    cuda: CudaSettings,
+) -> Result<(), TrainingError> {
+    let mut engine = engine?.with_cuda(cuda);
     let model = ModelPlan::Mlp { hidden: vec![32, 16], activation: Activation::Relu, dropout: 0.1 };
     let plan = Plan { model, loss: Loss::CrossEntropy, optimizer, batch_size: BATCH, clip_norm: Some(1.0), seed: 1 };
     let mut training = engine.start(&plan, &data(), None)?;

@@ -48,6 +48,11 @@ impl Section {
         self.numbers(&format!("copy {direction} "))
     }
 
+    /// How often products were set to this mode.
+    pub fn math_modes(&self, mode: usize) -> usize {
+        self.numbers("math mode ").into_iter().filter(|found| *found == mode).count()
+    }
+
     /// The calls of its first recording.
     pub fn recording(&self) -> Section {
         let begins = self.0.iter().skip_while(|line| !line.starts_with("capture begin"));
