@@ -101,11 +101,16 @@ impl Runtime {
         self.compile_with(onnx, Launch::EachKernel)
     }
 
-    /// Compiles an ONNX model so that CUDA records its first run and replays it from then on, with one launch a run.
-    /// Until it is recorded, a run computes more than once. On the CPU this is [`compile`](Self::compile).
+    /// Compiles an ONNX model so that CUDA records its first run and replays that from then on, with one launch a run.
+    /// On the CPU this is [`compile`](Self::compile).
+    ///
+    /// The first run computes the graph three times: twice to take its memory, once from the recording. So states that
+    /// are updated in place are to be written after it. All runs read and write what was bound in the first.
     ///
     /// # Errors
-    /// The graph is refused, some node has no kernel on the device, or it has control flow.
+    /// The graph is refused, some node has no kernel on the device, or it has control flow. A node that waits for the
+    /// device is an error of the first run, as is a Concat of more than 32 tensors. Not found out: a Split into more
+    /// than four tensors of different lengths, whose replays read memory of the host that is no longer theirs.
     pub fn compile_for_replay(&self, onnx: &[u8]) -> Result<Compiled, RuntimeError> {
         self.compile_with(onnx, Launch::WholeGraph)
     }

@@ -182,6 +182,7 @@ fn what_cuda_forbids_in_a_recording_is_found_out() {
 fn a_device_that_works_is_used() {
     let Some(library) = library() else { return };
     assert_eq!(Step::new(&library, "open").succeed().count("gemm"), 1);
+    assert_eq!(Step::new(&library, "convolve").succeed().count("cudnn"), 1);
 }
 
 #[test]
@@ -195,30 +196,36 @@ fn a_device_that_cannot_be_used_is_refused_with_what_to_do() {
         ("an old driver", open().env("COUNTING_CUDA_DRIVER", "12080"), "install NVIDIA's driver"),
         ("an ONNX Runtime for CPUs", Step::new(&for_cpus, "open"), "scripts/setup --gpu"),
     ];
-    let without_driver = tempfile::tempdir().unwrap();
-    for name in ["libcudart.so.13", "libcublas.so.13", "libcublasLt.so.13", "libcurand.so.10"] {
-        std::fs::copy(counting().join(name), without_driver.path().join(name)).unwrap();
-    }
-    if is_installed("libcuda.so.1") {
-        eprintln!("skipped: no driver (this machine has one)");
-    } else {
-        rows.push(("no driver", open().env("LD_LIBRARY_PATH", without_driver.path()), "install NVIDIA's driver"));
-    }
-    if is_installed("libcublasLt.so.13") {
-        eprintln!("skipped: no CUDA (this machine has it)");
-    } else {
-        rows.push(("no CUDA", open().env("LD_LIBRARY_PATH", ""), "install CUDA 13"));
-    }
-    if is_installed("libcudnn.so.9") {
-        eprintln!("skipped: no cuDNN (this machine has it)");
-    } else {
-        rows.push(("no cuDNN", Step::new(&library, "convolve"), "install cuDNN 9"));
+    let hidden = [
+        ("libcuda.so.1", "open", "install NVIDIA's driver"),
+        ("libcublasLt.so.13", "open", "install CUDA 13"),
+        ("libcudnn.so.9", "convolve", "install cuDNN 9"),
+    ];
+    let folders = hidden.map(|(name, _, _)| without(name));
+    for ((name, what, remedy), folder) in hidden.into_iter().zip(&folders) {
+        if is_installed(name) {
+            eprintln!("skipped: without {name} (this machine has it)");
+        } else {
+            rows.push((name, Step::new(&library, what).env("LD_LIBRARY_PATH", folder.path()), remedy));
+        }
     }
     for (what, step, remedy) in rows {
         let ended = step.end();
         assert_eq!(ended.outcome, "device unavailable", "{what}: {}", ended.text);
         assert!(ended.text.contains(remedy), "{what}: {}", ended.text);
     }
+}
+
+/// The counting libraries without one.
+fn without(name: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(counting()).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name() != name {
+            std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+        }
+    }
+    folder
 }
 
 /// Whether the system's own folders have a library, so that it cannot be hidden.

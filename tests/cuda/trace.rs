@@ -29,7 +29,7 @@ impl Trace {
     }
 
     pub fn launches(&self) -> usize {
-        self.count("launch") + self.count("gemm")
+        launches(&self.0)
     }
 }
 
@@ -38,9 +38,8 @@ impl Section {
         count(&self.0, kind)
     }
 
-    /// Kernels and matrix products.
     pub fn launches(&self) -> usize {
-        self.count("launch") + self.count("gemm")
+        launches(&self.0)
     }
 
     /// Bytes of each copy between host and device (`h2d`, `d2h`) or within the device (`d2d`).
@@ -79,6 +78,11 @@ impl Section {
         let rest = self.0.iter().filter_map(|line| line.strip_prefix(prefix));
         rest.map(|rest| rest.split(' ').next().and_then(|word| word.parse().ok()).expect("a number follows")).collect()
     }
+}
+
+/// Kernels, and what CUDA's libraries were asked to compute.
+fn launches(lines: &[String]) -> usize {
+    ["launch", "gemm", "cudnn"].iter().map(|kind| count(lines, kind)).sum()
 }
 
 fn count(lines: &[String], kind: &str) -> usize {
