@@ -59,7 +59,7 @@ impl Kernel for AdamWKernel {
             *scalar = value.try_extract_scalar::<f32>()?;
         }
         let [beta1, beta2, rate, epsilon, shrink] = scalars;
-        let numbers = Numbers { beta1, beta2, rate, epsilon, shrink };
+        let step = regatta_kernels::AdamW { beta1, beta2, rate, epsilon, shrink };
         let (shape, gradient) = inputs[VECTORS - 1].try_extract_tensor::<f32>()?;
         let mut outputs = Vec::with_capacity(OUTPUTS);
         for (at, input) in inputs[..OUTPUTS].iter().enumerate() {
@@ -75,7 +75,7 @@ impl Kernel for AdamWKernel {
         };
         let mut updated =
             [Updated::new(&inputs[0], weights)?, Updated::new(&inputs[1], first)?, Updated::new(&inputs[2], second)?];
-        in_parallel(context, numbers, gradient, &mut updated)
+        in_parallel(context, step, gradient, &mut updated)
     }
 }
 
@@ -123,7 +123,7 @@ type Part<'a> = ([Updated<'a>; OUTPUTS], &'a [f32]);
 
 fn in_parallel(
     context: &ComputeContext,
-    numbers: Numbers,
+    step: regatta_kernels::AdamW,
     gradient: &[f32],
     [weights, first, second]: &mut [Updated<'_>; OUTPUTS],
 ) -> ort::Result<()> {
@@ -136,25 +136,6 @@ fn in_parallel(
         // Each part is taken once: the lock never waits, it shows the compiler that threads do not share.
         let mut part = parts[at].lock().unwrap_or_else(PoisonError::into_inner);
         let ([weights, first, second], gradient) = &mut *part;
-        numbers.update(weights.load(), first.load(), second.load(), gradient);
+        step.update(weights.load(), first.load(), second.load(), gradient);
     })
-}
-
-#[derive(Clone, Copy)]
-struct Numbers {
-    beta1: f32,
-    beta2: f32,
-    rate: f32,
-    epsilon: f32,
-    shrink: f32,
-}
-
-impl Numbers {
-    fn update(self, weights: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32]) {
-        for (((w, m), v), &g) in weights.iter_mut().zip(first).zip(second).zip(gradient) {
-            *m = *m * self.beta1 + g;
-            *v = *v * self.beta2 + g * g;
-            *w = *w * self.shrink - *m / (v.sqrt() + self.epsilon) * self.rate;
-        }
-    }
 }
