@@ -18,6 +18,10 @@ type Build = fn(&mut Graph, &[Value]) -> Built;
 pub enum Draw {
     Positive,
     Signed,
+    /// Between -0.9 and 0.9, away from zero.
+    Inner,
+    /// Above one.
+    Outer,
 }
 
 pub fn check(name: &str, inputs: &[(&[usize], Draw)], build: Build) {
@@ -64,6 +68,28 @@ pub fn check_with(name: &str, inputs: &[(&[usize], Draw)], build: &dyn Fn(&mut G
     }
 }
 
+/// The gradients of the sum of the output at points where differences say nothing: kinks, ties, zeros.
+pub fn check_at(build: &dyn Fn(&mut Graph, &[Value]) -> Built, points: &[&[f64]], expected: &[&[f64]]) {
+    let mut graph = Graph::new(Provider::Cpu);
+    let mut feeds = BTreeMap::new();
+    let mut values = Vec::new();
+    for (position, point) in points.iter().enumerate() {
+        let input = format!("x{position}");
+        values.push(graph.input(&input, Dtype::F64, &[point.len()]).unwrap());
+        feeds.insert(input, Tensor::floats(&[point.len()], point.to_vec()));
+    }
+    let y = build(&mut graph, &values).unwrap();
+    let one = graph.scalar(Dtype::F64, 1.0);
+    let found = gradients(&mut graph, &[(y, one)], &values).unwrap();
+    found.iter().for_each(|gradient| graph.output(*gradient));
+    let outputs = evaluate(&graph, &feeds);
+    for (gradient, numbers) in found.iter().zip(expected) {
+        let close = |(found, wanted): (&f64, &f64)| (found - wanted).abs() < 1e-12;
+        let found = outputs[graph.name(*gradient)].as_floats();
+        assert!(found.len() == numbers.len() && found.iter().zip(*numbers).all(close), "{found:?}, not {numbers:?}");
+    }
+}
+
 fn shapes<'a>(inputs: &[(&'a [usize], Draw)]) -> Vec<&'a [usize]> {
     inputs.iter().map(|(shape, _)| *shape).collect()
 }
@@ -84,8 +110,13 @@ impl Random {
     fn tensor(&mut self, shape: &[usize], draw: Draw) -> Tensor {
         let count = shape.iter().product();
         let number = |random: &mut Self| {
-            let magnitude = 0.3 + 1.4 * random.unit();
-            let negative = matches!(draw, Draw::Signed) && random.unit() < 0.5;
+            let unit = random.unit();
+            let magnitude = match draw {
+                Draw::Positive | Draw::Signed => 0.3 + 1.4 * unit,
+                Draw::Inner => 0.1 + 0.8 * unit,
+                Draw::Outer => 1.2 + unit,
+            };
+            let negative = matches!(draw, Draw::Signed | Draw::Inner) && random.unit() < 0.5;
             if negative { -magnitude } else { magnitude }
         };
         Tensor::floats(shape, (0..count).map(|_| number(self)).collect())

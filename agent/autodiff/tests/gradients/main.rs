@@ -9,5 +9,6 @@ mod evaluator;
 mod indexing;
 mod linear;
 mod movement;
+mod normalization;
 mod reduction;
 mod sweep;

@@ -2,7 +2,7 @@
 
 use regatta_autodiff::graph::{Elements, Node};
 
-use super::Tensor;
+use super::{Tensor, axis_of, coordinates, position};
 
 /// `None` where the operator belongs to another family.
 pub fn apply(node: &Node, operands: &[Option<Tensor>]) -> Option<Vec<Tensor>> {
@@ -11,6 +11,7 @@ pub fn apply(node: &Node, operands: &[Option<Tensor>]) -> Option<Vec<Tensor>> {
     let output = match node.op.as_str() {
         "Gather" => gather(&x[0], &x[1]),
         "ScatterND" => scatter_add(&x[0], &x[1], &x[2]),
+        "ScatterElements" => scatter_elements(node, &x[0], &x[1], &x[2]),
         "OneHot" => one_hot(&x[0], x[1].as_ints()[0], x[2].as_floats()),
         _ => return None,
     };
@@ -42,6 +43,18 @@ fn scatter_add(target: &Tensor, indices: &Tensor, updates: &Tensor) -> Tensor {
     for (&index, update) in indices.as_ints().iter().zip(updates.as_floats().chunks(row)) {
         let start = row_at(index, target.shape[0]) * row;
         output[start..start + row].iter_mut().zip(update).for_each(|(sum, number)| *sum += number);
+    }
+    Tensor::floats(&target.shape, output)
+}
+
+fn scatter_elements(node: &Node, target: &Tensor, indices: &Tensor, updates: &Tensor) -> Tensor {
+    let axis = axis_of(node.int("axis", 0), target.shape.len());
+    let mut output = target.as_floats().to_vec();
+    for (at, (&index, &update)) in indices.as_ints().iter().zip(updates.as_floats()).enumerate() {
+        let mut to = coordinates(at, &indices.shape);
+        to[axis] = row_at(index, target.shape[axis]);
+        let place = &mut output[position(&to, &target.shape)];
+        *place = if node.text("reduction") == Some("add") { *place + update } else { update };
     }
     Tensor::floats(&target.shape, output)
 }
