@@ -11,11 +11,13 @@ fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
+type Function = fn(f64) -> f64;
+type Row<'a> = (&'a str, Vec<(&'a str, Attribute)>, Function);
+
 #[test]
 fn activations_are_their_definitions() {
-    type Function = fn(f64) -> f64;
     let alpha = |alpha: f64| vec![("alpha", Attribute::Float(alpha))];
-    let rows: [(&str, Vec<(&str, Attribute)>, Function); 6] = [
+    let rows: [Row<'_>; 6] = [
         ("Celu", vec![], |x| x.max(0.0) + (x.exp() - 1.0).min(0.0)),
         ("Celu", alpha(0.7), |x| x.max(0.0) + (0.7 * ((x / 0.7).exp() - 1.0)).min(0.0)),
         ("HardSwish", vec![], |x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0)),
@@ -41,7 +43,7 @@ fn mean_of_broadcast_operands() {
 
 #[test]
 fn functions_without_a_cuda_kernel_are_lowered_there_only() {
-    let rows: [(&str, fn(f64) -> f64); 3] = [("Tan", f64::tan), ("Sinh", f64::sinh), ("Cosh", f64::cosh)];
+    let rows: [(&str, Function); 3] = [("Tan", f64::tan), ("Sinh", f64::sinh), ("Cosh", f64::cosh)];
     for (op, function) in rows {
         let mut graph = Graph::new(Provider::Cuda);
         let x = graph.input("x", Dtype::F64, &[3]).unwrap();

@@ -36,9 +36,12 @@ fn by_definition(terms: &[&str], output: &str, x: &[Tensor]) -> Tensor {
     Tensor::floats(&shape, sums)
 }
 
+/// The equation, the same without an ellipsis, and the operands' shapes.
+type Row<'a> = (&'a str, &'a [&'a str], &'a str, &'a [&'a [usize]]);
+
 #[test]
 fn sums_of_one_to_three_operands() {
-    let rows: [(&str, &[&str], &str, &[&[usize]]); 22] = [
+    let rows: [Row<'_>; 22] = [
         ("ij->ji", &["ij"], "ji", &[&[2, 3]]),
         ("ij->", &["ij"], "", &[&[2, 3]]),
         ("ijk->j", &["ijk"], "j", &[&[2, 3, 4]]),

@@ -28,7 +28,7 @@ impl Direction<'_> {
     }
 
     /// The part of a gate's sum that comes from the input, with its bias.
-    fn from_input(&self, step: usize, batch: usize, row: usize) -> f64 {
+    fn of_input(&self, step: usize, batch: usize, row: usize) -> f64 {
         let (x, weights, bias) = (self.x[0].as_floats(), self.x[1].as_floats(), self.x[3].as_floats());
         let product =
             |at: usize| x[(step * BATCH + batch) * WIDTH + at] * weights[(self.index * self.rows() + row) * WIDTH + at];
@@ -36,7 +36,7 @@ impl Direction<'_> {
     }
 
     /// The part that comes from a state, with its bias.
-    fn from_state(&self, state: &[f64], row: usize) -> f64 {
+    fn of_state(&self, state: &[f64], row: usize) -> f64 {
         let (weights, bias) = (self.x[2].as_floats(), self.x[3].as_floats());
         let product = |at: usize| state[at] * weights[(self.index * self.rows() + row) * HIDDEN + at];
         (0..HIDDEN).map(product).sum::<f64>() + bias[self.index * 2 * self.rows() + self.rows() + row]
@@ -70,14 +70,14 @@ fn by_definition(x: &[Tensor], gates: usize, reversals: &[bool], cell: Cell<'_>)
 }
 
 fn rnn_cell(direction: &Direction<'_>, (step, batch): (usize, usize), h: &[f64], c: &[f64]) -> (Vec<f64>, Vec<f64>) {
-    let sum = |row: usize| direction.from_input(step, batch, row) + direction.from_state(h, row);
+    let sum = |row: usize| direction.of_input(step, batch, row) + direction.of_state(h, row);
     ((0..HIDDEN).map(|row| sum(row).tanh()).collect(), c.to_vec())
 }
 
 fn lstm_cell(direction: &Direction<'_>, (step, batch): (usize, usize), h: &[f64], c: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let sum = |gate: usize, at: usize| {
         let row = gate * HIDDEN + at;
-        direction.from_input(step, batch, row) + direction.from_state(h, row)
+        direction.of_input(step, batch, row) + direction.of_state(h, row)
     };
     let cell: Vec<f64> =
         (0..HIDDEN).map(|at| sigmoid(sum(2, at)) * c[at] + sigmoid(sum(0, at)) * sum(3, at).tanh()).collect();
@@ -90,14 +90,14 @@ fn gru_cell(
     (step, batch): (usize, usize),
     h: &[f64],
 ) -> (Vec<f64>, Vec<f64>) {
-    let input = |gate: usize, at: usize| direction.from_input(step, batch, gate * HIDDEN + at);
-    let gate = |gate: usize, at: usize| sigmoid(input(gate, at) + direction.from_state(h, gate * HIDDEN + at));
+    let input = |gate: usize, at: usize| direction.of_input(step, batch, gate * HIDDEN + at);
+    let gate = |gate: usize, at: usize| sigmoid(input(gate, at) + direction.of_state(h, gate * HIDDEN + at));
     let reset: Vec<f64> = (0..HIDDEN).map(|at| gate(1, at) * h[at]).collect();
     let candidate = |at: usize| {
         let row = 2 * HIDDEN + at;
         let recurrent = match resets_product {
-            true => gate(1, at) * direction.from_state(h, row),
-            false => direction.from_state(&reset, row),
+            true => gate(1, at) * direction.of_state(h, row),
+            false => direction.of_state(&reset, row),
         };
         (input(2, at) + recurrent).tanh()
     };
@@ -131,7 +131,7 @@ fn plain_recurrence() {
     check("RNN", 1, &[], 1, &rnn_cell);
     let sigmoids = [("activations", Attribute::Texts(vec!["Sigmoid".into()]))];
     check("RNN", 1, &sigmoids, 0, &|direction, (step, batch), h, c| {
-        let sum = |row: usize| direction.from_input(step, batch, row) + direction.from_state(h, row);
+        let sum = |row: usize| direction.of_input(step, batch, row) + direction.of_state(h, row);
         ((0..HIDDEN).map(|row| sigmoid(sum(row))).collect(), c.to_vec())
     });
 }
@@ -187,9 +187,9 @@ fn what_cannot_be_unrolled_is_refused() {
     let lengths = Some(graph.int_vector(vec![3, 2]));
     let full = Some(graph.int_vector(vec![3, 3]));
     let size = ("hidden_size", Attribute::Int(2));
-    assert!(!is_refused(&mut graph, "LSTM", &[x, w, r, None, full], &[size.clone()]));
-    assert!(is_refused(&mut graph, "LSTM", &[x, w, r, None, lengths], &[size.clone()]));
-    assert!(is_refused(&mut graph, "LSTM", &[x, w, r, None, None, None, None, peepholes], &[size.clone()]));
+    assert!(!is_refused(&mut graph, "LSTM", &[x, w, r, None, full], std::slice::from_ref(&size)));
+    assert!(is_refused(&mut graph, "LSTM", &[x, w, r, None, lengths], std::slice::from_ref(&size)));
+    assert!(is_refused(&mut graph, "LSTM", &[x, w, r, None, None, None, None, peepholes], std::slice::from_ref(&size)));
     assert!(is_refused(&mut graph, "LSTM", &[x, w, r], &[]));
     assert!(is_refused(&mut graph, "LSTM", &[x, w, r], &[size.clone(), ("layout", Attribute::Int(1))]));
     assert!(is_refused(&mut graph, "LSTM", &[x, w, r], &[size.clone(), ("clip", Attribute::Float(1.0))]));
