@@ -6,6 +6,8 @@
 pub mod families;
 pub mod gradient;
 pub mod graph;
+pub mod lower;
 pub mod onnx;
+pub mod operators;
 mod rules;
 pub mod step;
