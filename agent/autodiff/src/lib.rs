@@ -7,5 +7,6 @@ pub mod families;
 pub mod gradient;
 pub mod graph;
 pub mod onnx;
+pub mod own;
 mod rules;
 pub mod step;
