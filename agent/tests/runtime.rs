@@ -3,10 +3,10 @@
 
 use std::path::PathBuf;
 
-use regatta_agent::runtime::operators::DOMAIN;
 use regatta_agent::runtime::{Array, Device, Interrupt, Runtime, RuntimeError, Tensor};
 use regatta_autodiff::graph::{Dtype, Graph, GraphError, Provider, Value};
 use regatta_autodiff::onnx::ModelProto;
+use regatta_autodiff::own::DOMAIN;
 
 fn library() -> PathBuf {
     if let Some(path) = std::env::var_os("ORT_DYLIB_PATH") {
@@ -110,7 +110,7 @@ impl AdamWGraph {
     fn fused(length: usize) -> Result<(Vec<u8>, [String; 3]), GraphError> {
         let Self { mut graph, vectors, scalars } = Self::new(length);
         let operands: Vec<Value> = vectors.into_iter().chain(scalars).collect();
-        let outputs = graph.custom((DOMAIN, "AdamW"), &operands, &vec![(Dtype::F32, vec![length]); 3])?;
+        let outputs = graph.custom((DOMAIN, "AdamW"), &operands, &[], &vec![(Dtype::F32, vec![length]); 3])?;
         Ok(Self::finish(graph, [outputs[0], outputs[1], outputs[2]]))
     }
 
@@ -188,7 +188,7 @@ fn adamw_refuses_vectors_of_different_lengths() {
     let mut operands: Vec<Value> =
         vectors.iter().map(|(name, length)| graph.input(name, Dtype::F32, &[*length]).unwrap()).collect();
     operands.extend(SCALARS.map(|name| graph.input(name, Dtype::F32, &[]).unwrap()));
-    let next = graph.custom((DOMAIN, "AdamW"), &operands, &vec![(Dtype::F32, vec![4]); 3]).unwrap();
+    let next = graph.custom((DOMAIN, "AdamW"), &operands, &[], &vec![(Dtype::F32, vec![4]); 3]).unwrap();
     graph.output(next[0]);
     let mut compiled = runtime().compile(&graph.encode()).unwrap();
     let mut bindings = compiled.bindings().unwrap();

@@ -159,6 +159,7 @@ type ConstantKey = (Dtype, Vec<usize>, Vec<u64>);
 #[derive(Debug, Clone, Default)]
 pub struct Graph {
     provider: Provider,
+    has_own_operators: bool,
     values: Vec<ValueInfo>,
     names: BTreeSet<String>,
     nodes: Vec<Node>,
@@ -178,6 +179,15 @@ impl Graph {
     /// For which rules and families choose among formulations.
     pub fn provider(&self) -> Provider {
         self.provider
+    }
+
+    /// Allows operators of the domain [`own::DOMAIN`](crate::own::DOMAIN), which only sessions of an agent have.
+    pub fn allow_own_operators(&mut self) {
+        self.has_own_operators = true;
+    }
+
+    pub fn has_own_operators(&self) -> bool {
+        self.has_own_operators
     }
 
     pub fn opset(&self) -> i64 {
@@ -271,6 +281,7 @@ impl Graph {
         &mut self,
         (domain, op): (&str, &str),
         inputs: &[Value],
+        attributes: &[(&str, Attribute)],
         outputs: &[(Dtype, Vec<usize>)],
     ) -> Result<Vec<Value>, GraphError> {
         let mut node = Node {
@@ -279,7 +290,7 @@ impl Graph {
             op: op.into(),
             inputs: inputs.iter().copied().map(Some).collect(),
             outputs: Vec::new(),
-            attributes: BTreeMap::new(),
+            attributes: attributes.iter().map(|(name, value)| ((*name).into(), value.clone())).collect(),
         };
         self.add_node(&mut node, outputs.iter().cloned())?;
         Ok(node.outputs)

@@ -9,5 +9,6 @@ pub mod graph;
 pub mod lower;
 pub mod onnx;
 pub mod operators;
+pub mod own;
 mod rules;
 pub mod step;

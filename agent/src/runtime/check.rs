@@ -44,7 +44,7 @@ const INPUT: &str = "x";
 fn square(operator: &str, shape: &[usize]) -> Result<(Graph, Value), GraphError> {
     let mut graph = Graph::new(Provider::default());
     let x = graph.input(INPUT, Dtype::F32, shape)?;
-    let output = graph.custom(("", operator), &[x, x], &[(Dtype::F32, shape.to_vec())])?[0];
+    let output = graph.custom(("", operator), &[x, x], &[], &[(Dtype::F32, shape.to_vec())])?[0];
     graph.output(output);
     Ok((graph, output))
 }

@@ -13,6 +13,7 @@ use crate::onnx::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
     ValueInfoProto, type_proto,
 };
+use crate::own;
 
 /// The ONNX file format that belongs to the opset of this crate's graphs.
 const IR_VERSION: i64 = 10;
@@ -20,7 +21,8 @@ const IR_VERSION: i64 = 10;
 impl Graph {
     /// The model as ONNX bytes: only what its outputs depend on, and every declared input.
     pub fn encode(&self) -> Vec<u8> {
-        let nodes = self.live_nodes();
+        let own: Vec<Node> = self.live_nodes().into_iter().map(|node| own::replaced(self, node)).collect();
+        let nodes: Vec<&Node> = own.iter().collect();
         let used: BTreeSet<Value> = nodes
             .iter()
             .flat_map(|node| node.inputs.iter().flatten().copied())
@@ -38,7 +40,7 @@ impl Graph {
         let model = ModelProto {
             ir_version: Some(IR_VERSION),
             producer_name: Some("regatta".into()),
-            opset_import: self.opset_imports(),
+            opset_import: self.opset_imports(&nodes),
             graph: Some(graph),
             ..ModelProto::default()
         };
@@ -46,8 +48,8 @@ impl Graph {
     }
 
     /// ONNX's own operators, and version 1 of every other domain that the graph uses.
-    fn opset_imports(&self) -> Vec<OperatorSetIdProto> {
-        let domains: BTreeSet<&str> = self.nodes.iter().map(|node| node.domain.as_str()).chain([""]).collect();
+    fn opset_imports(&self, nodes: &[&Node]) -> Vec<OperatorSetIdProto> {
+        let domains: BTreeSet<&str> = nodes.iter().map(|node| node.domain.as_str()).chain([""]).collect();
         let version = |domain: &str| if domain.is_empty() { self.opset() } else { 1 };
         let import = |domain: &str| OperatorSetIdProto { domain: Some(domain.into()), version: Some(version(domain)) };
         domains.into_iter().map(import).collect()
