@@ -49,8 +49,8 @@ pub fn find_library(given: Option<&Path>) -> Result<PathBuf, DeviceError> {
 pub fn choose(asked: &str, library: &Path) -> Result<Device, DeviceError> {
     let device = match asked {
         "cpu" => Device::Cpu,
-        "auto" => match Runtime::load(library, Device::Cuda(0), 1) {
-            Ok(_) => return Ok(Device::Cuda(0)),
+        "auto" => match open(library, Device::Cuda(0)) {
+            Ok(()) => return Ok(Device::Cuda(0)),
             Err(reason) => {
                 tracing::info!(%reason, "no CUDA; training on the CPU");
                 Device::Cpu
@@ -62,6 +62,16 @@ pub fn choose(asked: &str, library: &Path) -> Result<Device, DeviceError> {
             .map(Device::Cuda)
             .ok_or_else(|| DeviceError::NoDevice(named.to_owned()))?,
     };
-    Runtime::load(library, device, 1)?;
+    open(library, device)?;
     Ok(device)
+}
+
+/// Has the device compute something, so that what is missing is known before a trial is taken.
+fn open(library: &Path, device: Device) -> Result<(), RuntimeError> {
+    let runtime = Runtime::load(library, device, 1)?;
+    runtime.check()?;
+    if let Err(reason) = runtime.check_convolutions() {
+        tracing::warn!(%reason, "models with convolutions cannot be trained here");
+    }
+    Ok(())
 }

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::agent::{Ending, Lane};
 use crate::clock::Stopwatch;
 use crate::recipe::plan;
-use crate::runtime::{Device, RuntimeError};
+use crate::runtime::{CudaSettings, Device, RuntimeError};
 use crate::training::{Dataset, Engine, Training, TrainingError};
 
 /// All that a lane needs to train, fetched beforehand.
@@ -52,6 +52,7 @@ pub struct EngineSettings {
     pub library: PathBuf,
     pub device: Device,
     pub threads: usize,
+    pub cuda: CudaSettings,
 }
 
 /// Ends a training between two steps, from another thread.
@@ -97,7 +98,7 @@ impl LaneThread {
         settings: &EngineSettings,
         reports: mpsc::Sender<(Lane, Report)>,
     ) -> Result<Self, RuntimeError> {
-        let engine = Engine::new(&settings.library, settings.device, settings.threads)?;
+        let engine = Engine::new(&settings.library, settings.device, settings.threads)?.with_cuda(settings.cuda);
         let interrupt = Interrupt::default();
         let (assignments, orders) = std::sync::mpsc::sync_channel(1);
         let mut floor = LaneFloor { lane, engine, reports, interrupt: interrupt.clone() };

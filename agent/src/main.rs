@@ -11,6 +11,7 @@ use regatta_agent::agent::Settings;
 use regatta_agent::device;
 use regatta_agent::lane::EngineSettings;
 use regatta_agent::nats::Wire;
+use regatta_agent::runtime::CudaSettings;
 use regatta_agent::shell;
 use regatta_agent::supplies::Supplies;
 use regatta_broker::{Connection, connect};
@@ -48,6 +49,15 @@ struct Args {
     #[arg(long, env = "REGATTA_THREADS")]
     threads: Option<usize>,
 
+    /// Lets CUDA use TensorFloat-32 in matrix products and convolutions: faster, and with fewer digits than a CPU.
+    #[arg(long, env = "REGATTA_TF32")]
+    tf32: bool,
+
+    /// Device memory that each graph of a lane may take, in MiB. A lane has two for each shape of model that it keeps:
+    /// one trains, with the weights and the data, one evaluates.
+    #[arg(long, env = "REGATTA_GPU_MEMORY_LIMIT", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
+    gpu_memory_limit: Option<u32>,
+
     /// Data and model files that recipes name by path may lie below this folder; without it only uploaded ones are used.
     #[arg(long, env = "REGATTA_DATA_FOLDER")]
     data_folder: Option<PathBuf>,
@@ -60,6 +70,8 @@ struct Args {
     #[arg(long, env = "REGATTA_LOG_JSON")]
     log_json: bool,
 }
+
+const BYTES_PER_MIB: usize = 1 << 20;
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
@@ -104,7 +116,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
         beat_every: Duration::from_secs(1),
         batch_for: Duration::from_millis(10),
     };
-    let engine = EngineSettings { library, device, threads };
+    let memory_limit_bytes = args.gpu_memory_limit.map(|mib| mib as usize * BYTES_PER_MIB);
+    let cuda = CudaSettings { tf32: args.tf32, memory_limit_bytes };
+    let engine = EngineSettings { library, device, threads, cuda };
     shell::run(wire, supplies, settings, engine, drain).await?;
     tracing::info!("agent has drained");
     Ok(())

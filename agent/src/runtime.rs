@@ -2,6 +2,11 @@
 //!
 //! Invariant: this file and its folder are the only ones that know `ort`. They know nothing of training.
 
+mod check;
+mod cuda;
+mod error;
+pub mod operators;
+mod simplify;
 mod tensor;
 
 use std::fmt;
@@ -10,12 +15,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ort::environment::Environment;
-use ort::ep;
 use ort::logging::LogLevel;
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{IoBinding, NoSelectedOutputs, RunOptions, Session};
 
+pub use cuda::CudaSettings;
+use cuda::Launch;
+pub use error::RuntimeError;
+use error::{refused, unset};
 pub use tensor::{Array, Tensor};
 
 /// Where graphs run.
@@ -33,54 +41,6 @@ impl fmt::Display for Device {
             Self::Cuda(number) => write!(formatter, "cuda:{number}"),
         }
     }
-}
-
-/// What went wrong, split by what a caller can do about it.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum RuntimeError {
-    #[error("cannot load ONNX Runtime from {path:?}: {reason}")]
-    Library { path: PathBuf, reason: String },
-    #[error("this process already uses ONNX Runtime from {loaded:?}, so not from {wanted:?}")]
-    OtherLibrary { loaded: PathBuf, wanted: PathBuf },
-    #[error(
-        "device {device} cannot be used: {reason} (`scripts/setup --gpu` fetches what CUDA needs beside the driver)"
-    )]
-    DeviceUnavailable { device: Device, reason: String },
-    #[error("ONNX Runtime refuses the graph: {reason}")]
-    Graph { reason: String },
-    #[error("out of memory: {reason}")]
-    OutOfMemory { reason: String },
-    #[error("the run was interrupted")]
-    Interrupted,
-    #[error("ONNX Runtime failed: {reason}")]
-    Failed { reason: String },
-}
-
-impl From<ort::Error> for RuntimeError {
-    fn from(error: ort::Error) -> Self {
-        Self::of_text(error.message())
-    }
-}
-
-impl RuntimeError {
-    fn of_text(reason: &str) -> Self {
-        let reason = reason.to_owned();
-        if speaks_of_memory(&reason) { Self::OutOfMemory { reason } } else { Self::Failed { reason } }
-    }
-}
-
-/// ONNX Runtime has no error code for exhausted memory: the texts of its arenas, of CUDA and of C++ have to do.
-fn speaks_of_memory(reason: &str) -> bool {
-    let reason = reason.to_lowercase();
-    let signs = [
-        "failed to allocate memory",
-        "out of memory",
-        "bad_alloc",
-        "bad allocation",
-        "alloc_failed",
-        "memoryallocation",
-    ];
-    signs.into_iter().any(|sign| reason.contains(sign))
 }
 
 /// ONNX Runtime allows one environment a process; every [`Runtime`] shares it.
@@ -109,6 +69,7 @@ pub struct Runtime {
     environment: Environment,
     device: Device,
     threads: usize,
+    cuda: CudaSettings,
 }
 
 impl Runtime {
@@ -117,24 +78,45 @@ impl Runtime {
     /// # Errors
     /// The library cannot be loaded, or the device cannot be used, with what is missing. There is no fall back.
     pub fn load(library: &Path, device: Device, threads: usize) -> Result<Self, RuntimeError> {
-        let runtime = Self { environment: environment(library)?, device, threads: threads.max(1) };
-        runtime.builder()?;
+        let environment = environment(library)?;
+        let runtime = Self { environment, device, threads: threads.max(1), cuda: CudaSettings::default() };
+        runtime.builder(Launch::EachKernel)?;
         Ok(runtime)
+    }
+
+    /// The same with other settings for CUDA; on the CPU they say nothing.
+    pub fn with_cuda(self, cuda: CudaSettings) -> Self {
+        Self { cuda, ..self }
     }
 
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// Compiles an ONNX model for the device.
+    /// Compiles an ONNX model for the device. On the CPU it may use the operators of [`operators`].
     ///
     /// # Errors
     /// The graph is refused, or some node has no kernel on the device.
     pub fn compile(&self, onnx: &[u8]) -> Result<Compiled, RuntimeError> {
-        let session = self.builder()?.commit_from_memory(onnx).map_err(|error| match RuntimeError::from(error) {
-            RuntimeError::Failed { reason } => RuntimeError::Graph { reason },
-            other => other,
-        })?;
+        self.compile_with(onnx, Launch::EachKernel)
+    }
+
+    /// Compiles an ONNX model so that CUDA records its first run and replays that from then on, with one launch a run.
+    /// On the CPU this is [`compile`](Self::compile).
+    ///
+    /// The first run computes the graph three times: twice to take its memory, once from the recording. So states that
+    /// are updated in place are to be written after it. All runs read and write what was bound in the first.
+    ///
+    /// # Errors
+    /// The graph is refused, some node has no kernel on the device, or it has control flow. A node that waits for the
+    /// device is an error of the first run, as is a Concat of more than 32 tensors. Not found out: a Split into more
+    /// than four tensors of different lengths, whose replays read memory of the host that is no longer theirs.
+    pub fn compile_for_replay(&self, onnx: &[u8]) -> Result<Compiled, RuntimeError> {
+        self.compile_with(onnx, Launch::WholeGraph)
+    }
+
+    fn compile_with(&self, onnx: &[u8], launch: Launch) -> Result<Compiled, RuntimeError> {
+        let session = self.builder(launch)?.commit_from_memory(onnx).map_err(refused)?;
         let allocator = match self.device {
             Device::Cpu => Allocator::default(),
             Device::Cuda(number) => {
@@ -148,7 +130,7 @@ impl Runtime {
 
     /// Level 2 and no more: the layouts of level 3 help only graphs whose weights are constants. No spinning,
     /// because lanes share cores.
-    fn builder(&self) -> Result<SessionBuilder, RuntimeError> {
+    fn builder(&self, launch: Launch) -> Result<SessionBuilder, RuntimeError> {
         let builder = Session::builder(&self.environment)?
             .with_optimization_level(GraphOptimizationLevel::Level2)
             .map_err(unset)?
@@ -165,11 +147,9 @@ impl Runtime {
             .with_log_level(LogLevel::Error)
             .map_err(unset)?;
         let Device::Cuda(number) = self.device else {
-            return Ok(builder);
+            return builder.with_operators(operators::domain()?).map_err(unset);
         };
-        // In full single precision, as on the CPU: a search compares trials, so their numbers come before their speed.
-        let provider =
-            ep::CUDA::default().with_device_id(self.cuda_number(number)?).with_tf32(false).build().error_on_failure();
+        let provider = self.cuda.provider(self.cuda_number(number)?, launch);
         let builder =
             builder.with_execution_providers([provider]).map_err(|error| self.unavailable(error.message()))?;
         builder.with_disable_cpu_fallback().map_err(unset)
@@ -180,13 +160,9 @@ impl Runtime {
     }
 
     fn unavailable(&self, reason: &str) -> RuntimeError {
-        RuntimeError::DeviceUnavailable { device: self.device, reason: reason.into() }
+        let (reason, remedy) = (cuda::last_words(reason).to_owned(), cuda::remedy(reason));
+        RuntimeError::DeviceUnavailable { device: self.device, reason, remedy }
     }
-}
-
-/// An option that was refused, without the builder that the error would give back.
-fn unset(error: ort::Error<SessionBuilder>) -> RuntimeError {
-    RuntimeError::of_text(error.message())
 }
 
 /// A graph that is ready to run, on its device.
@@ -273,24 +249,5 @@ impl Interrupt {
 
     pub fn is_raised(&self) -> bool {
         self.raised.load(Ordering::SeqCst)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn exhausted_memory_is_recognised_by_its_texts() {
-        let texts = [
-            "Failed to allocate memory for requested buffer of size 4096",
-            "CUDA failure 2: out of memory ; GPU=0",
-            "std::bad_alloc",
-            "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED",
-        ];
-        for text in texts {
-            assert!(matches!(RuntimeError::of_text(text), RuntimeError::OutOfMemory { .. }), "{text}");
-        }
-        assert!(matches!(RuntimeError::of_text("shape mismatch"), RuntimeError::Failed { .. }));
     }
 }

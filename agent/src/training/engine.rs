@@ -9,7 +9,7 @@ use regatta_autodiff::step::{DataRole, EvaluationPlan, Program, StepPlan, evalua
 use super::dataset::{Affine, Dataset, Feature, Split, Target, Values};
 use super::plan::Plan;
 use super::{Training, TrainingError, draw};
-use crate::runtime::{Array, Compiled, Device, Runtime, RuntimeError, Tensor};
+use crate::runtime::{Array, Compiled, CudaSettings, Device, Runtime, RuntimeError, Tensor};
 
 /// Compiled shapes that a lane keeps; the one that was used longest ago goes first.
 const SHAPES_MAX: usize = 8;
@@ -69,6 +69,11 @@ impl Engine {
     pub fn new(library: &Path, device: Device, threads: usize) -> Result<Self, RuntimeError> {
         let runtime = Runtime::load(library, device, threads)?;
         Ok(Self { runtime, shapes: Vec::new(), datasets: Vec::new(), compiled_count: 0 })
+    }
+
+    /// The same with other settings for CUDA, for what it compiles from now on.
+    pub fn with_cuda(self, cuda: CudaSettings) -> Self {
+        Self { runtime: self.runtime.with_cuda(cuda), ..self }
     }
 
     /// Begins a trial, or resumes it from a checkpoint of an equal plan.

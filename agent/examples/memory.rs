@@ -1,0 +1,70 @@
+//! Prints what 10,000 steps of training take of the host's memory:
+//! `cargo run --release -p regatta-agent --example memory`. Linux only. ONNX Runtime is found through `ORT_DYLIB_PATH`,
+//! else where scripts/setup puts it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use regatta_agent::runtime::Device;
+use regatta_agent::training::{
+    Activation, Adam, Dataset, Engine, Loss, ModelPlan, OptimizerPlan, Plan, Split, Target, Tensor2,
+};
+
+const STEPS: usize = 10_000;
+const STEPS_PER_LINE: usize = 1_000;
+const WIDTH: usize = 784;
+
+fn main() -> anyhow::Result<()> {
+    let library = std::env::var_os("ORT_DYLIB_PATH").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.regatta/lib/libonnxruntime.so")),
+        PathBuf::from,
+    );
+    let adam = Adam { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
+    let plan = Plan {
+        model: ModelPlan::Mlp { hidden: vec![512, 512], activation: Activation::Relu, dropout: 0.1 },
+        loss: Loss::CrossEntropy,
+        optimizer: OptimizerPlan::AdamW(adam),
+        batch_size: 128,
+        clip_norm: None,
+        seed: 1,
+    };
+    let mut engine = Engine::new(&library, Device::Cpu, 1)?;
+    let data = Arc::new(data());
+    println!("784-512-512-10, batch 128, adamw, 6,400 rows (19.1 MiB); MiB of memory");
+    println!("{:>12} {:>9} {:>9}", "steps", "now", "peak");
+    print("none yet")?;
+    let mut training = engine.start(&plan, &data, None)?;
+    print("compiled")?;
+    for step in 1..=STEPS {
+        training.train_step()?;
+        if step == 1 || step % STEPS_PER_LINE == 0 {
+            print(&step.to_string())?;
+        }
+    }
+    training.evaluate()?;
+    print("evaluated")?;
+    training.checkpoint()?;
+    print("checkpoint")
+}
+
+fn print(moment: &str) -> anyhow::Result<()> {
+    println!("{moment:>12} {:>9.1} {:>9.1}", memory_mib("VmRSS:")?, memory_mib("VmHWM:")?);
+    Ok(())
+}
+
+/// A figure of this process: what is resident now, or at its most.
+fn memory_mib(name: &str) -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").context("the process's own status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).context("the figure is missing")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib / 1024.0)
+}
+
+fn data() -> Dataset {
+    let split = |rows: usize| Split {
+        features: Tensor2 { rows, width: WIDTH, values: vec![0.5; rows * WIDTH] },
+        target: Target::Classes { labels: (0..rows as i64).map(|row| row % 10).collect(), classes: 10 },
+    };
+    Dataset { train: split(6400), validation: split(640) }
+}

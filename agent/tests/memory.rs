@@ -1,0 +1,70 @@
+//! What training takes of the host's memory, in a process of its own.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use regatta_agent::runtime::Device;
+use regatta_agent::training::{
+    Activation, Adam, Dataset, Engine, Loss, ModelPlan, OptimizerPlan, Plan, Split, Target, Tensor2,
+};
+
+const GROWTH_BYTES_MAX: u64 = 1 << 20;
+
+#[test]
+fn neither_ten_thousand_steps_nor_a_hundred_trials_make_the_process_grow() {
+    let mut engine = Engine::new(&library(), Device::Cpu, 1).unwrap();
+    let data = data();
+    let mut train = |steps: usize| {
+        let mut training = engine.start(&plan(), &data, None).unwrap();
+        for _ in 0..steps {
+            training.train_step().unwrap();
+        }
+        training.evaluate().unwrap();
+        training.checkpoint().unwrap();
+        resident_bytes()
+    };
+    let begin = (0..10).map(|_| train(100)).max().unwrap();
+
+    let steps = train(10_000);
+    assert!(steps < begin + GROWTH_BYTES_MAX, "{begin} bytes before 10,000 steps, {steps} after");
+    let trials = (0..100).map(|_| train(10)).max().unwrap();
+    assert!(trials < begin + GROWTH_BYTES_MAX, "{begin} bytes before 100 trials, {trials} after");
+}
+
+/// Of this process, now.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+}
+
+fn library() -> PathBuf {
+    if let Some(path) = std::env::var_os("ORT_DYLIB_PATH") {
+        return path.into();
+    }
+    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.regatta/lib/libonnxruntime.so"));
+    assert!(path.exists(), "no ONNX Runtime: run scripts/setup, or set ORT_DYLIB_PATH to libonnxruntime.so");
+    path
+}
+
+fn plan() -> Plan {
+    let adam = Adam { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
+    Plan {
+        model: ModelPlan::Mlp { hidden: vec![64], activation: Activation::Relu, dropout: 0.1 },
+        loss: Loss::CrossEntropy,
+        optimizer: OptimizerPlan::AdamW(adam),
+        batch_size: 32,
+        clip_norm: Some(1.0),
+        seed: 1,
+    }
+}
+
+fn data() -> Arc<Dataset> {
+    let split = |rows: usize| Split {
+        features: Tensor2 { rows, width: 64, values: vec![0.5; rows * 64] },
+        target: Target::Classes { labels: (0..rows as i64).map(|row| row % 10).collect(), classes: 10 },
+    };
+    Arc::new(Dataset { train: split(640), validation: split(64) })
+}

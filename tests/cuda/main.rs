@@ -1,0 +1,252 @@
+//! Training with CUDA where there is no GPU: ONNX Runtime's own CUDA provider on a CUDA runtime of ours that computes
+//! nothing and traces what it is asked for (`tests/cuda/build`). So placement, launches, copies, waiting, what may be
+//! recorded as a CUDA graph, and every failure are as they would be; only the numbers are not.
+#![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+
+mod trace;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use regatta_tests::repository;
+use trace::{Section, Trace};
+
+/// The folder of the counting libraries, built once.
+fn counting() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("counting-cuda");
+        let built = Command::new(repository().join("tests/cuda/build")).arg(&folder).output().unwrap();
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        folder
+    })
+}
+
+/// ONNX Runtime with its CUDA provider, where it was fetched.
+fn library() -> Option<PathBuf> {
+    let path = repository().join(".regatta/gpu/lib/libonnxruntime.so");
+    if !path.exists() {
+        eprintln!("skipped: no ONNX Runtime with CUDA; `scripts/fetch onnxruntime-gpu .regatta/gpu/lib` fetches it");
+    }
+    path.exists().then_some(path)
+}
+
+/// A process of `cuda-step` to come.
+struct Step {
+    command: Command,
+    trace: tempfile::TempPath,
+}
+
+struct Ended {
+    /// `ok`, or the kind of the error.
+    outcome: String,
+    /// All that it said.
+    text: String,
+    trace: Trace,
+}
+
+impl Step {
+    fn new(library: &Path, what: &str) -> Self {
+        let trace = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cuda-step"));
+        command.arg(what).env("ORT_DYLIB_PATH", library).env("COUNTING_CUDA_TRACE", &trace);
+        command.env("LD_LIBRARY_PATH", counting());
+        Self { command, trace }
+    }
+
+    fn arg(mut self, arg: &str) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    fn end(mut self) -> Ended {
+        let output = self.command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+        let outcome = text.split(':').next().unwrap().to_owned();
+        Ended { outcome, text, trace: Trace::read(&self.trace) }
+    }
+
+    fn succeed(self) -> Trace {
+        let ended = self.end();
+        assert_eq!(ended.outcome, "ok", "{}", ended.text);
+        ended.trace
+    }
+}
+
+/// Bytes of the row numbers of a minibatch of `cuda-step`.
+const INDICES_BYTES: usize = 32 * 8;
+
+/// A step has no node on the CPU, else it would not have been compiled: the agent forbids that fall back.
+#[test]
+fn a_step_crosses_to_the_device_with_its_row_numbers_and_back_with_its_two_results() {
+    let Some(library) = library() else { return };
+    // Kernels and products of the model with dropout and clipping; fewer are better.
+    for (optimizer, launches_max) in [("sgd", 133), ("adamw", 204)] {
+        let trace = Step::new(&library, optimizer).succeed();
+        // The first two steps take memory: the second in one piece, by the pattern of the first.
+        let steps: Vec<Section> = (2..5).map(|step| trace.section(&format!("step {step}"))).collect();
+        for step in &steps {
+            assert_eq!(step.copies("h2d"), [INDICES_BYTES], "{optimizer}");
+            assert_eq!(step.copies("d2h"), [4, 4], "{optimizer}");
+            assert_eq!(step.copies("d2d"), [0; 0], "{optimizer}");
+            assert_eq!(step.count("malloc"), 0, "{optimizer}");
+            assert!(step.launches() <= launches_max, "{optimizer}: {} launches", step.launches());
+            assert_eq!(step.launches(), steps[0].launches());
+        }
+        assert_eq!(trace.count("illegal"), 0);
+    }
+}
+
+#[test]
+fn products_are_in_full_precision_unless_tensorfloat_is_asked_for() {
+    let Some(library) = library() else { return };
+    let tensorfloat =
+        |what| Step::new(&library, what).succeed().section("step 2").math_modes(CUBLAS_TF32_TENSOR_OP_MATH);
+    assert_eq!(tensorfloat("sgd"), 0);
+    assert!(tensorfloat("tf32") > 0);
+}
+
+/// cuBLAS's number for it.
+const CUBLAS_TF32_TENSOR_OP_MATH: usize = 3;
+
+#[test]
+fn two_lanes_train_on_one_device_as_two_alone() {
+    let Some(library) = library() else { return };
+    let alone = Step::new(&library, "adamw").succeed();
+    let together = Step::new(&library, "two lanes").succeed();
+
+    assert_eq!(together.launches(), 2 * alone.launches());
+    assert_eq!(together.count("illegal"), 0);
+}
+
+#[test]
+fn a_whole_step_is_recorded_once_and_replayed_with_one_launch() {
+    let Some(library) = library() else { return };
+    let trace = Step::new(&library, "replay").succeed();
+
+    let first = trace.section("step 0");
+    let recorded = first.recorded();
+    assert!(recorded.len() == 1 && recorded[0] > 100, "{recorded:?}");
+    assert_eq!(trace.count("illegal"), 0);
+    // Twice to take memory, once to record: and the recording is replayed. So the first run computes three steps.
+    assert_eq!(first.launches(), 3 * recorded[0]);
+    assert_eq!(first.replays(), recorded);
+    for step in 1..5 {
+        let section = trace.section(&format!("step {step}"));
+        assert_eq!(section.replays(), recorded);
+        let others = ["launch", "gemm", "copy", "memset", "malloc", "capture"];
+        assert!(others.iter().all(|kind| section.count(kind) == 0), "{section:?}");
+    }
+    // What a recording copies from the host is read again at every replay, long after it has gone.
+    assert_eq!(first.copies("h2d"), [0; 0]);
+}
+
+/// Why flat states are parted by a tree of Splits: ONNX Runtime hands more than four lengths over in memory of the host,
+/// which the recording would read again at every replay.
+#[test]
+fn a_split_into_four_is_recorded_without_the_host_and_one_into_five_is_not() {
+    let Some(library) = library() else { return };
+    let copies = |what| Step::new(&library, what).succeed().section("step 0").recording().copies("h2d").len();
+    assert_eq!(copies("replay four parts"), 0);
+    assert!(copies("replay five parts") > 0);
+}
+
+/// The rules of CUDA that the counting runtime holds its callers to.
+#[test]
+fn what_cuda_forbids_in_a_recording_is_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("forbidden");
+    let source = repository().join("tests/cuda/forbidden.c");
+    let runtime = counting().join("libcudart.so.13");
+    let built = Command::new("cc").arg("-o").arg(&program).arg(source).arg(runtime).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let trace = folder.path().join("trace");
+    let mut command = Command::new(program);
+    command.env("LD_LIBRARY_PATH", counting()).env("COUNTING_CUDA_TRACE", &trace);
+    assert!(command.status().unwrap().success());
+
+    let forbidden =
+        ["cudaMalloc", "cudaFree", "cudaMemcpy", "cudaDeviceSynchronize", "cudaStreamSynchronize", "launch"];
+    assert_eq!(Trace::read(&trace).section("forbidden").illegal(), forbidden);
+    assert_eq!(Trace::read(&trace).section("allowed").illegal(), [""; 0]);
+}
+
+#[test]
+fn a_device_that_works_is_used() {
+    let Some(library) = library() else { return };
+    assert_eq!(Step::new(&library, "open").succeed().count("gemm"), 1);
+    assert_eq!(Step::new(&library, "convolve").succeed().count("cudnn"), 1);
+}
+
+#[test]
+fn a_device_that_cannot_be_used_is_refused_with_what_to_do() {
+    let Some(library) = library() else { return };
+    let for_cpus = repository().join(".regatta/lib/libonnxruntime.so");
+    let open = || Step::new(&library, "open");
+    let mut rows = vec![
+        ("no device", open().env("COUNTING_CUDA_DEVICES", "0"), "nvidia-smi -L"),
+        ("no such device", open().arg("3"), "nvidia-smi -L"),
+        ("an old driver", open().env("COUNTING_CUDA_DRIVER", "12080"), "install NVIDIA's driver"),
+        ("an ONNX Runtime for CPUs", Step::new(&for_cpus, "open"), "scripts/setup --gpu"),
+    ];
+    let hidden = [
+        ("libcuda.so.1", "open", "install NVIDIA's driver"),
+        ("libcublasLt.so.13", "open", "install CUDA 13"),
+        ("libcudnn.so.9", "convolve", "install cuDNN 9"),
+    ];
+    let folders = hidden.map(|(name, _, _)| without(name));
+    for ((name, what, remedy), folder) in hidden.into_iter().zip(&folders) {
+        if is_installed(name) {
+            eprintln!("skipped: without {name} (this machine has it)");
+        } else {
+            rows.push((name, Step::new(&library, what).env("LD_LIBRARY_PATH", folder.path()), remedy));
+        }
+    }
+    for (what, step, remedy) in rows {
+        let ended = step.end();
+        assert_eq!(ended.outcome, "device unavailable", "{what}: {}", ended.text);
+        assert!(ended.text.contains(remedy), "{what}: {}", ended.text);
+    }
+}
+
+/// The counting libraries without one.
+fn without(name: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(counting()).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name() != name {
+            std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+        }
+    }
+    folder
+}
+
+/// Whether the system's own folders have a library, so that it cannot be hidden.
+fn is_installed(name: &str) -> bool {
+    let listed = Command::new("ldconfig").arg("-p").env("PATH", "/sbin:/usr/sbin:/bin:/usr/bin").output().unwrap();
+    String::from_utf8_lossy(&listed.stdout).contains(name)
+}
+
+#[test]
+fn failures_of_the_device_are_told_apart() {
+    let Some(library) = library() else { return };
+    let adamw = || Step::new(&library, "adamw");
+    let rows = [
+        ("no room for the data", adamw().env("COUNTING_CUDA_MEMORY", "400000"), "out of memory"),
+        ("no room for the step", adamw().env("COUNTING_CUDA_MEMORY", "1000000"), "out of memory"),
+        ("more than the settings allow", Step::new(&library, "exceed the limit"), "out of memory"),
+        ("a launch that fails", adamw().env("COUNTING_CUDA_FAIL_LAUNCH", "50"), "device failed"),
+        ("one in the second step", adamw().env("COUNTING_CUDA_FAIL_LAUNCH", "300"), "device failed"),
+    ];
+    for (what, step, outcome) in rows {
+        let ended = step.end();
+        assert_eq!(ended.outcome, outcome, "{what}: {}", ended.text);
+    }
+}

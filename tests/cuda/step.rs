@@ -1,0 +1,216 @@
+//! Does one thing with CUDA, and marks in the trace of the counting runtime where each part of it begins.
+//!
+//! `cuda-step WHAT [DEVICE]`. It ends with a line on standard output: `ok`, or the kind of the error and its text.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use regatta_agent::runtime::{Array, Compiled, CudaSettings, Device, Interrupt, Runtime, RuntimeError, Tensor};
+use regatta_agent::training::{
+    Activation, Adam, Dataset, Engine, Loss, ModelPlan, OptimizerPlan, Plan, Split, Target, Tensor2, TrainingError,
+};
+use regatta_autodiff::graph::{Dtype, Graph, GraphError, Provider};
+use regatta_autodiff::step::{Port, Program};
+use regatta_autodiff::{families, step};
+
+/// Rows of the data; the batch is half of them.
+const ROWS: usize = 64;
+const BATCH: usize = ROWS / 2;
+const WIDTH: usize = 20;
+const CLASSES: usize = 10;
+const STEPS: usize = 5;
+
+fn main() -> anyhow::Result<()> {
+    let mut args = std::env::args().skip(1);
+    let what = args.next().context("what to do")?;
+    let device = Device::Cuda(args.next().map_or(Ok(0), |number| number.parse())?);
+    let library = PathBuf::from(std::env::var_os("ORT_DYLIB_PATH").context("ORT_DYLIB_PATH")?);
+    let load = || Runtime::load(&library, device, 1);
+    let ended = match what.as_str() {
+        "open" => load().and_then(|runtime| runtime.check()).map_err(TrainingError::from),
+        "convolve" => load().and_then(|runtime| runtime.check_convolutions()).map_err(TrainingError::from),
+        "sgd" => train(&library, device, SGD),
+        "adamw" => train(&library, device, ADAMW),
+        "tf32" => train_with(Engine::new(&library, device, 1), SGD, CudaSettings { tf32: true, ..Default::default() }),
+        "two lanes" => two_lanes(&library, device),
+        "replay" => load().and_then(|runtime| replay_a_step(&runtime)).map_err(TrainingError::from),
+        "replay four parts" => load().and_then(|runtime| replay_parts(&runtime, 4)).map_err(TrainingError::from),
+        "replay five parts" => load().and_then(|runtime| replay_parts(&runtime, 5)).map_err(TrainingError::from),
+        "exceed the limit" => load().and_then(exceed_the_limit).map_err(TrainingError::from),
+        other => anyhow::bail!("`{other}` is nothing to do"),
+    };
+    match ended {
+        Ok(()) => println!("ok"),
+        Err(error) => println!("{}: {error}", kind(&error)),
+    }
+    Ok(())
+}
+
+fn kind(error: &TrainingError) -> &'static str {
+    match error {
+        TrainingError::OutOfMemory { .. } => "out of memory",
+        TrainingError::Device(RuntimeError::DeviceUnavailable { .. }) => "device unavailable",
+        TrainingError::Device(_) => "device failed",
+        _ => "refused",
+    }
+}
+
+/// A line in the trace.
+fn mark(text: &str) {
+    let Some(path) = std::env::var_os("COUNTING_CUDA_TRACE") else { return };
+    let file = OpenOptions::new().append(true).create(true).open(path);
+    let written = file.and_then(|mut file| file.write_all(format!("mark {text}\n").as_bytes()));
+    written.expect("the trace can be written to");
+}
+
+const SGD: OptimizerPlan = OptimizerPlan::Sgd { learning_rate: 0.1, momentum: 0.0, nesterov: false, weight_decay: 0.0 };
+const ADAMW: OptimizerPlan =
+    OptimizerPlan::AdamW(Adam { learning_rate: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 });
+
+fn train(library: &Path, device: Device, optimizer: OptimizerPlan) -> Result<(), TrainingError> {
+    train_with(Engine::new(library, device, 1), optimizer, CudaSettings::default())
+}
+
+fn train_with(
+    engine: Result<Engine, RuntimeError>,
+    optimizer: OptimizerPlan,
+    cuda: CudaSettings,
+) -> Result<(), TrainingError> {
+    let mut engine = engine?.with_cuda(cuda);
+    let model = ModelPlan::Mlp { hidden: vec![32, 16], activation: Activation::Relu, dropout: 0.1 };
+    let plan = Plan { model, loss: Loss::CrossEntropy, optimizer, batch_size: BATCH, clip_norm: Some(1.0), seed: 1 };
+    let mut training = engine.start(&plan, &data(), None)?;
+    for step in 0..STEPS {
+        mark(&format!("step {step}"));
+        training.train_step()?;
+    }
+    mark("evaluation");
+    training.evaluate()?;
+    mark("checkpoint");
+    training.checkpoint()?;
+    mark("end");
+    Ok(())
+}
+
+fn data() -> Arc<Dataset> {
+    let split = || Split {
+        features: Tensor2 { rows: ROWS, width: WIDTH, values: vec![0.5; ROWS * WIDTH] },
+        target: Target::Classes {
+            labels: (0..ROWS as i64).map(|row| row % CLASSES as i64).collect(),
+            classes: CLASSES,
+        },
+    };
+    Arc::new(Dataset { train: split(), validation: split() })
+}
+
+/// Two trials at once, each on a thread with sessions of its own.
+fn two_lanes(library: &Path, device: Device) -> Result<(), TrainingError> {
+    std::thread::scope(|scope| {
+        let lanes = [0, 1].map(|_| scope.spawn(|| train(library, device, ADAMW)));
+        lanes.into_iter().try_for_each(|lane| lane.join().expect("a lane does not panic"))
+    })
+}
+
+/// A training step with everything on the device and its states updated in place, recorded and replayed.
+fn replay_a_step(runtime: &Runtime) -> Result<(), RuntimeError> {
+    let program = step::training_step(&step::StepPlan {
+        model: families::Model::Mlp(families::Mlp {
+            inputs: WIDTH,
+            hidden: vec![32, 16],
+            outputs: CLASSES,
+            activation: families::Activation::Relu,
+            dropout: true,
+        }),
+        loss: step::Loss::CrossEntropy { classes: CLASSES },
+        update: step::Update { optimizer: step::Optimizer::AdamW, weight_decay: true },
+        clip: true,
+        provider: Provider::Cuda,
+        rows: ROWS,
+        batch: BATCH,
+    });
+    let program = program.map_err(|error| RuntimeError::Graph { reason: error.to_string() })?;
+    let mut compiled = runtime.compile_for_replay(&program.onnx())?;
+    let mut bindings = compiled.bindings()?;
+    for port in inputs(&program) {
+        bindings.input(&port.name, &zeros(&compiled, port.dtype, &port.shape)?)?;
+    }
+    for state in &program.states {
+        let mut tensor = zeros(&compiled, state.input.dtype, &state.input.shape)?;
+        bindings.input(&state.input.name, &tensor)?;
+        if let Some(output) = &state.output {
+            bindings.output(output, &mut tensor)?;
+        }
+    }
+    for result in &program.results {
+        bindings.output(&result.name, &mut zeros(&compiled, Dtype::F32, &[])?)?;
+    }
+    run_marked(&mut compiled, &bindings)
+}
+
+fn inputs(program: &Program) -> impl Iterator<Item = &Port> {
+    let scalars = program.scalars.iter().map(|scalar| &scalar.input);
+    scalars.chain(program.data.iter().map(|data| &data.input)).chain([&program.indices])
+}
+
+fn zeros(compiled: &Compiled, dtype: Dtype, shape: &[usize]) -> Result<Tensor, RuntimeError> {
+    let count = shape.iter().product();
+    let zeros = match dtype {
+        Dtype::F32 => Array::F32(vec![0.0; count]),
+        Dtype::F64 => Array::F64(vec![0.0; count]),
+        _ => Array::I64(vec![0; count]),
+    };
+    compiled.tensor(shape, &zeros)
+}
+
+fn run_marked(compiled: &mut Compiled, bindings: &regatta_agent::runtime::Bindings) -> Result<(), RuntimeError> {
+    let interrupt = Interrupt::new()?;
+    for step in 0..STEPS {
+        mark(&format!("step {step}"));
+        compiled.run(bindings, &interrupt)?;
+    }
+    mark("end");
+    Ok(())
+}
+
+/// A vector parted into `count` tensors of different lengths by one Split, recorded and replayed.
+fn replay_parts(runtime: &Runtime, count: usize) -> Result<(), RuntimeError> {
+    let lengths = 1..=count;
+    let length = lengths.clone().sum();
+    let build = || -> Result<_, GraphError> {
+        let mut graph = Graph::new(Provider::Cuda);
+        let x = graph.input("x", Dtype::F32, &[length])?;
+        let split = graph.int_vector(lengths.clone().map(|length| length as i64).collect());
+        let shapes: Vec<_> = lengths.clone().map(|length| (Dtype::F32, vec![length])).collect();
+        let parts = graph.custom(("", "Split"), &[x, split], &shapes)?;
+        let roots = parts.into_iter().map(|part| graph.sqrt(part)).collect::<Result<Vec<_>, _>>()?;
+        roots.iter().for_each(|root| graph.output(*root));
+        let names: Vec<_> = roots.iter().map(|root| graph.name(*root).to_owned()).collect();
+        Ok((graph.encode(), names))
+    };
+    let (onnx, roots) = build().map_err(|error| RuntimeError::Graph { reason: error.to_string() })?;
+    let mut compiled = runtime.compile_for_replay(&onnx)?;
+    let mut bindings = compiled.bindings()?;
+    bindings.input("x", &zeros(&compiled, Dtype::F32, &[length])?)?;
+    for (root, length) in roots.iter().zip(lengths) {
+        bindings.output(root, &mut zeros(&compiled, Dtype::F32, &[length])?)?;
+    }
+    run_marked(&mut compiled, &bindings)
+}
+
+/// A tensor that is larger than the settings allow.
+fn exceed_the_limit(runtime: Runtime) -> Result<(), RuntimeError> {
+    const LIMIT_BYTES: usize = 1 << 20;
+    let settings = CudaSettings { memory_limit_bytes: Some(LIMIT_BYTES), ..CudaSettings::default() };
+    let mut graph = Graph::new(Provider::Cuda);
+    let refused = |error: GraphError| RuntimeError::Graph { reason: error.to_string() };
+    let x = graph.input("x", Dtype::F32, &[1]).map_err(refused)?;
+    let root = graph.sqrt(x).map_err(refused)?;
+    graph.output(root);
+    let compiled = runtime.with_cuda(settings).compile(&graph.encode())?;
+    zeros(&compiled, Dtype::F32, &[LIMIT_BYTES / 8])?;
+    mark("half of the limit");
+    zeros(&compiled, Dtype::F32, &[LIMIT_BYTES]).map(|_| ())
+}
