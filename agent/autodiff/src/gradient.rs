@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::graph::{Graph, GraphError, Node, Value};
+use crate::graph::{Composite, Graph, GraphError, Node, Value};
 use crate::rules::{self, Gradient};
 
 /// Why a graph cannot be differentiated.
@@ -73,8 +73,16 @@ pub fn gradients(graph: &mut Graph, seeds: &[(Value, Value)], wrt: &[Value]) -> 
     for &(value, gradient) in seeds {
         sweep.contribute(graph, value, gradient)?;
     }
-    for position in (0..graph.nodes().len()).rev() {
-        sweep.visit(graph, position)?;
+    let mut unvisited = graph.nodes().len();
+    while let Some(position) = unvisited.checked_sub(1) {
+        unvisited = match graph.composite_at(position).cloned() {
+            Some(composite) => sweep.visit_composite(graph, &composite)?,
+            None => {
+                let node = graph.nodes()[position].clone();
+                sweep.visit(graph, node)?;
+                position
+            }
+        };
     }
     wrt.iter()
         .map(|&value| {
@@ -103,8 +111,19 @@ struct Sweep {
 }
 
 impl Sweep {
-    fn visit(&mut self, graph: &mut Graph, position: usize) -> Result<(), GradientError> {
-        let node = graph.nodes()[position].clone();
+    /// All nodes of the composite at once; returns the position of the first.
+    fn visit_composite(&mut self, graph: &mut Graph, composite: &Composite) -> Result<usize, GradientError> {
+        let node = &composite.as_node;
+        let mut inner = graph.nodes()[composite.positions()].iter().flat_map(|node| &node.outputs);
+        if inner.any(|value| !node.outputs.contains(value) && self.parts_by_value.contains_key(value)) {
+            let flow = Flow { graph, node: node.clone(), gradients: Vec::new() };
+            return Err(flow.unsupported("a gradient reaches a value within it"));
+        }
+        self.visit(graph, node.clone())?;
+        Ok(composite.first())
+    }
+
+    fn visit(&mut self, graph: &mut Graph, node: Node) -> Result<(), GradientError> {
         let is_needed = |value: &Value| self.needed.contains(value);
         if !node.outputs.iter().any(is_needed) || !node.inputs.iter().flatten().any(is_needed) {
             return Ok(());

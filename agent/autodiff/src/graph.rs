@@ -5,10 +5,12 @@
 //! It knows nothing of gradients.
 
 mod build;
+mod composite;
 mod encode;
 mod infer;
 
 pub use build::Transposed;
+pub(crate) use composite::Composite;
 pub use infer::{axis_position, broadcast_shapes, knows_shape_of};
 pub(crate) use infer::{permutation, reduced_axes};
 
@@ -164,6 +166,8 @@ pub struct Graph {
     outputs: Vec<Value>,
     constant_by_value: BTreeMap<Value, Constant>,
     value_by_constant: BTreeMap<ConstantKey, Value>,
+    /// By the position of their last node.
+    composite_by_last: BTreeMap<usize, Composite>,
 }
 
 impl Graph {

@@ -6,6 +6,7 @@
 pub mod families;
 pub mod gradient;
 pub mod graph;
+pub mod lower;
 pub mod onnx;
 mod rules;
 pub mod step;

@@ -6,6 +6,7 @@ mod elementwise;
 mod indexing;
 mod linear;
 mod movement;
+mod normalization;
 mod reduction;
 
 use crate::gradient::{Flow, GradientError};
@@ -22,24 +23,54 @@ pub(crate) enum Gradient {
     Stop,
 }
 
+/// What an execution provider has for an operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kernel {
+    Own,
+    /// A kernel that calls cuDNN, which may be absent.
+    CuDnn,
+    None,
+}
+
 /// What is known of an operator.
 pub(crate) struct Row {
     pub op: &'static str,
     pub gradient: Gradient,
     /// What flows to the operands, for people: `dy` is the output's gradient, `x`, `y` the operand and the output.
     pub formula: &'static str,
+    pub cpu: Kernel,
+    pub cuda: Kernel,
+}
+
+impl Row {
+    /// On CUDA the operator has not a kernel of ONNX Runtime's own.
+    const fn cuda(self, kernel: Kernel) -> Self {
+        Self { cuda: kernel, ..self }
+    }
+
+    /// On the CPU the operator has not a kernel of its own.
+    const fn cpu(self, kernel: Kernel) -> Self {
+        Self { cpu: kernel, ..self }
+    }
 }
 
 const fn rule(op: &'static str, rule: fn(&mut Flow<'_>) -> Flowing, formula: &'static str) -> Row {
-    Row { op, gradient: Gradient::Rule(rule), formula }
+    Row { op, gradient: Gradient::Rule(rule), formula, cpu: Kernel::Own, cuda: Kernel::Own }
 }
 
 const fn stop(op: &'static str) -> Row {
-    Row { op, gradient: Gradient::Stop, formula: "none: nothing flows" }
+    Row { op, gradient: Gradient::Stop, formula: "none: nothing flows", cpu: Kernel::Own, cuda: Kernel::Own }
 }
 
-const FAMILIES: &[&[Row]] =
-    &[arithmetic::ROWS, elementwise::ROWS, indexing::ROWS, linear::ROWS, movement::ROWS, reduction::ROWS];
+const FAMILIES: &[&[Row]] = &[
+    arithmetic::ROWS,
+    elementwise::ROWS,
+    indexing::ROWS,
+    linear::ROWS,
+    movement::ROWS,
+    normalization::ROWS,
+    reduction::ROWS,
+];
 
 /// Every operator of the table.
 pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {

@@ -27,15 +27,23 @@ operators! {
     div(left, right) = "Div";
     modulo(left, right) = "Mod";
     min(left, right) = "Min";
+    max(left, right) = "Max";
     pow(base, exponent) = "Pow";
     less(left, right) = "Less";
     greater(left, right) = "Greater";
     equal(left, right) = "Equal";
+    and(left, right) = "And";
     matmul(left, right) = "MatMul";
     neg(x) = "Neg";
     exp(x) = "Exp";
     log(x) = "Log";
     sqrt(x) = "Sqrt";
+    abs(x) = "Abs";
+    sign(x) = "Sign";
+    reciprocal(x) = "Reciprocal";
+    sin(x) = "Sin";
+    cos(x) = "Cos";
+    softplus(x) = "Softplus";
     erf(x) = "Erf";
     relu(x) = "Relu";
     tanh(x) = "Tanh";
@@ -157,5 +165,31 @@ impl Graph {
     /// `target` with `updates` added at the rows that `indices` (a column of i64) name; a row named twice gets both.
     pub fn scatter_add(&mut self, target: Value, indices: Value, updates: Value) -> Result<Value, GraphError> {
         self.node("ScatterND", &[target, indices, updates], &[("reduction", Attribute::Text("add".into()))])
+    }
+
+    /// `value + number`.
+    pub fn shift(&mut self, value: Value, number: f64) -> Result<Value, GraphError> {
+        if number == 0.0 {
+            return Ok(value);
+        }
+        let addend = self.scalar_like(value, number);
+        self.add(value, addend)
+    }
+
+    /// The sum over some axes, which stay with size one.
+    pub fn sum_kept(&mut self, value: Value, axes: &[usize]) -> Result<Value, GraphError> {
+        if axes.is_empty() {
+            return Ok(value);
+        }
+        let axes = self.sizes(axes);
+        self.node("ReduceSum", &[value, axes], &[("keepdims", Attribute::Int(1))])
+    }
+
+    /// The mean over some axes, which stay with size one: a sum, because other reductions need cuDNN on CUDA.
+    pub fn mean_kept(&mut self, value: Value, axes: &[usize]) -> Result<Value, GraphError> {
+        let count: usize = axes.iter().map(|&axis| self.shape(value)[axis]).product();
+        let sum = self.sum_kept(value, axes)?;
+        #[expect(clippy::cast_precision_loss, reason = "a tensor has fewer than 2^52 elements")]
+        self.scale(sum, 1.0 / count as f64)
     }
 }

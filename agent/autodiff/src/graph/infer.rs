@@ -5,6 +5,7 @@ mod elementwise;
 mod indexing;
 mod linear;
 mod movement;
+mod normalization;
 mod reduction;
 
 use super::{Dtype, Graph, GraphError, Node, Value};
@@ -20,7 +21,7 @@ type Outputs = Result<Vec<Inferred>, GraphError>;
 type Rule = fn(&Operands<'_>) -> Outputs;
 
 const FAMILIES: &[&[(&str, Rule)]] =
-    &[elementwise::ROWS, indexing::ROWS, linear::ROWS, movement::ROWS, reduction::ROWS];
+    &[elementwise::ROWS, indexing::ROWS, linear::ROWS, movement::ROWS, normalization::ROWS, reduction::ROWS];
 
 fn rule_of(op: &str) -> Option<Rule> {
     FAMILIES.iter().copied().flatten().find(|(name, _)| *name == op).map(|(_, rule)| *rule)

@@ -2,7 +2,8 @@
 
 use super::{Operands, Outputs, Rule, axis_position, like_first};
 
-pub(super) const ROWS: &[(&str, Rule)] = &[("Gather", gather), ("OneHot", one_hot), ("ScatterND", like_first)];
+pub(super) const ROWS: &[(&str, Rule)] =
+    &[("Gather", gather), ("OneHot", one_hot), ("ScatterElements", like_first), ("ScatterND", like_first)];
 
 fn gather(operands: &Operands<'_>) -> Outputs {
     let shape = operands.shape(0)?;

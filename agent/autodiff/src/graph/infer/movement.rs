@@ -3,7 +3,8 @@
 use super::{Operands, Outputs, Rule, axis_position, broadcast_shapes};
 use crate::graph::Node;
 
-pub(super) const ROWS: &[(&str, Rule)] = &[("Reshape", reshape), ("Expand", expand), ("Transpose", transpose)];
+pub(super) const ROWS: &[(&str, Rule)] =
+    &[("Reshape", reshape), ("Expand", expand), ("Transpose", transpose), ("Concat", concat), ("Split", split)];
 
 fn reshape(operands: &Operands<'_>) -> Outputs {
     let shape = operands.shape(0)?;
@@ -36,6 +37,46 @@ fn transpose(operands: &Operands<'_>) -> Outputs {
     let shape = operands.shape(0)?;
     let permutation = permutation(operands.node, shape.len()).ok_or_else(|| operands.shapes_differ())?;
     Ok(vec![(operands.dtype(0)?, permutation.into_iter().map(|axis| shape[axis]).collect())])
+}
+
+fn concat(operands: &Operands<'_>) -> Outputs {
+    let mut shape = operands.shape(0)?.to_vec();
+    let axis = axis_position(operands.node.int("axis", 0), shape.len()).ok_or_else(|| operands.shapes_differ())?;
+    for position in 1..operands.node.inputs.len() {
+        let other = operands.shape(position)?;
+        let fits = other.len() == shape.len() && (0..shape.len()).all(|at| at == axis || other[at] == shape[at]);
+        if !fits || operands.dtype(position)? != operands.dtype(0)? {
+            return Err(operands.shapes_differ());
+        }
+        shape[axis] += other[axis];
+    }
+    Ok(vec![(operands.dtype(0)?, shape)])
+}
+
+/// By given lengths, or into equal parts of which the last may be shorter.
+fn split(operands: &Operands<'_>) -> Outputs {
+    let (dtype, shape) = (operands.dtype(0)?, operands.shape(0)?);
+    let axis = axis_position(operands.node.int("axis", 0), shape.len()).ok_or_else(|| operands.shapes_differ())?;
+    let lengths: Vec<usize> = match operands.node.inputs.get(1) {
+        Some(Some(_)) => {
+            let lengths = operands.ints(1)?.iter().map(|&length| usize::try_from(length).ok());
+            lengths.collect::<Option<_>>().ok_or_else(|| operands.shapes_differ())?
+        }
+        _ => {
+            let length = shape[axis].div_ceil(operands.outputs.max(1));
+            let part = |at: usize| shape[axis].saturating_sub(at * length).min(length);
+            (0..operands.outputs).map(part).collect()
+        }
+    };
+    if lengths.iter().sum::<usize>() != shape[axis] {
+        return Err(operands.shapes_differ());
+    }
+    let part = |length: usize| {
+        let mut part = shape.to_vec();
+        part[axis] = length;
+        (dtype, part)
+    };
+    Ok(lengths.into_iter().map(part).collect())
 }
 
 /// The permutation of a `Transpose`: reversed where none is given.

@@ -1,4 +1,4 @@
-//! Reductions, and functions that normalise along an axis.
+//! Reductions, and functions that act along an axis.
 
 use super::{Operands, Outputs, Rule, axis_position, like_first};
 use crate::graph::{Dtype, Graph, Node};
@@ -6,9 +6,21 @@ use crate::graph::{Dtype, Graph, Node};
 pub(super) const ROWS: &[(&str, Rule)] = &[
     ("ReduceSum", reduce),
     ("ReduceMean", reduce),
-    ("ArgMax", arg_max),
-    ("Softmax", like_first),
-    ("LogSoftmax", like_first),
+    ("ReduceMax", reduce),
+    ("ReduceMin", reduce),
+    ("ReduceProd", reduce),
+    ("ReduceL1", reduce),
+    ("ReduceL2", reduce),
+    ("ReduceSumSquare", reduce),
+    ("ReduceLogSum", reduce),
+    ("ReduceLogSumExp", reduce),
+    ("ArgMax", arg_extremum),
+    ("ArgMin", arg_extremum),
+    ("TopK", top_k),
+    ("CumSum", along_constant_axis),
+    ("Softmax", along_axis),
+    ("LogSoftmax", along_axis),
+    ("Hardmax", along_axis),
 ];
 
 fn reduce(operands: &Operands<'_>) -> Outputs {
@@ -17,10 +29,39 @@ fn reduce(operands: &Operands<'_>) -> Outputs {
     Ok(vec![(operands.dtype(0)?, reduced_shape(shape, &axes, operands.node.int("keepdims", 1) != 0))])
 }
 
-fn arg_max(operands: &Operands<'_>) -> Outputs {
-    let shape = operands.shape(0)?;
-    let axis = axis_position(operands.node.int("axis", 0), shape.len()).ok_or_else(|| operands.shapes_differ())?;
-    Ok(vec![(Dtype::I64, reduced_shape(shape, &[axis], operands.node.int("keepdims", 1) != 0))])
+fn axis(operands: &Operands<'_>, default: i64) -> Result<usize, super::GraphError> {
+    let axis = operands.node.int("axis", default);
+    axis_position(axis, operands.shape(0)?.len()).ok_or_else(|| operands.shapes_differ())
+}
+
+fn arg_extremum(operands: &Operands<'_>) -> Outputs {
+    let axis = axis(operands, 0)?;
+    let keep = operands.node.int("keepdims", 1) != 0;
+    Ok(vec![(Dtype::I64, reduced_shape(operands.shape(0)?, &[axis], keep))])
+}
+
+/// The values, and their indices along the axis.
+fn top_k(operands: &Operands<'_>) -> Outputs {
+    let axis = axis(operands, -1)?;
+    let mut shape = operands.shape(0)?.to_vec();
+    let count = match operands.ints(1)? {
+        [count] => usize::try_from(*count).ok().filter(|&count| count <= shape[axis]),
+        _ => None,
+    };
+    shape[axis] = count.ok_or_else(|| operands.invalid("K is not a number of elements of the axis".into()))?;
+    Ok(vec![(operands.dtype(0)?, shape.clone()), (Dtype::I64, shape)])
+}
+
+fn along_axis(operands: &Operands<'_>) -> Outputs {
+    axis(operands, -1)?;
+    like_first(operands)
+}
+
+fn along_constant_axis(operands: &Operands<'_>) -> Outputs {
+    match operands.ints(1)? {
+        [axis] if axis_position(*axis, operands.shape(0)?.len()).is_some() => like_first(operands),
+        _ => Err(operands.shapes_differ()),
+    }
 }
 
 /// The positions of the axes that a reduction removes; `None` where the node is not well formed.

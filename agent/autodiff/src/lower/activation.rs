@@ -1,0 +1,74 @@
+//! Functions of each element that are products and sums of others.
+
+use super::{Application, Lowered, Row, on_cuda, row};
+use crate::graph::{Attribute, Graph, GraphError, Value};
+
+pub(super) const ROWS: &[Row] = &[
+    row("Celu", 12, celu, "alpha Elu(x / alpha)"),
+    row("HardSwish", 14, hard_swish, "x HardSigmoid(x; 1/6, 1/2)"),
+    row("Mish", 18, mish, "x Tanh(Softplus(x))"),
+    row("Swish", 24, swish, "x Sigmoid(alpha x)"),
+    row("Mean", 13, mean, "Sum / n"),
+    on_cuda("Tan", 7, tan, "Sin(x) / Cos(x)"),
+    on_cuda("Sinh", 9, sinh, "(Exp(x) - Exp(-x)) / 2"),
+    on_cuda("Cosh", 9, cosh, "(Exp(x) + Exp(-x)) / 2"),
+];
+
+fn celu(graph: &mut Graph, application: &Application<'_>) -> Lowered {
+    let (x, alpha) = (application.x(0)?, application.node.float("alpha", 1.0));
+    let scaled = graph.scale(x, 1.0 / alpha)?;
+    let unit = graph.node("Elu", &[scaled], &[])?;
+    Ok(vec![Some(graph.scale(unit, alpha)?)])
+}
+
+fn hard_swish(graph: &mut Graph, application: &Application<'_>) -> Lowered {
+    let x = application.x(0)?;
+    let attributes = [("alpha", Attribute::Float(1.0 / 6.0)), ("beta", Attribute::Float(0.5))];
+    let gate = graph.node("HardSigmoid", &[x], &attributes)?;
+    Ok(vec![Some(graph.mul(x, gate)?)])
+}
+
+fn mish(graph: &mut Graph, application: &Application<'_>) -> Lowered {
+    let x = application.x(0)?;
+    let softplus = graph.softplus(x)?;
+    let gate = graph.tanh(softplus)?;
+    Ok(vec![Some(graph.mul(x, gate)?)])
+}
+
+fn swish(graph: &mut Graph, application: &Application<'_>) -> Lowered {
+    let (x, alpha) = (application.x(0)?, application.node.float("alpha", 1.0));
+    let scaled = graph.scale(x, alpha)?;
+    let gate = graph.sigmoid(scaled)?;
+    Ok(vec![Some(graph.mul(x, gate)?)])
+}
+
+fn mean(graph: &mut Graph, application: &Application<'_>) -> Lowered {
+    let operands: Vec<Value> = application.node.inputs.iter().flatten().copied().collect();
+    let sum = graph.node("Sum", &operands, &[])?;
+    #[expect(clippy::cast_precision_loss, reason = "a node has few operands")]
+    let share = 1.0 / operands.len() as f64;
+    Ok(vec![Some(graph.scale(sum, share)?)])
+}
+
+fn tan(graph: &mut Graph, application: &Application<'_>) -> Lowered {
+    let x = application.x(0)?;
+    let (sin, cos) = (graph.sin(x)?, graph.cos(x)?);
+    Ok(vec![Some(graph.div(sin, cos)?)])
+}
+
+fn sinh(graph: &mut Graph, application: &Application<'_>) -> Lowered {
+    let (rising, falling) = exponentials(graph, application.x(0)?)?;
+    let difference = graph.sub(rising, falling)?;
+    Ok(vec![Some(graph.scale(difference, 0.5)?)])
+}
+
+fn cosh(graph: &mut Graph, application: &Application<'_>) -> Lowered {
+    let (rising, falling) = exponentials(graph, application.x(0)?)?;
+    let sum = graph.add(rising, falling)?;
+    Ok(vec![Some(graph.scale(sum, 0.5)?)])
+}
+
+fn exponentials(graph: &mut Graph, x: Value) -> Result<(Value, Value), GraphError> {
+    let negative = graph.neg(x)?;
+    Ok((graph.exp(x)?, graph.exp(negative)?))
+}

@@ -1,0 +1,14 @@
+//! Every gradient rule against central differences in double precision: one row for each operator and shape.
+#![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+
+mod arithmetic;
+mod check;
+mod elementwise;
+#[path = "../support/evaluator.rs"]
+mod evaluator;
+mod indexing;
+mod linear;
+mod movement;
+mod normalization;
+mod reduction;
+mod sweep;

@@ -1,0 +1,45 @@
+//! What the sweep does around the rules.
+
+use regatta_autodiff::gradient::{GradientError, gradients};
+use regatta_autodiff::graph::{Dtype, Elements, Graph, Provider};
+
+use crate::check::{Draw::Signed, check};
+
+#[test]
+fn flow_stops_at_operators_without_a_gradient() {
+    check("a mask", &[(&[2, 3], Signed)], |g, x| {
+        let zero = g.scalar_like(x[0], 0.1);
+        let above = g.greater(x[0], zero)?;
+        let mask = g.cast(above, Dtype::F64)?;
+        g.mul(x[0], mask)
+    });
+}
+
+#[test]
+fn missing_rule_names_operator_node_and_opset() {
+    let mut graph = Graph::new(Provider::Cpu);
+    let x = graph.input("x", Dtype::F32, &[2]).unwrap();
+    let y = graph.custom(("example", "Sparkle"), &[x], &[(Dtype::F32, vec![2])]).unwrap()[0];
+    let one = graph.constant(regatta_autodiff::graph::Constant {
+        dtype: Dtype::F32,
+        shape: vec![2],
+        elements: Elements::Float(vec![1.0, 1.0]),
+    });
+    let node = graph.nodes()[0].name.clone();
+
+    let error = gradients(&mut graph, &[(y, one)], &[x]).unwrap_err();
+
+    assert_eq!(error, GradientError::MissingRule { op: "Sparkle".into(), node, opset: 20 });
+}
+
+#[test]
+fn value_without_influence_is_an_error() {
+    let mut graph = Graph::new(Provider::Cpu);
+    let x = graph.input("x", Dtype::F32, &[]).unwrap();
+    let unused = graph.input("unused", Dtype::F32, &[]).unwrap();
+    let y = graph.exp(x).unwrap();
+
+    let error = gradients(&mut graph, &[(y, y)], &[x, unused]).unwrap_err();
+
+    assert_eq!(error, GradientError::Unreached { name: "unused".into() });
+}
