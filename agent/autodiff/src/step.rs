@@ -4,11 +4,11 @@
 //! every trial of a shape. The description is all that the side which runs the graph knows of the model.
 
 pub mod dropout;
-mod loss;
+pub mod loss;
 mod optimizer;
 mod program;
 
-pub use loss::Loss;
+pub use loss::{CrossEntropy, Loss};
 pub use optimizer::{Optimizer, Update};
 pub use program::{DataInput, DataRole, Port, Program, ResultOutput, ResultRole, Scalar, ScalarRole, State};
 
@@ -23,8 +23,8 @@ use program::Declared;
 pub enum StepError {
     #[error("{what} must be at least 1")]
     Zero { what: &'static str },
-    #[error("the model gives {outputs} numbers a row where the loss needs {needed}")]
-    Outputs { outputs: usize, needed: usize },
+    #[error("no such loss is of rows of shape {output:?}, which the model gives")]
+    Output { output: Vec<usize> },
     #[error(transparent)]
     Gradient(#[from] GradientError),
     #[error(transparent)]
@@ -64,16 +64,16 @@ pub struct EvaluationPlan {
 /// # Errors
 /// The plan has a size of zero, the loss does not fit the model, or some operator has no gradient rule.
 pub fn training_step(plan: &StepPlan) -> Result<Program, StepError> {
-    check_sizes(&plan.model, plan.loss, plan.rows, plan.batch)?;
+    check_sizes(&plan.model, plan.rows, plan.batch)?;
     let mut graph = Graph::new(plan.provider);
     let mut declared = Declared::default();
     let step = declared.state(graph.input("step", Dtype::I64, &[])?, Initial::Zeros);
-    let batch = declare_batch(&mut graph, &mut declared, &plan.model, plan.loss, plan.rows, plan.batch)?;
+    let batch = declare_batch(&mut graph, &mut declared, &plan.model, &plan.loss, plan.rows, plan.batch)?;
 
     let mut context = Forward::new(&mut graph, Mode::Training, Dropout::training(step));
     let output = plan.model.forward(&mut context, &[batch.features])?;
     let Forward { parameters, dropout, .. } = context;
-    let measured = loss::batch_loss(&mut graph, plan.loss, output, batch.target)?;
+    let measured = loss::batch_loss(&mut graph, &plan.loss, loss::Settings::default(), output, batch.target)?;
 
     let values: Vec<Value> = parameters.iter().map(|(_, value)| *value).collect();
     let mut gradients = gradient::gradients(&mut graph, &[(output, measured.gradient)], &values)?;
@@ -98,16 +98,17 @@ pub fn training_step(plan: &StepPlan) -> Result<Program, StepError> {
 /// # Errors
 /// The plan has a size of zero, or the loss does not fit the model.
 pub fn evaluation(plan: &EvaluationPlan) -> Result<Program, StepError> {
-    check_sizes(&plan.model, plan.loss, plan.rows, plan.batch)?;
+    check_sizes(&plan.model, plan.rows, plan.batch)?;
     let mut graph = Graph::new(plan.provider);
     let mut declared = Declared::default();
-    let batch = declare_batch(&mut graph, &mut declared, &plan.model, plan.loss, plan.rows, plan.batch)?;
+    let batch = declare_batch(&mut graph, &mut declared, &plan.model, &plan.loss, plan.rows, plan.batch)?;
     let weights = declared.row_weights(&mut graph, plan.batch)?;
 
     let mut context = Forward::new(&mut graph, Mode::Evaluation, Dropout::Off);
     let output = plan.model.forward(&mut context, &[batch.features])?;
     let parameters = context.parameters;
-    let measured = loss::summed_loss(&mut graph, plan.loss, output, batch.target, weights)?;
+    let measured =
+        loss::summed_loss(&mut graph, &plan.loss, loss::Settings::default(), output, (batch.target, weights))?;
 
     for (parameter, value) in parameters {
         declared.state(value, parameter.initial);
@@ -119,7 +120,7 @@ pub fn evaluation(plan: &EvaluationPlan) -> Result<Program, StepError> {
     Ok(declared.into_program(graph))
 }
 
-fn check_sizes(model: &Model, loss: Loss, rows: usize, batch: usize) -> Result<(), StepError> {
+fn check_sizes(model: &Model, rows: usize, batch: usize) -> Result<(), StepError> {
     let Model::Mlp(mlp) = model;
     let hidden = mlp.hidden.iter().copied().min().unwrap_or(1);
     let sizes = [
@@ -129,14 +130,9 @@ fn check_sizes(model: &Model, loss: Loss, rows: usize, batch: usize) -> Result<(
         ("the number of rows", rows),
         ("the batch size", batch),
     ];
-    if let Some((what, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
-        return Err(StepError::Zero { what });
-    }
-    match loss {
-        Loss::CrossEntropy { classes: needed } | Loss::MeanSquaredError { width: needed } => {
-            let outputs = mlp.outputs;
-            if outputs == needed { Ok(()) } else { Err(StepError::Outputs { outputs, needed }) }
-        }
+    match sizes.into_iter().find(|(_, size)| *size == 0) {
+        Some((what, _)) => Err(StepError::Zero { what }),
+        None => Ok(()),
     }
 }
 
@@ -150,21 +146,19 @@ fn declare_batch(
     graph: &mut Graph,
     declared: &mut Declared,
     model: &Model,
-    loss: Loss,
+    loss: &Loss,
     rows: usize,
     batch: usize,
-) -> Result<Batch, GraphError> {
+) -> Result<Batch, StepError> {
     let indices = declared.indices(graph, batch)?;
-    let (dtype, shape) = match loss {
-        Loss::CrossEntropy { .. } => (Dtype::I64, vec![rows]),
-        Loss::MeanSquaredError { width } => (Dtype::F32, vec![rows, width]),
-    };
+    let output = model.output();
+    let (dtype, row) = loss.target(&output).ok_or(StepError::Output { output })?;
     let features = declared.data(
         graph,
         DataRole::Features,
         Dtype::F32,
         &[&[rows], model.features()[0].shape.as_slice()].concat(),
     )?;
-    let target = declared.data(graph, DataRole::Target, dtype, &shape)?;
+    let target = declared.data(graph, DataRole::Target, dtype, &[&[rows], row.as_slice()].concat())?;
     Ok(Batch { features: graph.gather(features, indices)?, target: graph.gather(target, indices)? })
 }

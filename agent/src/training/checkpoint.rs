@@ -158,8 +158,12 @@ fn shape_name(plan: &StepPlan) -> String {
         Activation::Gelu => "gelu",
     };
     let loss = match plan.loss {
-        Loss::CrossEntropy { .. } => "cross_entropy",
-        Loss::MeanSquaredError { .. } => "mean_squared_error",
+        Loss::CrossEntropy(_) => "cross_entropy",
+        Loss::BinaryCrossEntropy => "binary_cross_entropy",
+        Loss::MeanSquaredError => "mean_squared_error",
+        Loss::MeanAbsoluteError => "mean_absolute_error",
+        Loss::Huber => "huber",
+        Loss::KlDivergence => "kl_divergence",
     };
     let optimizer = match plan.update.optimizer {
         Optimizer::Sgd => "sgd",

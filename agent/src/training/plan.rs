@@ -99,11 +99,9 @@ impl Plan {
     pub(super) fn shape(&self, train: &Split, provider: Provider) -> Result<StepPlan, TrainingError> {
         let (loss, outputs) = match (self.loss, &train.target) {
             (Loss::CrossEntropy, Target::Classes { classes, .. }) => {
-                (step::Loss::CrossEntropy { classes: *classes }, *classes)
+                (step::Loss::CrossEntropy(step::CrossEntropy::default()), *classes)
             }
-            (Loss::MeanSquaredError, target @ Target::Values { .. }) => {
-                (step::Loss::MeanSquaredError { width: target.width() }, target.width())
-            }
+            (Loss::MeanSquaredError, target @ Target::Values { .. }) => (step::Loss::MeanSquaredError, target.width()),
             (Loss::CrossEntropy, Target::Values { .. }) | (Loss::MeanSquaredError, Target::Classes { .. }) => {
                 let reason = "cross-entropy goes with classes, squared errors with values".into();
                 return Err(TrainingError::Configuration { reason });
