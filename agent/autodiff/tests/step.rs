@@ -31,7 +31,7 @@ fn gradients_of_whole_models_agree_with_differences() {
     for activation in [Activation::Relu, Activation::Tanh, Activation::Sigmoid, Activation::Gelu] {
         for loss in [CLASSES, VALUES] {
             for dropout in [false, true] {
-                check_gradients(&plan(activation, loss, dropout));
+                check_gradients(&plan(activation, loss.clone(), dropout));
             }
         }
     }
