@@ -12,7 +12,7 @@ pub use loss::{CrossEntropy, Loss};
 pub use optimizer::{Optimizer, Update};
 pub use program::{DataInput, DataRole, Port, Program, ResultOutput, ResultRole, Scalar, ScalarRole, State};
 
-use crate::families::{Forward, Initial, Mode, Model};
+use crate::families::{Buffer, Forward, Initial, Mode, Model, Parameter};
 use crate::gradient::{self, GradientError};
 use crate::graph::{Dtype, Graph, GraphError, Provider, Value};
 use dropout::Dropout;
@@ -71,8 +71,9 @@ pub fn training_step(plan: &StepPlan) -> Result<Program, StepError> {
     let batch = declare_batch(&mut graph, &mut declared, &plan.model, &plan.loss, plan.rows, plan.batch)?;
 
     let mut context = Forward::new(&mut graph, Mode::Training, Dropout::training(step));
-    let output = plan.model.forward(&mut context, &[batch.features])?;
-    let Forward { parameters, dropout, .. } = context;
+    let output = plan.model.forward(&mut context, &batch.features)?;
+    let Forward { parameters, buffers, dropout, .. } = context;
+    check_widths(&parameters)?;
     let measured = loss::batch_loss(&mut graph, &plan.loss, loss::Settings::default(), output, batch.target)?;
 
     let values: Vec<Value> = parameters.iter().map(|(_, value)| *value).collect();
@@ -83,6 +84,10 @@ pub fn training_step(plan: &StepPlan) -> Result<Program, StepError> {
     }
     let parameters: Vec<_> = parameters.into_iter().map(|(p, value)| declared.state(value, p.initial)).collect();
     optimizer::update(&mut graph, &mut declared, plan.update, step, &parameters, &gradients)?;
+    for Buffer { value, next, initial } in buffers {
+        declared.state(value, initial);
+        declared.becomes(value, next.unwrap_or(value));
+    }
     dropout.declare(&graph, &mut declared);
 
     declared.result(ResultRole::Loss, measured.loss);
@@ -105,13 +110,17 @@ pub fn evaluation(plan: &EvaluationPlan) -> Result<Program, StepError> {
     let weights = declared.row_weights(&mut graph, plan.batch)?;
 
     let mut context = Forward::new(&mut graph, Mode::Evaluation, Dropout::Off);
-    let output = plan.model.forward(&mut context, &[batch.features])?;
-    let parameters = context.parameters;
+    let output = plan.model.forward(&mut context, &batch.features)?;
+    let Forward { parameters, buffers, .. } = context;
+    check_widths(&parameters)?;
     let measured =
         loss::summed_loss(&mut graph, &plan.loss, loss::Settings::default(), output, (batch.target, weights))?;
 
     for (parameter, value) in parameters {
         declared.state(value, parameter.initial);
+    }
+    for Buffer { value, initial, .. } in buffers {
+        declared.state(value, initial);
     }
     declared.result(ResultRole::Loss, measured.loss);
     if let Some(correct) = measured.correct {
@@ -121,12 +130,10 @@ pub fn evaluation(plan: &EvaluationPlan) -> Result<Program, StepError> {
 }
 
 fn check_sizes(model: &Model, rows: usize, batch: usize) -> Result<(), StepError> {
-    let Model::Mlp(mlp) = model;
-    let hidden = mlp.hidden.iter().copied().min().unwrap_or(1);
+    let features = model.features().into_iter().flat_map(|feature| feature.shape).min().unwrap_or(0);
     let sizes = [
-        ("the input width", mlp.inputs),
-        ("the output width", mlp.outputs),
-        ("a hidden width", hidden),
+        ("the input width", features),
+        ("the output width", model.output().into_iter().min().unwrap_or(1)),
         ("the number of rows", rows),
         ("the batch size", batch),
     ];
@@ -136,8 +143,15 @@ fn check_sizes(model: &Model, rows: usize, batch: usize) -> Result<(), StepError
     }
 }
 
+fn check_widths(parameters: &[(Parameter, Value)]) -> Result<(), StepError> {
+    match parameters.iter().any(|(parameter, _)| parameter.shape.contains(&0)) {
+        true => Err(StepError::Zero { what: "a hidden width" }),
+        false => Ok(()),
+    }
+}
+
 struct Batch {
-    features: Value,
+    features: Vec<Value>,
     target: Value,
 }
 
@@ -153,12 +167,13 @@ fn declare_batch(
     let indices = declared.indices(graph, batch)?;
     let output = model.output();
     let (dtype, row) = loss.target(&output).ok_or(StepError::Output { output })?;
-    let features = declared.data(
-        graph,
-        DataRole::Features,
-        Dtype::F32,
-        &[&[rows], model.features()[0].shape.as_slice()].concat(),
-    )?;
+    let mut features = Vec::new();
+    for feature in model.features() {
+        let shape = [&[rows], feature.shape.as_slice()].concat();
+        let all = graph.reserved_input(&feature.name, feature.dtype, &shape)?;
+        declared.declared_data(DataRole::Features, all);
+        features.push(graph.gather(all, indices)?);
+    }
     let target = declared.data(graph, DataRole::Target, dtype, &[&[rows], row.as_slice()].concat())?;
-    Ok(Batch { features: graph.gather(features, indices)?, target: graph.gather(target, indices)? })
+    Ok(Batch { features, target: graph.gather(target, indices)? })
 }
