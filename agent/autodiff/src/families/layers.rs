@@ -238,7 +238,7 @@ fn batch_normalized(
 
 /// As many groups as divide the channels and keep to the bounds.
 fn groups_of(channels: usize) -> usize {
-    let fits = |groups: &usize| channels % groups == 0 && channels / groups >= GROUP_CHANNELS_MIN;
+    let fits = |groups: &usize| channels.is_multiple_of(*groups) && channels / groups >= GROUP_CHANNELS_MIN;
     (1..=GROUPS_MAX).rev().find(fits).unwrap_or(1)
 }
 

@@ -80,7 +80,7 @@ impl Transformer {
     /// # Errors
     /// The heads do not divide the width, the patches do not divide the image, or other than tokens are decoded.
     pub(super) fn forward(&self, context: &mut Forward<'_>, features: Value) -> Result<Value, GraphError> {
-        if self.heads == 0 || self.width % self.heads != 0 {
+        if self.heads == 0 || !self.width.is_multiple_of(self.heads) {
             return Err(invalid(format!("{} heads of a width of {}", self.heads, self.width)));
         }
         let rows = context.graph.shape(features)[0];
@@ -121,7 +121,7 @@ impl Transformer {
                 Ok((context.graph.reshape(x, &[rows, *length, self.width])?, None))
             }
             Input::Image { shape: [channels, height, width], patch } => {
-                if *patch == 0 || height % patch != 0 || width % patch != 0 {
+                if *patch == 0 || !height.is_multiple_of(*patch) || !width.is_multiple_of(*patch) {
                     return Err(invalid(format!("patches of {patch} of an image of {height} x {width}")));
                 }
                 let (down, across) = (height / patch, width / patch);

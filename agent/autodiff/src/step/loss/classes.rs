@@ -32,7 +32,8 @@ pub(super) fn batch(
         Some(inverse) => graph.mul(sums.loss, inverse)?,
     };
     let gradient = positions.gradient(graph, inverse)?;
-    let gradient = graph.reshape(gradient, &graph.shape(output).to_vec())?;
+    let shape = graph.shape(output).to_vec();
+    let gradient = graph.reshape(gradient, &shape)?;
     let counted = if form.ignored.is_some() { positions.counted(graph)? } else { None };
     Ok(BatchLoss { loss, gradient, correct: Some(sums.correct), counted })
 }
@@ -225,7 +226,8 @@ impl Positions {
     /// The sum over positions, each times its weight where there is one.
     fn weighted_sum(&self, graph: &mut Graph, values: Value, weights: Option<Value>) -> Result<Value, GraphError> {
         let Some(weights) = weights else { return graph.sum_all(values) };
-        let values = graph.reshape(values, &graph.shape(weights).to_vec())?;
+        let shape = graph.shape(weights).to_vec();
+        let values = graph.reshape(values, &shape)?;
         let weighted = graph.mul(values, weights)?;
         graph.sum_all(weighted)
     }
