@@ -1,10 +1,20 @@
 //! Built-in models, each built from hyperparameters, and what all of them need while their graph is written.
 
+mod cnn;
 mod forward;
-pub mod mlp;
+mod layers;
+mod mlp;
+mod resnet;
+mod tabular;
+pub mod transformer;
 
+pub use cnn::Cnn;
 pub use forward::{Initial, Mode, Parameter};
-pub use mlp::{Activation, Mlp};
+pub use layers::{Activation, Norm, Pool};
+pub use mlp::Mlp;
+pub use resnet::Resnet;
+pub use tabular::Tabular;
+pub use transformer::Transformer;
 
 pub(crate) use forward::{Buffer, Forward};
 
@@ -14,6 +24,10 @@ use crate::graph::{Dtype, GraphError, Value};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Model {
     Mlp(Mlp),
+    Cnn(Cnn),
+    Resnet(Resnet),
+    Transformer(Transformer),
+    Tabular(Tabular),
 }
 
 /// A tensor that a model takes: one row of it, the batch axis left out.
@@ -29,6 +43,10 @@ impl Model {
     pub fn features(&self) -> Vec<Feature> {
         match self {
             Self::Mlp(mlp) => mlp.features(),
+            Self::Cnn(cnn) => cnn.features(),
+            Self::Resnet(resnet) => resnet.features(),
+            Self::Transformer(transformer) => transformer.features(),
+            Self::Tabular(tabular) => tabular.features(),
         }
     }
 
@@ -36,6 +54,10 @@ impl Model {
     pub fn output(&self) -> Vec<usize> {
         match self {
             Self::Mlp(mlp) => vec![mlp.outputs],
+            Self::Cnn(cnn) => vec![cnn.outputs],
+            Self::Resnet(resnet) => vec![resnet.outputs],
+            Self::Transformer(transformer) => transformer.output(),
+            Self::Tabular(tabular) => vec![tabular.outputs],
         }
     }
 
@@ -44,6 +66,10 @@ impl Model {
     pub(crate) fn forward(&self, context: &mut Forward<'_>, features: &[Value]) -> Result<Value, GraphError> {
         match self {
             Self::Mlp(mlp) => mlp.forward(context, features[0]),
+            Self::Cnn(cnn) => cnn.forward(context, features[0]),
+            Self::Resnet(resnet) => resnet.forward(context, features[0]),
+            Self::Transformer(transformer) => transformer.forward(context, features[0]),
+            Self::Tabular(tabular) => tabular.forward(context, features),
         }
     }
 }

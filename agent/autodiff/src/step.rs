@@ -4,15 +4,15 @@
 //! every trial of a shape. The description is all that the side which runs the graph knows of the model.
 
 pub mod dropout;
-mod loss;
+pub mod loss;
 mod optimizer;
 mod program;
 
-pub use loss::Loss;
+pub use loss::{CrossEntropy, Loss};
 pub use optimizer::{Optimizer, Update};
 pub use program::{DataInput, DataRole, Port, Program, ResultOutput, ResultRole, Scalar, ScalarRole, State};
 
-use crate::families::{Forward, Initial, Mode, Model};
+use crate::families::{Buffer, Forward, Initial, Mode, Model, Parameter};
 use crate::gradient::{self, GradientError};
 use crate::graph::{Dtype, Graph, GraphError, Provider, Value};
 use dropout::Dropout;
@@ -23,8 +23,8 @@ use program::Declared;
 pub enum StepError {
     #[error("{what} must be at least 1")]
     Zero { what: &'static str },
-    #[error("the model gives {outputs} numbers a row where the loss needs {needed}")]
-    Outputs { outputs: usize, needed: usize },
+    #[error("no such loss is of rows of shape {output:?}, which the model gives")]
+    Output { output: Vec<usize> },
     #[error(transparent)]
     Gradient(#[from] GradientError),
     #[error(transparent)]
@@ -64,16 +64,17 @@ pub struct EvaluationPlan {
 /// # Errors
 /// The plan has a size of zero, the loss does not fit the model, or some operator has no gradient rule.
 pub fn training_step(plan: &StepPlan) -> Result<Program, StepError> {
-    check_sizes(&plan.model, plan.loss, plan.rows, plan.batch)?;
+    check_sizes(&plan.model, plan.rows, plan.batch)?;
     let mut graph = Graph::new(plan.provider);
     let mut declared = Declared::default();
     let step = declared.state(graph.input("step", Dtype::I64, &[])?, Initial::Zeros);
-    let batch = declare_batch(&mut graph, &mut declared, &plan.model, plan.loss, plan.rows, plan.batch)?;
+    let batch = declare_batch(&mut graph, &mut declared, &plan.model, &plan.loss, plan.rows, plan.batch)?;
 
     let mut context = Forward::new(&mut graph, Mode::Training, Dropout::training(step));
-    let output = plan.model.forward(&mut context, &[batch.features])?;
-    let Forward { parameters, dropout, .. } = context;
-    let measured = loss::batch_loss(&mut graph, plan.loss, output, batch.target)?;
+    let output = plan.model.forward(&mut context, &batch.features)?;
+    let Forward { parameters, buffers, dropout, .. } = context;
+    check_widths(&parameters)?;
+    let measured = loss::batch_loss(&mut graph, &plan.loss, loss::Settings::default(), output, batch.target)?;
 
     let values: Vec<Value> = parameters.iter().map(|(_, value)| *value).collect();
     let mut gradients = gradient::gradients(&mut graph, &[(output, measured.gradient)], &values)?;
@@ -83,6 +84,10 @@ pub fn training_step(plan: &StepPlan) -> Result<Program, StepError> {
     }
     let parameters: Vec<_> = parameters.into_iter().map(|(p, value)| declared.state(value, p.initial)).collect();
     optimizer::update(&mut graph, &mut declared, plan.update, step, &parameters, &gradients)?;
+    for Buffer { value, next, initial } in buffers {
+        declared.state(value, initial);
+        declared.becomes(value, next.unwrap_or(value));
+    }
     dropout.declare(&graph, &mut declared);
 
     declared.result(ResultRole::Loss, measured.loss);
@@ -98,19 +103,24 @@ pub fn training_step(plan: &StepPlan) -> Result<Program, StepError> {
 /// # Errors
 /// The plan has a size of zero, or the loss does not fit the model.
 pub fn evaluation(plan: &EvaluationPlan) -> Result<Program, StepError> {
-    check_sizes(&plan.model, plan.loss, plan.rows, plan.batch)?;
+    check_sizes(&plan.model, plan.rows, plan.batch)?;
     let mut graph = Graph::new(plan.provider);
     let mut declared = Declared::default();
-    let batch = declare_batch(&mut graph, &mut declared, &plan.model, plan.loss, plan.rows, plan.batch)?;
+    let batch = declare_batch(&mut graph, &mut declared, &plan.model, &plan.loss, plan.rows, plan.batch)?;
     let weights = declared.row_weights(&mut graph, plan.batch)?;
 
     let mut context = Forward::new(&mut graph, Mode::Evaluation, Dropout::Off);
-    let output = plan.model.forward(&mut context, &[batch.features])?;
-    let parameters = context.parameters;
-    let measured = loss::summed_loss(&mut graph, plan.loss, output, batch.target, weights)?;
+    let output = plan.model.forward(&mut context, &batch.features)?;
+    let Forward { parameters, buffers, .. } = context;
+    check_widths(&parameters)?;
+    let measured =
+        loss::summed_loss(&mut graph, &plan.loss, loss::Settings::default(), output, (batch.target, weights))?;
 
     for (parameter, value) in parameters {
         declared.state(value, parameter.initial);
+    }
+    for Buffer { value, initial, .. } in buffers {
+        declared.state(value, initial);
     }
     declared.result(ResultRole::Loss, measured.loss);
     if let Some(correct) = measured.correct {
@@ -119,29 +129,29 @@ pub fn evaluation(plan: &EvaluationPlan) -> Result<Program, StepError> {
     Ok(declared.into_program(graph))
 }
 
-fn check_sizes(model: &Model, loss: Loss, rows: usize, batch: usize) -> Result<(), StepError> {
-    let Model::Mlp(mlp) = model;
-    let hidden = mlp.hidden.iter().copied().min().unwrap_or(1);
+fn check_sizes(model: &Model, rows: usize, batch: usize) -> Result<(), StepError> {
+    let features = model.features().into_iter().flat_map(|feature| feature.shape).min().unwrap_or(0);
     let sizes = [
-        ("the input width", mlp.inputs),
-        ("the output width", mlp.outputs),
-        ("a hidden width", hidden),
+        ("the input width", features),
+        ("the output width", model.output().into_iter().min().unwrap_or(1)),
         ("the number of rows", rows),
         ("the batch size", batch),
     ];
-    if let Some((what, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
-        return Err(StepError::Zero { what });
+    match sizes.into_iter().find(|(_, size)| *size == 0) {
+        Some((what, _)) => Err(StepError::Zero { what }),
+        None => Ok(()),
     }
-    match loss {
-        Loss::CrossEntropy { classes: needed } | Loss::MeanSquaredError { width: needed } => {
-            let outputs = mlp.outputs;
-            if outputs == needed { Ok(()) } else { Err(StepError::Outputs { outputs, needed }) }
-        }
+}
+
+fn check_widths(parameters: &[(Parameter, Value)]) -> Result<(), StepError> {
+    match parameters.iter().any(|(parameter, _)| parameter.shape.contains(&0)) {
+        true => Err(StepError::Zero { what: "a hidden width" }),
+        false => Ok(()),
     }
 }
 
 struct Batch {
-    features: Value,
+    features: Vec<Value>,
     target: Value,
 }
 
@@ -150,21 +160,20 @@ fn declare_batch(
     graph: &mut Graph,
     declared: &mut Declared,
     model: &Model,
-    loss: Loss,
+    loss: &Loss,
     rows: usize,
     batch: usize,
-) -> Result<Batch, GraphError> {
+) -> Result<Batch, StepError> {
     let indices = declared.indices(graph, batch)?;
-    let (dtype, shape) = match loss {
-        Loss::CrossEntropy { .. } => (Dtype::I64, vec![rows]),
-        Loss::MeanSquaredError { width } => (Dtype::F32, vec![rows, width]),
-    };
-    let features = declared.data(
-        graph,
-        DataRole::Features,
-        Dtype::F32,
-        &[&[rows], model.features()[0].shape.as_slice()].concat(),
-    )?;
-    let target = declared.data(graph, DataRole::Target, dtype, &shape)?;
-    Ok(Batch { features: graph.gather(features, indices)?, target: graph.gather(target, indices)? })
+    let output = model.output();
+    let (dtype, row) = loss.target(&output).ok_or(StepError::Output { output })?;
+    let mut features = Vec::new();
+    for feature in model.features() {
+        let shape = [&[rows], feature.shape.as_slice()].concat();
+        let all = graph.reserved_input(&feature.name, feature.dtype, &shape)?;
+        declared.declared_data(DataRole::Features, all);
+        features.push(graph.gather(all, indices)?);
+    }
+    let target = declared.data(graph, DataRole::Target, dtype, &[&[rows], row.as_slice()].concat())?;
+    Ok(Batch { features, target: graph.gather(target, indices)? })
 }

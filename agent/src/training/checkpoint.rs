@@ -150,16 +150,14 @@ fn refused(reason: &str) -> TrainingError {
 
 /// A shape in words that stay the same whatever the types are called.
 fn shape_name(plan: &StepPlan) -> String {
-    let Model::Mlp(mlp) = &plan.model;
-    let activation = match mlp.activation {
-        Activation::Relu => "relu",
-        Activation::Tanh => "tanh",
-        Activation::Sigmoid => "sigmoid",
-        Activation::Gelu => "gelu",
-    };
+    let model = model_name(&plan.model);
     let loss = match plan.loss {
-        Loss::CrossEntropy { .. } => "cross_entropy",
-        Loss::MeanSquaredError { .. } => "mean_squared_error",
+        Loss::CrossEntropy(_) => "cross_entropy",
+        Loss::BinaryCrossEntropy => "binary_cross_entropy",
+        Loss::MeanSquaredError => "mean_squared_error",
+        Loss::MeanAbsoluteError => "mean_absolute_error",
+        Loss::Huber => "huber",
+        Loss::KlDivergence => "kl_divergence",
     };
     let optimizer = match plan.update.optimizer {
         Optimizer::Sgd => "sgd",
@@ -168,11 +166,27 @@ fn shape_name(plan: &StepPlan) -> String {
         Optimizer::Adam => "adam",
         Optimizer::AdamW => "adamw",
     };
-    let widths: Vec<String> =
-        [mlp.inputs].iter().chain(&mlp.hidden).chain([&mlp.outputs]).map(ToString::to_string).collect();
-    let dropout = if mlp.dropout { " dropout" } else { "" };
     let decay = if plan.update.weight_decay { " weight_decay" } else { "" };
     let clip = if plan.clip { " clip" } else { "" };
     let (rows, batch) = (plan.rows, plan.batch);
-    format!("mlp {} {activation}{dropout} {loss} {optimizer}{decay}{clip} rows {rows} batch {batch}", widths.join("-"))
+    format!("{model} {loss} {optimizer}{decay}{clip} rows {rows} batch {batch}")
+}
+
+fn model_name(model: &Model) -> String {
+    let Model::Mlp(mlp) = model else { return format!("{model:?}") };
+    let activation = match mlp.activation {
+        Activation::Relu => "relu",
+        Activation::Tanh => "tanh",
+        Activation::Sigmoid => "sigmoid",
+        Activation::Gelu => "gelu",
+        Activation::Silu => "silu",
+        Activation::LeakyRelu => "leaky_relu",
+        Activation::Elu => "elu",
+        Activation::HardSwish => "hard_swish",
+        Activation::Mish => "mish",
+    };
+    let widths: Vec<String> =
+        [mlp.inputs].iter().chain(&mlp.hidden).chain([&mlp.outputs]).map(ToString::to_string).collect();
+    let dropout = if mlp.dropout { " dropout" } else { "" };
+    format!("mlp {} {activation}{dropout}", widths.join("-"))
 }

@@ -73,6 +73,20 @@ impl Graph {
         self.constant(Constant { dtype: Dtype::I64, shape, elements: Elements::Int(numbers) })
     }
 
+    /// `0, step, 2 step, ...`: so many numbers of type i64.
+    pub fn int_range(&mut self, count: usize, step: usize) -> Value {
+        self.sizes(&(0..count).map(|position| position * step).collect::<Vec<_>>())
+    }
+
+    /// `value * number` for values of type i64, or the value itself where the number is one.
+    pub fn scale_int(&mut self, value: Value, number: usize) -> Result<Value, GraphError> {
+        if number == 1 {
+            return Ok(value);
+        }
+        let factor = self.sizes(&[number]);
+        self.mul(value, factor)
+    }
+
     /// A vector of dimensions or axes.
     fn sizes(&mut self, sizes: &[usize]) -> Value {
         let ints = sizes.iter().map(|&size| i64::try_from(size).expect("a tensor's size fits in an i64"));

@@ -1,111 +1,144 @@
-//! Losses: the mean over a minibatch with its gradient, and the weighted sum over rows for an evaluation.
+//! Losses: the mean over a minibatch with its closed-form gradient, and the weighted sums over rows for an evaluation.
+//!
+//! Formulas are PyTorch's. A loss is computed in the type of the model's output; numbers that a trial may vary are
+//! values that the caller gives.
+
+mod classes;
+mod elements;
 
 use crate::graph::{Dtype, Graph, GraphError, Value};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is minimised: all of it that shapes the graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Loss {
-    /// Softmax cross-entropy of logits against class indices.
-    CrossEntropy { classes: usize },
+    CrossEntropy(CrossEntropy),
+    /// Of logits, each a question of its own; the mean over rows and questions.
+    BinaryCrossEntropy,
     /// The mean of the squared errors over rows and columns.
-    MeanSquaredError { width: usize },
+    MeanSquaredError,
+    /// The mean of the absolute errors over rows and columns.
+    MeanAbsoluteError,
+    /// Half the square of errors up to delta, a straight line beyond (Huber, 1964).
+    Huber,
+    /// From the target's distribution to the softmax of the outputs along the last axis: summed, over the rows.
+    KlDivergence,
 }
 
-pub(super) struct BatchLoss {
+/// Softmax cross-entropy of logits against class indices.
+///
+/// The classes are the last axis of the output where the target has the shape of the others (`[B, T, C]` for `[B, T]`),
+/// else axis 1 (`[B, C, H, W]` for `[B, H, W]`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CrossEntropy {
+    /// Whether a share of the target is spread over all classes; which, is a value.
+    pub smoothed: bool,
+    /// Whether classes count differently; how much, is a value.
+    pub weighted: bool,
+    /// Positions with this target do not count.
+    pub ignored: Option<i64>,
+}
+
+/// The numbers of a loss as values of the graph, of the type of the output. Those that the loss does not ask for are
+/// not looked at.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Settings {
+    /// Cross-entropy, where smoothed: a scalar in `0 .. 1`.
+    pub smoothing: Option<Value>,
+    /// Cross-entropy, where weighted: one number for each class.
+    pub class_weights: Option<Value>,
+    /// Huber: a positive scalar.
+    pub delta: Option<Value>,
+}
+
+/// A loss of a minibatch.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLoss {
+    /// The mean over what counts, a scalar. It is zero where nothing does.
     pub loss: Value,
-    /// The gradient of the loss at the model's output, in closed form: three nodes where the sweep writes eight.
+    /// The gradient of the loss at the model's output.
     pub gradient: Value,
+    /// For classes: the number of positions that count and have their greatest output at their class.
     pub correct: Option<Value>,
+    /// The number of positions that count, where it is not that of all.
+    pub counted: Option<Value>,
 }
 
-pub(super) struct SummedLoss {
+/// Scalars: sums over the rows, each times its weight. The mean loss is `loss / weight`, the accuracy
+/// `correct / counted`.
+#[derive(Debug, Clone, Copy)]
+pub struct SummedLoss {
     pub loss: Value,
+    pub weight: Value,
     pub correct: Option<Value>,
+    pub counted: Value,
 }
 
-pub(super) fn batch_loss(graph: &mut Graph, loss: Loss, output: Value, target: Value) -> Result<BatchLoss, GraphError> {
-    let rows = graph.shape(output)[0];
-    match loss {
-        Loss::CrossEntropy { classes } => {
-            let Likelihood { log_probability, one_hot, picked } = likelihood(graph, output, target, classes)?;
-            let sum = graph.sum_all(picked)?;
-            let mean = graph.scale(sum, -share(rows))?;
-            let probability = graph.exp(log_probability)?;
-            let excess = graph.sub(probability, one_hot)?;
-            let hits = hits(graph, output, target)?;
-            Ok(BatchLoss {
-                loss: mean,
-                gradient: graph.scale(excess, share(rows))?,
-                correct: Some(graph.sum_all(hits)?),
-            })
+impl Loss {
+    /// Type and shape of a row of the target for a model that gives rows of shape `output`; `None` where the loss
+    /// cannot be of such rows.
+    pub fn target(&self, output: &[usize]) -> Option<(Dtype, Vec<usize>)> {
+        match (self, output) {
+            (_, []) => None,
+            (Self::CrossEntropy(_), [_]) => Some((Dtype::I64, vec![])),
+            (Self::CrossEntropy(_), [positions, _]) => Some((Dtype::I64, vec![*positions])),
+            (Self::CrossEntropy(_), [_, space @ ..]) => Some((Dtype::I64, space.to_vec())),
+            (_, output) => Some((Dtype::F32, output.to_vec())),
         }
-        Loss::MeanSquaredError { width } => {
-            let error = graph.sub(output, target)?;
-            let square = graph.mul(error, error)?;
-            let sum = graph.sum_all(square)?;
-            Ok(BatchLoss {
-                loss: graph.scale(sum, share(rows * width))?,
-                gradient: graph.scale(error, 2.0 * share(rows * width))?,
-                correct: None,
-            })
+    }
+
+    /// How many classes the rows of shape `output` tell apart, where the loss is of classes.
+    pub fn classes(&self, output: &[usize]) -> Option<usize> {
+        match (self, output) {
+            (Self::CrossEntropy(_), [classes] | [_, classes] | [classes, _, _, ..]) => Some(*classes),
+            _ => None,
         }
     }
 }
 
-pub(super) fn summed_loss(
+/// The loss of a batch. `output` (f32 or f64) and `target` have the batch first.
+///
+/// # Errors
+/// The target or a setting does not fit the output.
+pub fn batch_loss(
     graph: &mut Graph,
-    loss: Loss,
+    loss: &Loss,
+    settings: Settings,
     output: Value,
     target: Value,
-    weights: Value,
-) -> Result<SummedLoss, GraphError> {
+) -> Result<BatchLoss, GraphError> {
     match loss {
-        Loss::CrossEntropy { classes } => {
-            let picked = likelihood(graph, output, target, classes)?.picked;
-            let likelihoods = graph.reduce_sum(picked, &[1])?;
-            let losses = graph.neg(likelihoods)?;
-            let hits = hits(graph, output, target)?;
-            Ok(SummedLoss {
-                loss: weighted_sum(graph, losses, weights)?,
-                correct: Some(weighted_sum(graph, hits, weights)?),
-            })
-        }
-        Loss::MeanSquaredError { width } => {
-            let error = graph.sub(output, target)?;
-            let square = graph.mul(error, error)?;
-            let sums = graph.reduce_sum(square, &[1])?;
-            let means = graph.scale(sums, share(width))?;
-            Ok(SummedLoss { loss: weighted_sum(graph, means, weights)?, correct: None })
-        }
+        Loss::CrossEntropy(form) => classes::batch(graph, form, settings, output, target),
+        loss => elements::batch(graph, loss, settings, output, target),
     }
 }
 
-struct Likelihood {
-    log_probability: Value,
-    one_hot: Value,
-    /// Rows x classes: the log-probability of the row's own class, zero elsewhere.
-    picked: Value,
-}
-
-fn likelihood(graph: &mut Graph, logits: Value, target: Value, classes: usize) -> Result<Likelihood, GraphError> {
-    let log_probability = graph.log_softmax(logits)?;
-    let one_hot = graph.one_hot(target, classes)?;
-    let picked = graph.mul(log_probability, one_hot)?;
-    Ok(Likelihood { log_probability, one_hot, picked })
-}
-
-/// One for each row whose greatest logit is that of its class, else zero.
-fn hits(graph: &mut Graph, logits: Value, target: Value) -> Result<Value, GraphError> {
-    let answer = graph.arg_max_last(logits)?;
-    let right = graph.equal(answer, target)?;
-    graph.cast(right, Dtype::F32)
-}
-
-fn weighted_sum(graph: &mut Graph, rows: Value, weights: Value) -> Result<Value, GraphError> {
-    let weighted = graph.mul(rows, weights)?;
-    graph.sum_all(weighted)
+/// The loss of the rows of a batch, of which each counts by its weight, `[B]`.
+///
+/// # Errors
+/// The target or a setting does not fit the output.
+pub fn summed_loss(
+    graph: &mut Graph,
+    loss: &Loss,
+    settings: Settings,
+    output: Value,
+    (target, row_weights): (Value, Value),
+) -> Result<SummedLoss, GraphError> {
+    match loss {
+        Loss::CrossEntropy(form) => classes::summed(graph, form, settings, output, (target, row_weights)),
+        loss => elements::summed(graph, loss, settings, output, (target, row_weights)),
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a batch has fewer than 2^52 elements")]
 fn share(elements: usize) -> f64 {
     1.0 / elements as f64
+}
+
+fn misfit(op: &str, reason: String) -> GraphError {
+    GraphError::InvalidOperands { op: op.into(), reason }
+}
+
+/// A setting that the loss cannot do without.
+fn needed(op: &str, setting: Option<Value>, name: &str) -> Result<Value, GraphError> {
+    setting.ok_or_else(|| misfit(op, format!("{name} is not given")))
 }

@@ -1,0 +1,91 @@
+//! The residual net (He et al., 2016) in its form for small images: a stem of one 3 x 3 convolution and no pool.
+
+use super::layers::{Activation, Convolution, Norm, averaged, convolved, dropped, linear, normalized};
+use super::{Feature, Forward};
+use crate::graph::{Dtype, GraphError, Value};
+
+/// How many times as many channels a bottleneck gives as it has inside.
+const EXPANSION: usize = 4;
+
+/// The shape of a residual net.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resnet {
+    /// A row: channels, height, width.
+    pub input: [usize; 3],
+    /// Blocks of each stage; the first of each stage but the first halves height and width.
+    pub blocks: Vec<usize>,
+    /// Channels of the first stage, doubled in each further one.
+    pub width: usize,
+    /// Whether blocks are three convolutions with a narrow one in the middle, rather than two.
+    pub bottleneck: bool,
+    pub norm: Norm,
+    pub activation: Activation,
+    /// Whether inputs of the last layer can be dropped.
+    pub dropout: bool,
+    pub outputs: usize,
+}
+
+impl Resnet {
+    pub(super) fn features(&self) -> Vec<Feature> {
+        vec![Feature { name: "features".into(), dtype: Dtype::F32, shape: self.input.to_vec() }]
+    }
+
+    /// Layers are `stem`, `stages.<stage>.<block>.<i>` with its `shortcut`, and `head`; each convolution is a `conv`
+    /// with a `norm`.
+    pub(super) fn forward(&self, context: &mut Forward<'_>, features: Value) -> Result<Value, GraphError> {
+        let mut x = self.unit(context, "stem", features, (self.width, 3, 1))?;
+        x = self.activation.apply(context.graph, x)?;
+        let mut width = self.width;
+        for (stage, &blocks) in self.blocks.iter().enumerate() {
+            for block in 0..blocks {
+                let stride = if block == 0 && stage > 0 { 2 } else { 1 };
+                x = self.block(context, &format!("stages.{stage}.{block}"), x, (width, stride))?;
+            }
+            width *= 2;
+        }
+        let pooled = averaged(context.graph, x)?;
+        let pooled = dropped(context, pooled, self.dropout)?;
+        linear(context, "head", pooled, self.outputs)
+    }
+
+    fn block(
+        &self,
+        context: &mut Forward<'_>,
+        name: &str,
+        x: Value,
+        (width, stride): (usize, usize),
+    ) -> Result<Value, GraphError> {
+        let units: &[(usize, usize, usize)] = match self.bottleneck {
+            true => &[(width, 1, 1), (width, 3, stride), (width * EXPANSION, 1, 1)],
+            false => &[(width, 3, stride), (width, 3, 1)],
+        };
+        let mut inner = x;
+        for (position, &unit) in units.iter().enumerate() {
+            if position > 0 {
+                inner = self.activation.apply(context.graph, inner)?;
+            }
+            inner = self.unit(context, &format!("{name}.{position}"), inner, unit)?;
+        }
+        let shortcut = match context.graph.shape(x) == context.graph.shape(inner) {
+            true => x,
+            false => {
+                let outputs = context.graph.shape(inner)[1];
+                self.unit(context, &format!("{name}.shortcut"), x, (outputs, 1, stride))?
+            }
+        };
+        let sum = context.graph.add(inner, shortcut)?;
+        self.activation.apply(context.graph, sum)
+    }
+
+    fn unit(
+        &self,
+        context: &mut Forward<'_>,
+        name: &str,
+        x: Value,
+        (outputs, kernel, stride): (usize, usize, usize),
+    ) -> Result<Value, GraphError> {
+        let form = Convolution { outputs, kernel, stride, bias: self.norm == Norm::None, kaiming: true };
+        let x = convolved(context, &format!("{name}.conv"), x, form)?;
+        normalized(context, &format!("{name}.norm"), x, self.norm)
+    }
+}

@@ -1,0 +1,299 @@
+//! Losses against PyTorch's formulas, written down plainly in double precision, and their gradients against central
+//! differences of those.
+#![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+
+#[path = "support/evaluator.rs"]
+mod evaluator;
+
+use std::collections::BTreeMap;
+
+use evaluator::{Tensor, evaluate};
+use regatta_autodiff::graph::{Dtype, Graph, GraphError, Provider, Value};
+use regatta_autodiff::step::loss::{Settings, batch_loss, summed_loss};
+use regatta_autodiff::step::{CrossEntropy, Loss};
+
+const SMOOTHING: f64 = 0.2;
+const DELTA: f64 = 0.4;
+const IGNORED: i64 = -100;
+const CLASS_WEIGHTS: [f64; 4] = [0.5, 2.0, 1.0, 0.25];
+
+/// Outputs and targets of a loss: rows of positions of classes, whatever the order of the axes in the tensors.
+#[derive(Clone)]
+struct Case {
+    loss: Loss,
+    output: Tensor,
+    target: Tensor,
+    row_weights: Vec<f64>,
+}
+
+#[derive(Debug, Default)]
+struct Figures {
+    loss: f64,
+    weight: f64,
+    correct: f64,
+    counted: f64,
+}
+
+#[test]
+fn cross_entropy_is_pytorchs() {
+    let shapes: [(&[usize], &[usize]); 4] =
+        [(&[3, 4], &[3]), (&[2, 5, 4], &[2, 5]), (&[2, 4, 3, 2], &[2, 3, 2]), (&[2, 4, 3], &[2, 3])];
+    for (output, target) in shapes {
+        for form in 0..8 {
+            let form = CrossEntropy {
+                smoothed: form & 1 != 0,
+                weighted: form & 2 != 0,
+                ignored: (form & 4 != 0).then_some(IGNORED),
+            };
+            let positions: usize = target.iter().product();
+            let classes = (0..positions as i64).map(|at| match (at % 3, form.ignored) {
+                (1, Some(ignored)) => ignored,
+                _ => (at * 7 + 1) % 4,
+            });
+            let target = Tensor::ints(target, classes.collect());
+            check(&case(Loss::CrossEntropy(form), spread(output, -2.0, 2.0), target), cross_entropy);
+        }
+    }
+}
+
+#[test]
+fn losses_of_elements_are_pytorchs() {
+    for shape in [&[3, 4][..], &[3, 1], &[2, 3, 2]] {
+        let (output, values) = (spread(shape, -2.0, 2.0), spread(shape, -1.0, 1.5));
+        let answers: Vec<f64> = values.as_floats().iter().map(|&number| f64::from(number > 0.3)).collect();
+        check(&case(Loss::BinaryCrossEntropy, output.clone(), Tensor::floats(shape, answers)), |case| {
+            mean_of_elements(case, |x, t| {
+                let probability = 1.0 / (1.0 + (-x).exp());
+                -(t * probability.ln() + (1.0 - t) * (1.0 - probability).ln())
+            })
+        });
+        check(&case(Loss::MeanSquaredError, output.clone(), values.clone()), |case| {
+            mean_of_elements(case, |x, t| (x - t) * (x - t))
+        });
+        check(&case(Loss::MeanAbsoluteError, output.clone(), values.clone()), |case| {
+            mean_of_elements(case, |x, t| (x - t).abs())
+        });
+        check(&case(Loss::Huber, output, values), |case| {
+            mean_of_elements(case, |x, t| match (x - t).abs() {
+                error if error <= DELTA => 0.5 * error * error,
+                error => DELTA * (error - 0.5 * DELTA),
+            })
+        });
+    }
+}
+
+#[test]
+fn divergence_is_pytorchs() {
+    let target = Tensor::floats(&[2, 3], vec![0.2, 0.5, 0.3, 0.0, 1.0, 0.0]);
+    check(&case(Loss::KlDivergence, spread(&[2, 3], -2.0, 2.0), target), |case| {
+        let width = 3;
+        let rows = case.output.as_floats().chunks(width).zip(case.target.as_floats().chunks(width));
+        let row_losses = rows.map(|(x, t)| {
+            let sum = x.iter().map(|x| x.exp()).sum::<f64>().ln();
+            let terms = x.iter().zip(t).filter(|(_, t)| **t > 0.0).map(|(x, t)| t * (t.ln() - (x - sum)));
+            terms.sum::<f64>()
+        });
+        weighted_rows(case, row_losses)
+    });
+}
+
+#[test]
+fn batch_of_ignored_positions_has_no_loss_and_no_gradient() {
+    for weighted in [false, true] {
+        let form = CrossEntropy { smoothed: true, weighted, ignored: Some(IGNORED) };
+        let target = Tensor::ints(&[2], vec![IGNORED; 2]);
+        let (figures, gradient) = measured(&case(Loss::CrossEntropy(form), spread(&[2, 4], -2.0, 2.0), target));
+
+        assert_eq!((figures.loss, figures.correct, figures.counted), (0.0, 0.0, 0.0));
+        assert_eq!(gradient, [0.0; 8]);
+    }
+}
+
+#[test]
+fn losses_name_the_target_they_need() {
+    let classes = Loss::CrossEntropy(CrossEntropy::default());
+    let rows: [(&Loss, &[usize], Option<(Dtype, Vec<usize>)>); 7] = [
+        (&classes, &[10], Some((Dtype::I64, vec![]))),
+        (&classes, &[7, 10], Some((Dtype::I64, vec![7]))),
+        (&classes, &[10, 8, 9], Some((Dtype::I64, vec![8, 9]))),
+        (&classes, &[], None),
+        (&Loss::Huber, &[3], Some((Dtype::F32, vec![3]))),
+        (&Loss::KlDivergence, &[2, 3], Some((Dtype::F32, vec![2, 3]))),
+        (&Loss::BinaryCrossEntropy, &[], None),
+    ];
+    for (loss, output, target) in rows {
+        assert_eq!(loss.target(output), target, "{loss:?} {output:?}");
+    }
+}
+
+#[test]
+fn targets_that_do_not_fit_are_refused() {
+    let classes = Loss::CrossEntropy(CrossEntropy::default());
+    let rows: [(&Loss, &[usize], &[usize]); 4] = [
+        (&classes, &[3, 4], &[4]),
+        (&classes, &[3, 4, 5], &[3]),
+        (&Loss::Huber, &[3, 4], &[3]),
+        (&Loss::MeanSquaredError, &[3, 1], &[3]),
+    ];
+    for (loss, output, target) in rows {
+        let mut graph = Graph::new(Provider::Cpu);
+        let output = graph.input("output", Dtype::F64, output).unwrap();
+        let dtype = if loss == &classes { Dtype::I64 } else { Dtype::F64 };
+        let target = graph.input("target", dtype, target).unwrap();
+        let delta = Some(graph.scalar(Dtype::F64, DELTA));
+        let refused = batch_loss(&mut graph, loss, Settings { delta, ..Settings::default() }, output, target);
+        assert!(matches!(refused, Err(GraphError::InvalidOperands { .. })), "{loss:?}");
+    }
+}
+
+fn case(loss: Loss, output: Tensor, target: Tensor) -> Case {
+    let row_weights = (0..output.shape[0]).map(|row| [1.0, 0.0, 0.5][row % 3]).collect();
+    Case { loss, output, target, row_weights }
+}
+
+/// Both forms of the loss against the reference, and the gradient against its differences.
+fn check(case: &Case, reference: fn(&Case) -> Figures) {
+    let whole = Case { row_weights: vec![1.0; case.row_weights.len()], ..case.clone() };
+    let mean = |case: &Case| {
+        let figures = reference(case);
+        figures.loss / figures.weight
+    };
+    let (figures, gradient) = measured(&whole);
+    let what = format!("{:?} of {:?}", case.loss, case.output.shape);
+    close(figures.loss, mean(&whole), &what);
+    close(figures.correct, reference(&whole).correct, &what);
+    close(figures.counted, reference(&whole).counted, &what);
+    assert!(gradient.iter().any(|slope| slope.abs() > 1e-3), "{what}");
+    for (element, slope) in gradient.iter().enumerate() {
+        let at = |shift: f64| {
+            let mut floats = whole.output.as_floats().to_vec();
+            floats[element] += shift;
+            mean(&Case { output: Tensor::floats(&whole.output.shape, floats), ..whole.clone() })
+        };
+        let numeric = (at(1e-5) - at(-1e-5)) / 2e-5;
+        assert!((slope - numeric).abs() < 1e-8, "{what}: {slope} against {numeric} at {element}");
+    }
+
+    let (summed, expected) = (summed(case), reference(case));
+    close(summed.loss, expected.loss, &what);
+    close(summed.weight, expected.weight, &what);
+    close(summed.correct, expected.correct, &what);
+    close(summed.counted, expected.counted, &what);
+}
+
+fn close(found: f64, expected: f64, what: &str) {
+    assert!((found - expected).abs() < 1e-12 * expected.abs().max(1.0), "{what}: {found} against {expected}");
+}
+
+/// The mean loss and its gradient, as the graph gives them.
+fn measured(case: &Case) -> (Figures, Vec<f64>) {
+    let mut graph = Graph::new(Provider::Cpu);
+    let (output, target, settings) = inputs(&mut graph, case);
+    let batch = batch_loss(&mut graph, &case.loss, settings, output, target).unwrap();
+    for value in [Some(batch.loss), Some(batch.gradient), batch.correct, batch.counted].into_iter().flatten() {
+        graph.output(value);
+    }
+    let results = evaluate(&graph, &feeds(case));
+    let number = |value: Option<Value>| value.map(|value| results[graph.name(value)].as_floats()[0]);
+    let all = case.target.shape.iter().product::<usize>() as f64;
+    let per_row = if batch.correct.is_some() { all } else { case.output.shape[0] as f64 };
+    let figures = Figures {
+        loss: number(Some(batch.loss)).unwrap(),
+        weight: f64::NAN,
+        correct: number(batch.correct).unwrap_or_default(),
+        counted: number(batch.counted).unwrap_or(per_row),
+    };
+    (figures, results[graph.name(batch.gradient)].as_floats().to_vec())
+}
+
+fn summed(case: &Case) -> Figures {
+    let mut graph = Graph::new(Provider::Cpu);
+    let (output, target, settings) = inputs(&mut graph, case);
+    let rows = graph.input("rows", Dtype::F64, &[case.row_weights.len()]).unwrap();
+    let sums = summed_loss(&mut graph, &case.loss, settings, output, (target, rows)).unwrap();
+    for value in [Some(sums.loss), Some(sums.weight), sums.correct, Some(sums.counted)].into_iter().flatten() {
+        graph.output(value);
+    }
+    let results = evaluate(&graph, &feeds(case));
+    let number = |value: Value| results[graph.name(value)].as_floats()[0];
+    Figures {
+        loss: number(sums.loss),
+        weight: number(sums.weight),
+        correct: sums.correct.map(number).unwrap_or_default(),
+        counted: number(sums.counted),
+    }
+}
+
+fn inputs(graph: &mut Graph, case: &Case) -> (Value, Value, Settings) {
+    let classes = matches!(case.loss, Loss::CrossEntropy(_));
+    let output = graph.input("output", Dtype::F64, &case.output.shape).unwrap();
+    let target_type = if classes { Dtype::I64 } else { Dtype::F64 };
+    let target = graph.input("target", target_type, &case.target.shape).unwrap();
+    let settings = Settings {
+        smoothing: Some(graph.input("smoothing", Dtype::F64, &[]).unwrap()),
+        class_weights: Some(graph.input("class_weights", Dtype::F64, &[CLASS_WEIGHTS.len()]).unwrap()),
+        delta: Some(graph.input("delta", Dtype::F64, &[]).unwrap()),
+    };
+    (output, target, settings)
+}
+
+fn feeds(case: &Case) -> BTreeMap<String, Tensor> {
+    [
+        ("output", case.output.clone()),
+        ("target", case.target.clone()),
+        ("smoothing", Tensor::floats(&[], vec![SMOOTHING])),
+        ("class_weights", Tensor::floats(&[CLASS_WEIGHTS.len()], CLASS_WEIGHTS.to_vec())),
+        ("delta", Tensor::floats(&[], vec![DELTA])),
+        ("rows", Tensor::floats(&[case.row_weights.len()], case.row_weights.clone())),
+    ]
+    .map(|(name, tensor)| (name.to_owned(), tensor))
+    .into()
+}
+
+/// Position by position, as the documentation of PyTorch's `CrossEntropyLoss` has it.
+fn cross_entropy(case: &Case) -> Figures {
+    let Loss::CrossEntropy(form) = &case.loss else { panic!("another loss") };
+    let (shape, positions) = (&case.output.shape, case.target.shape.iter().product::<usize>());
+    let last = shape.len() - 1;
+    let classes_last = shape[..last] == case.target.shape;
+    let inner = if classes_last { 1 } else { shape[2..].iter().product() };
+    let (epsilon, per_row) = (if form.smoothed { SMOOTHING } else { 0.0 }, positions / shape[0]);
+    let mut figures = Figures::default();
+    for (position, &class) in case.target.as_ints().iter().enumerate() {
+        let row_weight = case.row_weights[position / per_row];
+        if form.ignored == Some(class) {
+            continue;
+        }
+        let class = class as usize;
+        let logit = |class: usize| case.output.as_floats()[(position / inner * 4 + class) * inner + position % inner];
+        let sum = (0..4).map(|class| logit(class).exp()).sum::<f64>().ln();
+        let weight = |class: usize| if form.weighted { CLASS_WEIGHTS[class] } else { 1.0 };
+        let smooth: f64 = (0..4).map(|class| weight(class) * (sum - logit(class))).sum();
+        let own = weight(class) * (sum - logit(class));
+        figures.loss += row_weight * ((1.0 - epsilon) * own + epsilon / 4.0 * smooth);
+        figures.weight += row_weight * weight(class);
+        figures.counted += row_weight;
+        let greatest = (0..4).max_by(|&one, &other| logit(one).total_cmp(&logit(other)));
+        figures.correct += row_weight * f64::from(greatest == Some(class));
+    }
+    figures
+}
+
+fn mean_of_elements(case: &Case, loss: impl Fn(f64, f64) -> f64) -> Figures {
+    let width: usize = case.output.shape[1..].iter().product();
+    let elements: Vec<f64> =
+        case.output.as_floats().iter().zip(case.target.as_floats()).map(|(&x, &t)| loss(x, t)).collect();
+    weighted_rows(case, elements.chunks(width).map(|row| row.iter().sum::<f64>() / width as f64))
+}
+
+fn weighted_rows(case: &Case, losses: impl Iterator<Item = f64>) -> Figures {
+    let counted = case.row_weights.iter().sum();
+    let loss = losses.zip(&case.row_weights).map(|(loss, weight)| loss * weight).sum();
+    Figures { loss, weight: counted, correct: 0.0, counted }
+}
+
+/// Numbers between `low` and `high` of which no two are alike.
+fn spread(shape: &[usize], low: f64, high: f64) -> Tensor {
+    let unit = |position: usize| ((position + 1) as f64 * (0.754_877_666 + high * 0.01)).fract();
+    Tensor::floats(shape, (0..shape.iter().product()).map(|at| low + (high - low) * unit(at)).collect())
+}
