@@ -4,6 +4,7 @@
 mod arithmetic;
 mod elementwise;
 mod indexing;
+mod interpolation;
 mod linear;
 mod movement;
 mod normalization;

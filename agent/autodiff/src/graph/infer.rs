@@ -10,7 +10,7 @@ mod reduction;
 
 use super::{Dtype, Graph, GraphError, Node, Value};
 
-pub(crate) use movement::permutation;
+pub(crate) use movement::{SliceRange, blocks_mode, paddings, permutation, slice_ranges};
 pub(crate) use reduction::reduced_axes;
 
 type Inferred = (Dtype, Vec<usize>);
@@ -87,6 +87,21 @@ impl Operands<'_> {
     fn ints(&self, position: usize) -> Result<&[i64], GraphError> {
         let ints = self.graph.constant_ints(self.value(position)?);
         ints.ok_or_else(|| self.invalid(format!("operand {position} must be a constant")))
+    }
+
+    fn is_given(&self, position: usize) -> bool {
+        self.node.inputs.get(position).copied().flatten().is_some()
+    }
+
+    /// The constant integers of an operand that may be left out.
+    fn optional_ints(&self, position: usize) -> Result<Option<&[i64]>, GraphError> {
+        if self.is_given(position) { self.ints(position).map(Some) } else { Ok(None) }
+    }
+
+    /// The position of the axis that an attribute names.
+    fn axis(&self, attribute: &str, default: i64, rank: usize) -> Result<usize, GraphError> {
+        let axis = self.node.int(attribute, default);
+        axis_position(axis, rank).ok_or_else(|| self.invalid(format!("{attribute} {axis} with {rank} dimensions")))
     }
 
     fn invalid(&self, reason: String) -> GraphError {
