@@ -11,7 +11,9 @@ mod infer;
 
 pub use build::Transposed;
 pub(crate) use composite::Composite;
-pub(crate) use infer::{SliceRange, blocks_mode, paddings, permutation, reduced_axes, slice_ranges};
+pub(crate) use infer::{
+    SliceRange, Windows, blocks_mode, paddings, permutation, pooling_windows, reduced_axes, resized, slice_ranges,
+};
 pub use infer::{axis_position, broadcast_shapes, knows_shape_of};
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -239,4 +239,24 @@ impl Graph {
         let axis = i64::try_from(axis).expect("an axis fits in an i64");
         if let [only] = values { Ok(*only) } else { self.node("Concat", values, &[("axis", Attribute::Int(axis))]) }
     }
+
+    /// Every `step`-th element from `start` on, `count` of them, along each axis from `first` on: one triple an axis.
+    pub fn strided(
+        &mut self,
+        value: Value,
+        first: usize,
+        taken_by_axis: &[(usize, usize, usize)],
+    ) -> Result<Value, GraphError> {
+        let axes: Vec<usize> = (first..first + taken_by_axis.len()).collect();
+        let whole = |(&axis, &taken): (&usize, &(usize, usize, usize))| taken == (0, 1, self.shape(value)[axis]);
+        if axes.iter().zip(taken_by_axis).all(whole) {
+            return Ok(value);
+        }
+        let starts: Vec<usize> = taken_by_axis.iter().map(|taken| taken.0).collect();
+        let steps: Vec<usize> = taken_by_axis.iter().map(|taken| taken.1).collect();
+        let ends: Vec<usize> =
+            taken_by_axis.iter().map(|(start, step, count)| start + (count - 1) * step + 1).collect();
+        let operands = [value, self.sizes(&starts), self.sizes(&ends), self.sizes(&axes), self.sizes(&steps)];
+        self.node("Slice", &operands, &[])
+    }
 }

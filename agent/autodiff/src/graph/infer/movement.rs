@@ -81,7 +81,7 @@ fn unsqueeze(operands: &Operands<'_>) -> Outputs {
     Ok(vec![(operands.dtype(0)?, output.collect())])
 }
 
-fn distinct_positions(axes: &[i64], rank: usize) -> Option<Vec<usize>> {
+pub(super) fn distinct_positions(axes: &[i64], rank: usize) -> Option<Vec<usize>> {
     let mut positions = Vec::with_capacity(axes.len());
     for &axis in axes {
         let position = axis_position(axis, rank)?;
