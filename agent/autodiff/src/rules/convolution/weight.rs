@@ -45,7 +45,7 @@ pub(super) fn gradient(
     };
     let single_product = graph.provider() == Provider::Cuda || convolution.places <= WINDOWS_IN_ONE_PRODUCT_MAX;
     let by_element = if windows.are_blocks() && groups == 1 {
-        return convolution.from_blocks(graph, kernel);
+        return convolution.product_of_blocks(graph, kernel);
     } else if groups == 1 && single_product {
         convolution.in_one_product(graph)?
     } else {
@@ -116,7 +116,7 @@ impl Convolution<'_> {
     }
 
     /// Windows that do not overlap are a permutation of the image: one product, in the kernel's own order.
-    fn from_blocks(&self, graph: &mut Graph, kernel: &[usize]) -> Result<Value, GraphError> {
+    fn product_of_blocks(&self, graph: &mut Graph, kernel: &[usize]) -> Result<Value, GraphError> {
         let covered = std::iter::zip(&self.windows.counts, &self.windows.kernel).map(|(count, size)| (0, count * size));
         let whole: Vec<_> = [(0, self.batch), (0, self.channels)].into_iter().chain(covered).collect();
         let image = graph.window(self.image, &whole)?;
