@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use regatta_agent::runtime::Device;
 use regatta_agent::training::{
-    Activation, Adam, Dataset, Engine, Loss, ModelPlan, OptimizerPlan, Plan, Split, Target, Tensor2,
+    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, OptimizerPlan, Plan, Split, Target,
 };
 
 const WARM_UP_STEPS: usize = 50;
@@ -58,13 +58,13 @@ fn step_times(engine: &mut Engine, plan: &Plan, data: &Arc<Dataset>) -> anyhow::
 }
 
 fn data(width: usize) -> Dataset {
-    let split = |rows: usize| Split {
-        features: Tensor2 {
-            rows,
-            width,
-            values: (0..rows * width).map(|at| (at * 7919 % 1000) as f32 / 1000.0 - 0.5).collect(),
-        },
-        target: Target::Classes { labels: (0..rows as i64).map(|row| row % 10).collect(), classes: 10 },
+    let split = |rows: usize| {
+        let values = (0..rows * width).map(|at| (at * 7919 % 1000) as f32 / 1000.0 - 0.5).collect();
+        let labels = (0..rows as i64).map(|row| row % 10).collect();
+        Split {
+            features: vec![Feature::numbers("x", vec![width], values)],
+            target: Target::Classes { labels, shape: vec![], classes: 10 },
+        }
     };
     Dataset { train: split(6400), validation: split(640) }
 }

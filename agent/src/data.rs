@@ -1,31 +1,37 @@
-//! The bytes of a data set in, the training and validation rows out: npz or CSV, split, normalised.
+//! The bytes of a data set in, the training and validation rows out: read, shaped, split, normalised.
 //!
-//! It knows no file, no network and no training: what [`crate::training`] takes is what it makes. A data set
-//! is what somebody uploaded, so every size in it is doubted before memory is taken.
+//! It knows no network and no training: what [`crate::training`] takes is what it makes. A data set is what
+//! somebody uploaded, so every size in it is doubted before memory is taken.
 
+mod csv;
 mod error;
+mod normalize;
 mod npy;
 mod npz;
+mod shape;
 mod split;
 mod table;
+mod target;
 
 use regatta_schemas::limits::LIMITS;
-use regatta_schemas::recipe::{Data, DataFormat, Task};
+use regatta_schemas::recipe::{Data, DataFormat};
 
-use crate::training::{Dataset, Target, Tensor2};
+use crate::training::{Dataset, Feature, Split, Values};
 
 pub use error::DataError;
 
-/// A data set before it is split.
+/// Rows as a file has them.
 struct Rows {
-    features: Tensor2,
+    features: Vec<Feature>,
     target: RawTarget,
+    /// Rows of their own to validate on.
+    validation: Option<Box<Rows>>,
 }
 
 /// The target as the file has it.
 enum RawTarget {
-    /// Rows x width, in row-major order.
-    Numbers { width: usize, values: Vec<f64> },
+    /// Rows x shape, in row-major order.
+    Numbers { shape: Vec<usize>, values: Vec<f64> },
     /// One text a row.
     Texts(Vec<String>),
 }
@@ -37,58 +43,42 @@ enum RawTarget {
 pub fn read(data: &Data, bytes: &[u8]) -> Result<Dataset, DataError> {
     let rows = match data.format {
         DataFormat::Npz => npz::read(data, bytes)?,
-        DataFormat::Csv => table::read(data, bytes)?,
-        _ => return Err(DataError::NotCsv { reason: "this format is not read".into() }),
-    };
-    if let Some(at) = rows.features.values.iter().position(|value| !value.is_finite()) {
-        let (row, column) = (at / rows.features.width, at % rows.features.width);
-        return Err(DataError::NotFinite { what: format!("feature {column} of row {row}") });
-    }
-    let target = match data.task {
-        Task::Classification => classes(rows.target)?,
-        _ => values(rows.target, rows.features.rows)?,
-    };
-    split::split(data, &rows.features, &target)
-}
-
-/// Whole numbers are classes as they are; texts are numbered in their order.
-fn classes(target: RawTarget) -> Result<Target, DataError> {
-    let (labels, classes) = match target {
-        RawTarget::Numbers { width: 1, values } => {
-            let label = |(row, value): (usize, &f64)| {
-                let is_class = value.fract() == 0.0 && (0.0..LIMITS.classes_max as f64).contains(value);
-                #[expect(clippy::cast_possible_truncation, reason = "a small whole number")]
-                is_class.then_some(*value as i64).ok_or(DataError::Label { row, value: *value })
-            };
-            let labels = values.iter().enumerate().map(label).collect::<Result<Vec<_>, _>>()?;
-            let classes = labels.iter().max().map_or(0, |label| label + 1);
-            (labels, usize::try_from(classes).unwrap_or(usize::MAX))
-        }
-        RawTarget::Numbers { width, .. } => return Err(DataError::WideTarget { width }),
-        RawTarget::Texts(texts) => {
-            let names = table::distinct(texts.iter().map(String::as_str));
-            let label = |text: &String| names.binary_search(&text.as_str()).unwrap_or_default() as i64;
-            (texts.iter().map(label).collect(), names.len())
+        DataFormat::Npy => npz::read_one(data, bytes)?,
+        DataFormat::Csv => csv::read(data, bytes)?,
+        DataFormat::Parquet | DataFormat::Images | DataFormat::Tokens | DataFormat::Shards => {
+            return Err(DataError::NotRead { format: data.format });
         }
     };
-    match classes {
-        0 | 1 => Err(DataError::OneClass),
-        too_many if too_many > LIMITS.classes_max => Err(DataError::TooManyClasses { classes }),
-        _ => Ok(Target::Classes { labels, classes }),
-    }
-}
-
-fn values(target: RawTarget, rows: usize) -> Result<Target, DataError> {
-    match target {
-        RawTarget::Numbers { width, values } => {
-            #[expect(clippy::cast_possible_truncation, reason = "training is in single precision")]
-            let values: Vec<f32> = values.into_iter().map(|value| value as f32).collect();
-            if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-                return Err(DataError::NotFinite { what: format!("the target of row {}", at / width.max(1)) });
+    let (mut features, validation) = match rows.validation {
+        None => (rows.features, None),
+        Some(own) => (rows.features, Some((own.features, own.target))),
+    };
+    shape::shape(data, &mut features)?;
+    let mut dataset = match validation {
+        None => split::split(data, &Split { features, target: target::target(data.task, rows.target)? })?,
+        Some((mut own, own_target)) => {
+            shape::shape(data, &mut own)?;
+            let (train, validation) = target::pair(data.task, rows.target, own_target)?;
+            Dataset {
+                train: Split { features, target: train },
+                validation: Split { features: own, target: validation },
             }
-            Ok(Target::Values(Tensor2 { rows, width, values }))
         }
-        RawTarget::Texts(texts) => Err(DataError::TextTarget { text: texts.into_iter().next().unwrap_or_default() }),
+    };
+    for split in [&dataset.train, &dataset.validation] {
+        split.features.iter().try_for_each(|feature| check_finite(feature))?;
+    }
+    normalize::normalize(data.normalize, &mut dataset);
+    Ok(dataset)
+}
+
+fn check_finite(feature: &Feature) -> Result<(), DataError> {
+    let Values::F32(values) = &feature.values else { return Ok(()) };
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(at) => Err(DataError::NotFinite {
+            what: format!("number {} of a row of `{}`", at % feature.width(), feature.name),
+        }),
     }
 }
 

@@ -14,7 +14,7 @@ mod tensors;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use dataset::{Dataset, Split, Target, Tensor2};
+pub use dataset::{Affine, Dataset, Feature, Split, Target, Values};
 pub use engine::Engine;
 pub use error::TrainingError;
 pub use plan::{Activation, Adam, Loss, ModelPlan, OptimizerPlan, Plan};

@@ -6,8 +6,8 @@ use std::io::{Cursor, Write};
 
 use npyz::npz::NpzWriter;
 use regatta_agent::data::{DataError, read};
-use regatta_agent::training::{Dataset, Target};
-use regatta_schemas::recipe::{Columns, Data, DataFormat, Normalize, Task};
+use regatta_agent::training::{Dataset, Feature, Target, Values};
+use regatta_schemas::recipe::{Channels, Columns, Data, DataFormat, Normalize, Task};
 
 fn data(format: DataFormat, task: Task) -> Data {
     Data {
@@ -20,6 +20,14 @@ fn data(format: DataFormat, task: Task) -> Data {
         validation: 0.25,
         split_seed: 0,
         normalize: Normalize::None,
+        validation_features: None,
+        validation_target: None,
+        shape: None,
+        channels: Channels::First,
+        categorical: Vec::new(),
+        length: None,
+        image_size: None,
+        stream: false,
     }
 }
 
@@ -51,14 +59,32 @@ fn labels() -> Vec<u8> {
     npy("|u1", false, "(4,)", &[0, 1, 2, 1])
 }
 
+/// The numbers that a model sees.
+fn numbers(feature: &Feature) -> Vec<f32> {
+    let run = |figures: &[f32]| feature.width() / figures.len();
+    match (&feature.values, &feature.affine) {
+        (Values::F32(values), _) => values.clone(),
+        (Values::I64(values), _) => values.iter().map(|value| *value as f32).collect(),
+        (Values::U8(values), None) => values.iter().map(|value| f32::from(*value)).collect(),
+        (Values::U8(values), Some(affine)) => {
+            let channel = |at: usize| at / run(&affine.offset) % affine.offset.len();
+            let number = |(at, value): (usize, &u8)| {
+                (f32::from(*value) - affine.offset[channel(at)]) * affine.factor[channel(at)]
+            };
+            values.iter().enumerate().map(number).collect()
+        }
+    }
+}
+
 /// All rows with their targets, in the order of their first feature.
 fn rows(dataset: &Dataset) -> Vec<(Vec<f32>, f64)> {
     let mut rows = Vec::new();
     for split in [&dataset.train, &dataset.validation] {
-        for (row, features) in split.features.values.chunks(split.features.width).enumerate() {
+        let feature = &split.features[0];
+        for (row, features) in numbers(feature).chunks(feature.width()).enumerate() {
             let target = match &split.target {
                 Target::Classes { labels, .. } => labels[row] as f64,
-                Target::Values(values) => f64::from(values.values[row * values.width]),
+                Target::Values { values, .. } => f64::from(values[row * split.target.width()]),
             };
             rows.push((features.to_vec(), target));
         }
@@ -72,9 +98,9 @@ fn the_digits_of_the_examples_are_read() {
     let bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/data/digits.npz")).unwrap();
     let dataset = read(&Data { normalize: Normalize::Scale, validation: 0.2, ..npz_data() }, &bytes).unwrap();
     assert!(dataset.check().is_ok());
-    assert_eq!((dataset.train.rows(), dataset.validation.rows(), dataset.train.features.width), (1438, 359, 64));
+    assert_eq!((dataset.train.rows(), dataset.validation.rows(), dataset.train.features[0].width()), (1438, 359, 64));
     assert!(matches!(dataset.train.target, Target::Classes { classes: 10, .. }));
-    assert!(dataset.train.features.values.iter().all(|value| (0.0..=1.0).contains(value)));
+    assert!(numbers(&dataset.train.features[0]).iter().all(|value| (0.0..=1.0).contains(value)));
 }
 
 #[test]
@@ -84,7 +110,7 @@ fn the_wine_of_the_examples_is_read() {
     let dataset = read(&Data { normalize: Normalize::Standard, ..recipe }, &bytes).unwrap();
     assert!(dataset.check().is_ok());
     // 12 numbers and three cultivars.
-    assert_eq!((dataset.train.rows() + dataset.validation.rows(), dataset.train.features.width), (178, 15));
+    assert_eq!((dataset.train.rows() + dataset.validation.rows(), dataset.train.features[0].width()), (178, 15));
 }
 
 #[test]
@@ -156,14 +182,14 @@ fn figures_come_from_the_training_rows_alone() {
     for split_seed in 0..10 {
         let dataset =
             read(&Data { split_seed, normalize: Normalize::Standard, ..csv_data() }, text.as_bytes()).unwrap();
-        let train = &dataset.train.features;
-        let column: Vec<f64> = train.values.iter().step_by(2).map(|value| f64::from(*value)).collect();
+        let train = numbers(&dataset.train.features[0]);
+        let column: Vec<f64> = train.iter().step_by(2).map(|value| f64::from(*value)).collect();
         let mean = column.iter().sum::<f64>() / column.len() as f64;
         let variance = column.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / column.len() as f64;
         assert!(mean.abs() < 1e-6 && (variance - 1.0).abs() < 1e-5, "{mean} {variance}");
-        assert!(train.values.iter().skip(1).step_by(2).all(|value| *value == 0.0));
+        assert!(train.iter().skip(1).step_by(2).all(|value| *value == 0.0));
         let dataset = read(&Data { split_seed, normalize: Normalize::Scale, ..csv_data() }, text.as_bytes()).unwrap();
-        assert!(dataset.train.features.values.iter().all(|value| (0.0..=1.0).contains(value)));
+        assert!(numbers(&dataset.train.features[0]).iter().all(|value| (0.0..=1.0).contains(value)));
     }
 }
 
@@ -180,7 +206,7 @@ fn texts_of_a_csv_become_columns_and_classes() {
     ];
     assert_eq!(found, expected);
     let chosen = Data { features: Some(Columns::Many(vec!["size".into()])), ..csv_data() };
-    assert_eq!(read(&chosen, text.as_bytes()).unwrap().train.features.width, 1);
+    assert_eq!(read(&chosen, text.as_bytes()).unwrap().train.features[0].width(), 1);
 }
 
 #[test]
@@ -228,7 +254,7 @@ fn wrong_archives_are_refused() {
         refused(&npz_data(), &bytes, expected);
     }
     let several = Data { features: Some(Columns::Many(vec!["x".into(), "z".into()])), ..npz_data() };
-    refused(&several, &with_x(x()), "SeveralArrays");
+    refused(&several, &with_x(x()), "NoArray");
     let nan = npz(&[("x", x()), ("y", npy("<f4", false, "(4,)", &f32::NAN.to_le_bytes().repeat(4)))]);
     refused(&data(DataFormat::Npz, Task::Regression), &nan, "NotFinite");
 }

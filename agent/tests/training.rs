@@ -10,8 +10,8 @@ use std::sync::Arc;
 use reference::{Matrix, Reference, Truth};
 use regatta_agent::runtime::{Device, RuntimeError};
 use regatta_agent::training::{
-    Activation, Adam, Dataset, Engine, Loss, ModelPlan, OptimizerPlan, Plan, Split, Target, Tensor2, Training,
-    TrainingError,
+    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, OptimizerPlan, Plan, Split, Target, Training,
+    TrainingError, Values,
 };
 use safetensors::SafeTensors;
 
@@ -285,11 +285,11 @@ fn plans_and_data_that_cannot_be_trained_are_refused_at_the_start() {
         Arc::new(data)
     };
     let bad_data = [
-        damaged(|data| data.train.features.values[5] = f32::NAN),
-        damaged(|data| data.validation.features.rows = 63),
-        damaged(|data| data.train.target = Target::Classes { labels: vec![3; 64], classes: 3 }),
-        damaged(|data| data.train.target = Target::Classes { labels: vec![0; 60], classes: 3 }),
-        damaged(|data| data.validation.target = Target::Classes { labels: vec![0; 64], classes: 4 }),
+        damaged(|data| data.train.features[0].values = Values::F32(vec![f32::NAN; 64 * 6])),
+        damaged(|data| data.validation.features[0].values = Values::F32(vec![0.0; 63 * 6])),
+        damaged(|data| data.train.target = Target::Classes { labels: vec![3; 64], shape: vec![], classes: 3 }),
+        damaged(|data| data.train.target = Target::Classes { labels: vec![0; 60], shape: vec![], classes: 3 }),
+        damaged(|data| data.validation.target = Target::Classes { labels: vec![0; 64], shape: vec![], classes: 4 }),
     ];
     for bad in bad_data {
         assert!(matches!(engine.start(&good, &bad, None), Err(TrainingError::Data { .. })));
@@ -336,8 +336,8 @@ fn classes(train: usize, validation: usize) -> Arc<Dataset> {
             let centre = if at % 6 == labels[at / 6] as usize * 2 { 1.5 } else { 0.0 };
             centre + noise(salt + at as u64)
         };
-        let features = Tensor2 { rows, width: 6, values: (0..rows * 6).map(point).collect() };
-        Split { features, target: Target::Classes { labels, classes: 3 } }
+        let features = vec![Feature::numbers("x", vec![6], (0..rows * 6).map(point).collect())];
+        Split { features, target: Target::Classes { labels, shape: vec![], classes: 3 } }
     };
     Arc::new(Dataset { train: split(train, 0), validation: split(validation, 1 << 32) })
 }
@@ -348,8 +348,8 @@ fn values(train: usize, validation: usize) -> Arc<Dataset> {
         let features: Vec<f32> = (0..rows * 6).map(|at| 2.0 * noise(salt + at as u64)).collect();
         let targets = features.chunks(6).flat_map(|x| [x[0] - x[1] + 0.5, x[2] * 0.5 + x[3].sin()]).collect();
         Split {
-            features: Tensor2 { rows, width: 6, values: features },
-            target: Target::Values(Tensor2 { rows, width: 2, values: targets }),
+            features: vec![Feature::numbers("x", vec![6], features)],
+            target: Target::Values { values: targets, shape: vec![2] },
         }
     };
     Arc::new(Dataset { train: split(train, 0), validation: split(validation, 1 << 32) })
@@ -364,14 +364,17 @@ fn noise(place: u64) -> f32 {
 }
 
 fn matrices(split: &Split) -> (Matrix, Truth) {
-    let matrix = |tensor: &Tensor2| {
-        tensor.values.chunks(tensor.width).map(|row| row.iter().map(|x| f64::from(*x)).collect()).collect()
+    let matrix = |values: &[f32], width: usize| -> Matrix {
+        values.chunks(width).map(|row| row.iter().map(|x| f64::from(*x)).collect()).collect()
     };
     let truth = match &split.target {
         Target::Classes { labels, .. } => Truth::Classes(labels.iter().map(|label| *label as usize).collect()),
-        Target::Values(values) => Truth::Values(matrix(values)),
+        Target::Values { values, .. } => Truth::Values(matrix(values, split.target.width())),
     };
-    (matrix(&split.features), truth)
+    let [Feature { values: Values::F32(values), .. }] = split.features.as_slice() else {
+        panic!("one feature of numbers")
+    };
+    (matrix(values, 6), truth)
 }
 
 /// The model's parameters in a checkpoint, as the reference holds them.

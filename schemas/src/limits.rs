@@ -47,6 +47,8 @@ pub struct Limits {
     pub classes_max: usize,
     /// Different texts of a column of features; each becomes a feature.
     pub column_texts_max: usize,
+    /// Categories of a column, or tokens of a vocabulary: each has a row of an embedding.
+    pub vocabulary_max: usize,
     /// Offers of one trial, lost leases and retries included.
     pub attempts_max: u32,
 }
@@ -75,5 +77,6 @@ pub const LIMITS: Limits = Limits {
     data_values_max: 1 << 31,
     classes_max: 65_536,
     column_texts_max: 1_024,
+    vocabulary_max: 1 << 20,
     attempts_max: 16,
 };

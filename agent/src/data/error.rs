@@ -1,6 +1,7 @@
 //! What can be wrong with a data set, and what to do about it.
 
 use regatta_schemas::limits::LIMITS;
+use regatta_schemas::recipe::DataFormat;
 
 /// A data set that cannot be trained on. Trying again does not mend it.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -15,8 +16,28 @@ pub enum DataError {
     ArrayType { name: String, descr: String },
     #[error("array `{name}` has no rows or no values, its shape is {shape:?}: give it at least one of each")]
     EmptyArray { name: String, shape: Vec<u64> },
-    #[error("the features are given as several arrays: join them into one, and name that")]
-    SeveralArrays,
+    #[error("{validation} arrays of features to validate on, {train} to train on: name as many, in the same order")]
+    FeaturesDiffer { train: usize, validation: usize },
+    #[error("rows to validate on need both `validation_features` and `validation_target`: add the one that is missing")]
+    HalfValidation,
+    #[error("a row has the shape {train:?} to train on and {validation:?} to validate on: make them alike")]
+    ShapesDiffer { train: Vec<usize>, validation: Vec<usize> },
+    #[error("`{name}` is of different number types to train and to validate on: convert one of them")]
+    KindsDiffer { name: String },
+    #[error("the array has the shape {shape:?}: give it rows and at least two columns, the last of them the target")]
+    NoColumns { shape: Vec<usize> },
+    #[error("`shape` is {told:?}, and a row has {width} numbers: their product must be that")]
+    Shape { told: Vec<usize>, width: usize },
+    #[error("`shape` is given, and there are {features} features of numbers: it needs exactly one")]
+    ShapeOfWhich { features: usize },
+    #[error("`{name}` has the category {value}: number them 0, 1, 2 ... below {max}", max = LIMITS.vocabulary_max)]
+    Category { name: String, value: f64 },
+    #[error("column `{name}` has {count} categories, more than {max}: leave it out", max = LIMITS.vocabulary_max)]
+    TooManyCategories { name: String, count: usize },
+    #[error("the target of row {row} is {value}: each of several answers is 0 or 1")]
+    NoAnswer { row: usize, value: f64 },
+    #[error("this agent does not read data of the format {format:?}: give it npz, npy or csv")]
+    NotRead { format: DataFormat },
     #[error("{features} rows of features and {target} of targets: there must be as many of each")]
     RowsDiffer { features: usize, target: usize },
     #[error("{rows} rows of {width} numbers: an agent holds at most {max} numbers", max = LIMITS.data_values_max)]

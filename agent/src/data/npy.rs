@@ -7,16 +7,39 @@ use std::io::Read;
 
 use super::check_size;
 use super::error::DataError;
+use crate::training::Values;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// NumPy itself writes some 118 bytes.
 const HEADER_BYTES_MAX: u64 = 4096;
 
-/// Values in row-major order. The first axis counts rows; the others are flattened.
+/// Values in row-major order. The first axis counts rows.
 pub struct Array {
     pub rows: usize,
-    pub width: usize,
-    pub values: Vec<f64>,
+    /// Of one row.
+    pub shape: Vec<usize>,
+    kind: Kind,
+    bytes: Vec<u8>,
+}
+
+impl Array {
+    /// Values of one row.
+    pub fn width(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    pub fn numbers(&self) -> impl Iterator<Item = f64> {
+        self.bytes.chunks_exact(self.kind.bytes).map(|item| number(self.kind, item))
+    }
+
+    /// Eight-bit numbers without a sign as they are, all others in single precision.
+    pub fn into_values(self) -> Values {
+        #[expect(clippy::cast_possible_truncation, reason = "training is in single precision")]
+        match (self.kind.letter, self.kind.bytes) {
+            (b'u', 1) => Values::U8(self.bytes),
+            _ => Values::F32(self.numbers().map(|value| value as f32).collect()),
+        }
+    }
 }
 
 struct Header {
@@ -53,10 +76,10 @@ pub fn read(name: &str, mut from: impl Read) -> Result<Array, DataError> {
     if bytes.len() as u64 != bytes_max {
         return Err(bad(&format!("it ends after {} of {bytes_max} bytes", bytes.len())));
     }
-    let values: Vec<f64> = bytes.chunks_exact(kind.bytes).map(|item| number(kind, item)).collect();
-    let (rows, count) = (usize::try_from(rows).unwrap_or(usize::MAX), values.len());
-    let values = if header.is_fortran { row_major(&values, &header.shape) } else { values };
-    Ok(Array { rows, width: count / rows.max(1), values })
+    let length = |length: &u64| usize::try_from(*length).unwrap_or(usize::MAX);
+    let lengths: Vec<usize> = header.shape.iter().map(length).collect();
+    let bytes = if header.is_fortran { row_major(&bytes, kind.bytes, &lengths) } else { bytes };
+    Ok(Array { rows: lengths[0], shape: lengths[1..].to_vec(), kind, bytes })
 }
 
 fn header_text(from: &mut impl Read) -> Result<String, String> {
@@ -131,16 +154,16 @@ fn number(kind: Kind, item: &[u8]) -> f64 {
 }
 
 /// Column-major values, in which the first index runs fastest, in row-major order.
-fn row_major(values: &[f64], shape: &[u64]) -> Vec<f64> {
-    let lengths: Vec<usize> = shape.iter().map(|length| usize::try_from(*length).unwrap_or(usize::MAX)).collect();
+fn row_major(bytes: &[u8], item: usize, lengths: &[usize]) -> Vec<u8> {
     let mut index = vec![0_usize; lengths.len()];
-    let mut strides = vec![1_usize; lengths.len()];
+    let mut strides = vec![item; lengths.len()];
     for axis in 1..lengths.len() {
         strides[axis] = strides[axis - 1] * lengths[axis - 1];
     }
-    let mut ordered = Vec::with_capacity(values.len());
-    for _ in values {
-        ordered.push(values[index.iter().zip(&strides).map(|(at, stride)| at * stride).sum::<usize>()]);
+    let mut ordered = Vec::with_capacity(bytes.len());
+    while ordered.len() < bytes.len() {
+        let at: usize = index.iter().zip(&strides).map(|(at, stride)| at * stride).sum();
+        ordered.extend_from_slice(&bytes[at..at + item]);
         for axis in (0..lengths.len()).rev() {
             index[axis] += 1;
             if index[axis] < lengths[axis] {

@@ -1,28 +1,27 @@
-//! Which rows train and which validate, and the scale of the features.
+//! Which rows train and which validate.
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
-use regatta_schemas::recipe::{Data, Normalize};
+use regatta_schemas::recipe::Data;
 
 use super::error::DataError;
-use crate::training::{Dataset, Split, Target, Tensor2};
+use crate::training::{Dataset, Feature, Split, Target, Values};
 
-pub fn split(data: &Data, features: &Tensor2, target: &Target) -> Result<Dataset, DataError> {
-    let rows = features.rows;
+pub fn split(data: &Data, rows: &Split) -> Result<Dataset, DataError> {
+    let (validation, train) = parts(data, rows.rows())?;
+    Ok(Dataset { train: pick(rows, &train), validation: pick(rows, &validation) })
+}
+
+/// The rows to validate on and those to train on, at least one each.
+fn parts(data: &Data, rows: usize) -> Result<(Vec<usize>, Vec<usize>), DataError> {
     if rows < 2 {
         return Err(DataError::TooFewRows { rows });
     }
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share")]
     let kept = (rows as f64 * data.validation).round() as usize;
-    let order = shuffled(rows, data.split_seed);
-    let (validation, train) = order.split_at(kept.clamp(1, rows - 1));
-    let mut dataset = Dataset { train: part(features, target, train), validation: part(features, target, validation) };
-    match data.normalize {
-        Normalize::None | Normalize::Channel => {}
-        Normalize::Standard => standardize(&mut dataset),
-        Normalize::Scale => scale(&mut dataset),
-    }
-    Ok(dataset)
+    let mut validation = shuffled(rows, data.split_seed);
+    let train = validation.split_off(kept.clamp(1, rows - 1));
+    Ok((validation, train))
 }
 
 /// The rows in an order that follows from the seed alone (Fisher and Yates).
@@ -36,60 +35,45 @@ fn shuffled(rows: usize, seed: u64) -> Vec<usize> {
     order
 }
 
-fn part(features: &Tensor2, target: &Target, order: &[usize]) -> Split {
-    let target = match target {
-        Target::Classes { labels, classes } => {
-            Target::Classes { labels: order.iter().map(|row| labels[*row]).collect(), classes: *classes }
+/// These rows, in this order.
+fn pick(from: &Split, order: &[usize]) -> Split {
+    let feature =
+        |feature: &Feature| Feature { values: pick_values(&feature.values, feature.width(), order), ..bare(feature) };
+    let width = from.target.width();
+    let target = match &from.target {
+        Target::Classes { labels, shape, classes } => {
+            Target::Classes { labels: chosen(labels, width, order), shape: shape.clone(), classes: *classes }
         }
-        Target::Values(values) => Target::Values(pick(values, order)),
+        Target::Values { values, shape } => {
+            Target::Values { values: chosen(values, width, order), shape: shape.clone() }
+        }
     };
-    Split { features: pick(features, order), target }
+    Split { features: from.features.iter().map(feature).collect(), target }
 }
 
-fn pick(from: &Tensor2, order: &[usize]) -> Tensor2 {
-    let mut values = Vec::with_capacity(order.len() * from.width);
+/// The feature without its values.
+fn bare(feature: &Feature) -> Feature {
+    Feature {
+        name: feature.name.clone(),
+        shape: feature.shape.clone(),
+        values: Values::U8(Vec::new()),
+        affine: feature.affine.clone(),
+        vocabulary: feature.vocabulary.clone(),
+    }
+}
+
+fn pick_values(values: &Values, width: usize, order: &[usize]) -> Values {
+    match values {
+        Values::F32(values) => Values::F32(chosen(values, width, order)),
+        Values::I64(values) => Values::I64(chosen(values, width, order)),
+        Values::U8(values) => Values::U8(chosen(values, width, order)),
+    }
+}
+
+fn chosen<T: Copy>(values: &[T], width: usize, order: &[usize]) -> Vec<T> {
+    let mut picked = Vec::with_capacity(order.len() * width);
     for row in order {
-        values.extend_from_slice(&from.values[row * from.width..(row + 1) * from.width]);
+        picked.extend_from_slice(&values[row * width..(row + 1) * width]);
     }
-    Tensor2 { rows: order.len(), width: from.width, values }
-}
-
-/// Each feature to mean 0 and standard deviation 1, by the training rows; one that is constant there to 0.
-fn standardize(dataset: &mut Dataset) {
-    let train = &dataset.train.features;
-    #[expect(clippy::cast_precision_loss, reason = "a count of rows")]
-    let count = train.rows as f64;
-    let figures: Vec<(f64, f64)> = (0..train.width)
-        .map(|at| {
-            let column = || train.values.iter().skip(at).step_by(train.width).map(|value| f64::from(*value));
-            let is_constant = column().all(|value| value.to_bits() == f64::from(train.values[at]).to_bits());
-            let mean = column().sum::<f64>() / count;
-            let variance = column().map(|value| (value - mean).powi(2)).sum::<f64>() / count;
-            if is_constant { (mean, 0.0) } else { (mean, variance.sqrt()) }
-        })
-        .collect();
-    for split in [&mut dataset.train, &mut dataset.validation] {
-        for (at, value) in split.features.values.iter_mut().enumerate() {
-            let (mean, deviation) = figures[at % figures.len()];
-            *value = ratio(f64::from(*value) - mean, deviation);
-        }
-    }
-}
-
-/// All features by one factor, so that those of the training rows lie between 0 and 1.
-fn scale(dataset: &mut Dataset) {
-    let bounds = |(low, high): (f64, f64), value: &f32| (low.min(f64::from(*value)), high.max(f64::from(*value)));
-    let (low, high) = dataset.train.features.values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), bounds);
-    for split in [&mut dataset.train, &mut dataset.validation] {
-        for value in &mut split.features.values {
-            *value = ratio(f64::from(*value) - low, high - low);
-        }
-    }
-}
-
-/// 0 where there is nothing to divide by, or where the quotient is beyond single precision.
-fn ratio(distance: f64, by: f64) -> f32 {
-    #[expect(clippy::cast_possible_truncation, reason = "training is in single precision")]
-    let ratio = (distance / by) as f32;
-    if by > 0.0 && ratio.is_finite() { ratio } else { 0.0 }
+    picked
 }

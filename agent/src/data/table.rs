@@ -1,7 +1,7 @@
-//! A CSV file with a header line.
+//! A table of named columns, wherever it was read from.
 //!
-//! A column in which every cell is a number is one feature. A column in which none is becomes one feature of
-//! 0 and 1 for each of its texts, in their order. A column of both kinds, and an empty cell, are errors.
+//! A column of numbers is one feature. A column of texts becomes one feature of 0 and 1 for each of its texts, in
+//! their order; one that the recipe calls categorical becomes the number of its text or number among all of them.
 
 use std::collections::BTreeSet;
 
@@ -10,66 +10,53 @@ use regatta_schemas::recipe::{Columns, Data};
 
 use super::error::DataError;
 use super::{RawTarget, Rows, check_size};
-use crate::training::Tensor2;
+use crate::training::{Feature, Values};
 
-/// A byte order mark, which some spreadsheets write.
-const MARK: &[u8] = b"\xef\xbb\xbf";
+/// The feature that numbers and texts make together, and the one that categories make.
+const FEATURES: &str = "features";
+const CATEGORIES: &str = "categories";
 
-struct Column {
-    name: String,
-    /// Position in the file.
-    position: usize,
-    cells: Vec<String>,
+/// A column that the recipe asks for.
+pub struct Column {
+    pub name: String,
+    /// In the file.
+    pub position: usize,
+    role: Role,
 }
 
-/// A column as numbers or as texts.
-enum Content {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Feature,
+    Category,
+    Target,
+}
+
+pub enum Cells {
     Numbers(Vec<f64>),
     Texts(Vec<String>),
 }
 
-pub fn read(data: &Data, bytes: &[u8]) -> Result<Rows, DataError> {
-    let bytes = bytes.strip_prefix(MARK).unwrap_or(bytes);
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
-    let names: Vec<String> = reader.headers().map_err(not_csv)?.iter().map(str::to_owned).collect();
-    let (mut features, mut target) = columns(data, &names)?;
-    let mut lines = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(not_csv)?;
-        lines.push(record.position().map_or(0, csv::Position::line));
-        check_size(lines.len() as u64, features.len() as u64)?;
-        for column in features.iter_mut().chain([&mut target]) {
-            column.cells.push(record.get(column.position).unwrap_or_default().to_owned());
-        }
-    }
-    let rows = lines.len();
-    if rows == 0 {
-        return Err(DataError::TooFewRows { rows });
-    }
-    let target = match content(target, &lines)? {
-        Content::Numbers(values) => RawTarget::Numbers { width: 1, values },
-        Content::Texts(texts) => RawTarget::Texts(texts),
-    };
-    Ok(Rows { features: dense(features, &lines)?, target })
-}
-
-/// The texts that occur, in order.
-pub fn distinct<'t>(texts: impl Iterator<Item = &'t str>) -> Vec<&'t str> {
-    texts.collect::<BTreeSet<_>>().into_iter().collect()
-}
-
-fn not_csv(error: csv::Error) -> DataError {
-    DataError::NotCsv { reason: error.to_string() }
-}
-
-/// The columns of features, and that of the target.
-fn columns(data: &Data, names: &[String]) -> Result<(Vec<Column>, Column), DataError> {
+/// The columns that the recipe asks for, of those in the file.
+pub fn columns(data: &Data, names: &[String]) -> Result<Vec<Column>, DataError> {
     let mut seen = BTreeSet::new();
     if let Some(twice) = names.iter().find(|name| !seen.insert(name.as_str())) {
         return Err(DataError::ColumnTwice { name: twice.clone() });
     }
-    let column = |name: &String| match names.iter().position(|there| there == name) {
-        Some(position) => Ok(Column { name: name.clone(), position, cells: Vec::new() }),
+    let mut wanted: Vec<&String> = match &data.features {
+        None => names.iter().filter(|name| **name != data.target).collect(),
+        Some(Columns::One(name)) => vec![name],
+        Some(Columns::Many(names)) => names.iter().collect(),
+    };
+    for name in &data.categorical {
+        if !wanted.contains(&name) {
+            wanted.push(name);
+        }
+    }
+    if wanted.contains(&&data.target) {
+        return Err(DataError::TargetIsFeature { name: data.target.clone() });
+    }
+    let column = |name: &String, role| match names.iter().position(|there| there == name) {
+        Some(position) => Ok(Column { name: name.clone(), position, role }),
         None => {
             let there = match names {
                 [] => "no columns".to_owned(),
@@ -78,62 +65,88 @@ fn columns(data: &Data, names: &[String]) -> Result<(Vec<Column>, Column), DataE
             Err(DataError::NoColumn { name: name.clone(), there })
         }
     };
-    let target = column(&data.target)?;
-    let wanted: Vec<&String> = match &data.features {
-        None => names.iter().filter(|name| **name != data.target).collect(),
-        Some(Columns::One(name)) => vec![name],
-        Some(Columns::Many(names)) => names.iter().collect(),
-    };
-    if wanted.contains(&&data.target) {
-        return Err(DataError::TargetIsFeature { name: data.target.clone() });
-    }
+    let target = column(&data.target, Role::Target)?;
     if wanted.is_empty() {
         return Err(DataError::NoFeatures { target: data.target.clone() });
     }
-    Ok((wanted.into_iter().map(column).collect::<Result<_, _>>()?, target))
+    let role = |name: &String| if data.categorical.contains(name) { Role::Category } else { Role::Feature };
+    let columns = wanted.into_iter().map(|name| column(name, role(name)));
+    columns.chain([Ok(target)]).collect()
 }
 
-fn content(column: Column, lines: &[u64]) -> Result<Content, DataError> {
-    let numbers: Vec<Option<f64>> = column.cells.iter().map(|cell| cell.parse().ok()).collect();
-    let line = |row: usize| lines.get(row).copied().unwrap_or_default();
-    if let Some(row) = column.cells.iter().position(String::is_empty) {
-        return Err(DataError::EmptyCell { line: line(row), column: column.name });
+/// The rows of filled columns.
+pub fn rows(columns: Vec<(Column, Cells)>, rows: usize) -> Result<Rows, DataError> {
+    if rows == 0 {
+        return Err(DataError::TooFewRows { rows });
     }
-    if numbers.iter().all(Option::is_none) {
-        return Ok(Content::Texts(column.cells));
-    }
-    if let Some(row) = numbers.iter().position(|number| number.is_some_and(|number| !number.is_finite())) {
-        return Err(DataError::NotFinite { what: format!("line {}, column `{}`", line(row), column.name) });
-    }
-    match numbers.iter().position(Option::is_none) {
-        Some(row) => {
-            Err(DataError::NotANumber { line: line(row), column: column.name, cell: column.cells[row].clone() })
-        }
-        None => Ok(Content::Numbers(numbers.into_iter().flatten().collect())),
-    }
-}
-
-/// All features side by side, texts as one feature for each.
-fn dense(columns: Vec<Column>, lines: &[u64]) -> Result<Tensor2, DataError> {
-    let rows = lines.len();
-    let mut features: Vec<Vec<f32>> = Vec::new();
-    for column in columns {
-        let name = column.name.clone();
-        match content(column, lines)? {
+    let mut target = RawTarget::Texts(Vec::new());
+    let (mut dense, mut categories) = (Vec::new(), Vec::new());
+    for (column, cells) in columns {
+        match (column.role, cells) {
+            (Role::Target, Cells::Numbers(values)) => target = RawTarget::Numbers { shape: vec![1], values },
+            (Role::Target, Cells::Texts(texts)) => target = RawTarget::Texts(texts),
+            (Role::Category, cells) => categories.push(numbered(&column.name, &cells)?),
             #[expect(clippy::cast_possible_truncation, reason = "training is in single precision")]
-            Content::Numbers(values) => features.push(values.into_iter().map(|value| value as f32).collect()),
-            Content::Texts(texts) => {
-                let known = distinct(texts.iter().map(String::as_str));
-                if known.len() > LIMITS.column_texts_max {
-                    return Err(DataError::TooManyTexts { column: name, count: known.len() });
-                }
-                check_size(rows as u64, (features.len() + known.len()) as u64)?;
-                let is = |one: &str| texts.iter().map(|text| f32::from(u8::from(text == one))).collect();
-                features.extend(known.into_iter().map(is));
+            (Role::Feature, Cells::Numbers(values)) => {
+                dense.push(values.into_iter().map(|value| value as f32).collect());
             }
+            (Role::Feature, Cells::Texts(texts)) => one_hot(&column.name, &texts, &mut dense)?,
         }
     }
-    let width = features.len();
-    let values = (0..rows).flat_map(|row| features.iter().map(move |feature| feature[row])).collect();
-    Ok(Tensor2 { rows, width, values })
+    let mut features = Vec::new();
+    if !dense.is_empty() {
+        features.push(Feature::numbers(FEATURES, vec![dense.len()], side_by_side(&dense, rows)));
+    }
+    if !categories.is_empty() {
+        let (numbers, vocabulary): (Vec<Vec<i64>>, Vec<usize>) = categories.into_iter().unzip();
+        features.push(Feature {
+            name: CATEGORIES.to_owned(),
+            shape: vec![numbers.len()],
+            values: Values::I64(side_by_side(&numbers, rows)),
+            affine: None,
+            vocabulary,
+        });
+    }
+    Ok(Rows { features, target, validation: None })
+}
+
+/// The texts that occur, in order.
+pub fn distinct<'t>(texts: impl Iterator<Item = &'t str>) -> Vec<&'t str> {
+    texts.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Adds a column of 0 and 1 for each text.
+fn one_hot(name: &str, texts: &[String], dense: &mut Vec<Vec<f32>>) -> Result<(), DataError> {
+    let known = distinct(texts.iter().map(String::as_str));
+    if known.len() > LIMITS.column_texts_max {
+        return Err(DataError::TooManyTexts { column: name.to_owned(), count: known.len() });
+    }
+    check_size(texts.len() as u64, (dense.len() + known.len()) as u64)?;
+    let is = |one: &str| texts.iter().map(|text| f32::from(u8::from(text == one))).collect();
+    dense.extend(known.into_iter().map(is));
+    Ok(())
+}
+
+/// Each cell as its position among the different ones, and how many these are.
+fn numbered(name: &str, cells: &Cells) -> Result<(Vec<i64>, usize), DataError> {
+    let (numbers, count) = match cells {
+        Cells::Texts(texts) => {
+            let known = distinct(texts.iter().map(String::as_str));
+            (texts.iter().map(|text| known.partition_point(|one| *one < text.as_str()) as i64).collect(), known.len())
+        }
+        Cells::Numbers(values) => {
+            let mut known = values.clone();
+            known.sort_by(f64::total_cmp);
+            known.dedup();
+            (values.iter().map(|value| known.partition_point(|one| one < value) as i64).collect(), known.len())
+        }
+    };
+    if count > LIMITS.vocabulary_max {
+        return Err(DataError::TooManyCategories { name: name.to_owned(), count });
+    }
+    Ok((numbers, count))
+}
+
+fn side_by_side<T: Copy>(columns: &[Vec<T>], rows: usize) -> Vec<T> {
+    (0..rows).flat_map(|row| columns.iter().map(move |column| column[row])).collect()
 }

@@ -2,33 +2,61 @@
 
 use super::TrainingError;
 
-/// Rows x width, in row-major order.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Tensor2 {
-    pub rows: usize,
-    pub width: usize,
-    pub values: Vec<f32>,
-}
-
-/// What a model is to predict for each row.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Target {
-    /// One class a row, each in `0 .. classes`.
-    Classes { labels: Vec<i64>, classes: usize },
-    /// One row of numbers a row.
-    Values(Tensor2),
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct Split {
-    pub features: Tensor2,
-    pub target: Target,
-}
-
+/// Rows to train on and rows to validate on, of the same features and the same kind of target.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
     pub train: Split,
     pub validation: Split,
+}
+
+/// As many rows of each feature as of the target.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Split {
+    pub features: Vec<Feature>,
+    pub target: Target,
+}
+
+/// One input of a model: rows x `shape`, in row-major order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Feature {
+    pub name: String,
+    /// Of one row.
+    pub shape: Vec<usize>,
+    pub values: Values,
+    /// What eight-bit values still go through before a model sees them, in single precision.
+    pub affine: Option<Affine>,
+    /// Categories and tokens: how many there are, one number for each position of a row's last axis, or one for all.
+    pub vocabulary: Vec<usize>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Values {
+    F32(Vec<f32>),
+    /// Categories or tokens, each from zero to below its vocabulary.
+    I64(Vec<i64>),
+    U8(Vec<u8>),
+}
+
+/// `(value - offset) * factor`. One of each for all values, or one for each position of a row's first axis.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Affine {
+    pub offset: Vec<f32>,
+    pub factor: Vec<f32>,
+}
+
+/// What a model is to predict for each row: rows x `shape`, where an empty shape is one label or number.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Target {
+    /// Each in `0 .. classes`.
+    Classes {
+        labels: Vec<i64>,
+        shape: Vec<usize>,
+        classes: usize,
+    },
+    Values {
+        values: Vec<f32>,
+        shape: Vec<usize>,
+    },
 }
 
 impl Dataset {
@@ -39,60 +67,149 @@ impl Dataset {
     pub fn check(&self) -> Result<(), TrainingError> {
         self.train.check("training")?;
         self.validation.check("validation")?;
-        let (train, validation) = (self.train.features.width, self.validation.features.width);
-        if train != validation {
-            return Err(wrong(format!("{train} features to train on, {validation} to validate on")));
+        let alike = |one: &Feature, other: &Feature| {
+            (&one.name, &one.shape, &one.affine, &one.vocabulary, std::mem::discriminant(&one.values))
+                == (&other.name, &other.shape, &other.affine, &other.vocabulary, std::mem::discriminant(&other.values))
+        };
+        let (train, validation) = (&self.train.features, &self.validation.features);
+        if train.len() != validation.len() || !train.iter().zip(validation).all(|(one, other)| alike(one, other)) {
+            return Err(wrong("the features to train and to validate on are of different kinds or shapes".into()));
         }
-        match (&self.train.target, &self.validation.target) {
-            (Target::Classes { classes: one, .. }, Target::Classes { classes: other, .. }) if one == other => Ok(()),
-            (Target::Values(one), Target::Values(other)) if one.width == other.width => Ok(()),
-            _ => Err(wrong("the targets to train and to validate on are of different kinds or widths".into())),
+        let fits = match (&self.train.target, &self.validation.target) {
+            (
+                Target::Classes { classes: one, shape, .. },
+                Target::Classes { classes: other, shape: other_shape, .. },
+            ) => one == other && shape == other_shape,
+            (Target::Values { shape, .. }, Target::Values { shape: other_shape, .. }) => shape == other_shape,
+            _ => false,
+        };
+        if fits {
+            Ok(())
+        } else {
+            Err(wrong("the targets to train and to validate on are of different kinds or shapes".into()))
         }
     }
 }
 
 impl Split {
     pub fn rows(&self) -> usize {
-        self.features.rows
+        self.target.rows()
     }
 
     fn check(&self, name: &str) -> Result<(), TrainingError> {
-        let rows = self.features.rows;
-        if rows == 0 || self.features.width == 0 {
-            return Err(wrong(format!("the {name} split has {rows} rows of {} features", self.features.width)));
+        let rows = self.rows();
+        if rows == 0 || self.features.is_empty() {
+            return Err(wrong(format!("the {name} split has {rows} rows of {} features", self.features.len())));
         }
-        self.features.check(name)?;
-        let target_rows = match &self.target {
-            Target::Classes { labels, classes } => {
-                let is_class = |label: &i64| usize::try_from(*label).is_ok_and(|label| label < *classes);
-                if let Some(label) = labels.iter().find(|label| !is_class(label)) {
-                    return Err(wrong(format!("class {label} in the {name} split, of {classes} classes")));
-                }
-                labels.len()
+        self.target.check(name)?;
+        self.features.iter().try_for_each(|feature| feature.check(name, rows))
+    }
+}
+
+impl Feature {
+    /// A feature of numbers that are ready for a model.
+    pub fn numbers(name: impl Into<String>, shape: Vec<usize>, values: Vec<f32>) -> Self {
+        Self { name: name.into(), shape, values: Values::F32(values), affine: None, vocabulary: Vec::new() }
+    }
+
+    /// Numbers of one row.
+    pub fn width(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    fn check(&self, split: &str, rows: usize) -> Result<(), TrainingError> {
+        let (name, width) = (&self.name, self.width());
+        if width == 0 || rows.checked_mul(width) != Some(self.values.len()) {
+            let (count, shape) = (self.values.len(), &self.shape);
+            return Err(wrong(format!("{count} numbers for {rows} x {shape:?} of `{name}` in the {split} split")));
+        }
+        if let Some(Affine { offset, factor }) = &self.affine {
+            let is_whole =
+                offset.len() == factor.len() && (offset.len() == 1 || Some(&offset.len()) == self.shape.first());
+            let is_fit = is_whole && matches!(self.values, Values::U8(_));
+            if !is_fit || !offset.iter().chain(factor).all(|number| number.is_finite()) {
+                return Err(wrong(format!("the offsets and factors of `{name}` do not fit it")));
             }
-            Target::Values(values) => {
-                values.check(name)?;
-                values.rows
+        }
+        let is_good = match &self.values {
+            Values::F32(values) => values.iter().all(|value| value.is_finite()),
+            Values::U8(_) => true,
+            Values::I64(values) => {
+                let count = self.vocabulary.len();
+                if count == 0 || (count != 1 && Some(&count) != self.shape.last()) {
+                    return Err(wrong(format!("the vocabulary of `{name}` does not fit it")));
+                }
+                let is_known = |(at, value): (usize, &i64)| {
+                    usize::try_from(*value).is_ok_and(|value| value < self.vocabulary[at % count])
+                };
+                values.iter().enumerate().all(is_known)
             }
         };
-        if target_rows == rows {
+        if is_good {
             Ok(())
         } else {
-            Err(wrong(format!("the {name} split has {rows} rows of features and {target_rows} of targets")))
+            Err(wrong(format!(
+                "`{name}` in the {split} split has numbers that are not finite, or not of its vocabulary"
+            )))
         }
     }
 }
 
-impl Tensor2 {
-    fn check(&self, name: &str) -> Result<(), TrainingError> {
-        if self.rows.checked_mul(self.width) != Some(self.values.len()) {
-            let (rows, width, count) = (self.rows, self.width, self.values.len());
-            return Err(wrong(format!("{count} numbers for {rows} x {width} in the {name} split")));
+impl Values {
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::I64(values) => values.len(),
+            Self::U8(values) => values.len(),
         }
-        if self.values.iter().all(|value| value.is_finite()) {
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Target {
+    pub fn rows(&self) -> usize {
+        let (count, width) = match self {
+            Self::Classes { labels, .. } => (labels.len(), self.width()),
+            Self::Values { values, .. } => (values.len(), self.width()),
+        };
+        count.checked_div(width).unwrap_or(0)
+    }
+
+    /// Of one row.
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Self::Classes { shape, .. } | Self::Values { shape, .. } => shape,
+        }
+    }
+
+    /// Labels or numbers of one row.
+    pub fn width(&self) -> usize {
+        self.shape().iter().product()
+    }
+
+    fn check(&self, split: &str) -> Result<(), TrainingError> {
+        let count = match self {
+            Self::Classes { labels, classes, .. } => {
+                let is_class = |label: &i64| usize::try_from(*label).is_ok_and(|label| label < *classes);
+                if let Some(label) = labels.iter().find(|label| !is_class(label)) {
+                    return Err(wrong(format!("class {label} in the {split} split, of {classes} classes")));
+                }
+                labels.len()
+            }
+            Self::Values { values, .. } => {
+                if !values.iter().all(|value| value.is_finite()) {
+                    return Err(wrong(format!("the targets of the {split} split have numbers that are not finite")));
+                }
+                values.len()
+            }
+        };
+        if self.rows() * self.width() == count {
             Ok(())
         } else {
-            Err(wrong(format!("the {name} split has numbers that are not finite")))
+            Err(wrong(format!("{count} targets of shape {:?} in the {split} split", self.shape())))
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use regatta_autodiff::graph::{Dtype, Provider};
 use regatta_autodiff::step::{DataRole, EvaluationPlan, Program, StepPlan, evaluation, training_step};
 
-use super::dataset::{Dataset, Split, Target};
+use super::dataset::{Affine, Dataset, Feature, Split, Target, Values};
 use super::plan::Plan;
 use super::{Training, TrainingError, draw};
 use crate::runtime::{Array, Compiled, CudaSettings, Device, Runtime, RuntimeError, Tensor};
@@ -185,13 +185,35 @@ impl Stage {
 }
 
 fn upload(compiled: &Compiled, split: &Split) -> Result<DeviceSplit, TrainingError> {
-    let Split { features, target } = split;
-    let target = match target {
-        Target::Classes { labels, .. } => compiled.tensor(&[labels.len()], &Array::I64(labels.clone()))?,
-        Target::Values(values) => compiled.tensor(&[values.rows, values.width], &Array::F32(values.values.clone()))?,
+    let rows = split.rows();
+    let whole = |shape: &[usize]| [&[rows], shape].concat();
+    let target = match &split.target {
+        Target::Classes { labels, shape, .. } => compiled.tensor(&whole(shape), &Array::I64(labels.clone()))?,
+        Target::Values { values, shape } => compiled.tensor(&whole(shape), &Array::F32(values.clone()))?,
     };
-    let features = compiled.tensor(&[features.rows, features.width], &Array::F32(features.values.clone()))?;
+    let [feature] = split.features.as_slice() else {
+        return Err(TrainingError::Configuration { reason: "this model takes one feature".into() });
+    };
+    let features = compiled.tensor(&[rows, feature.width()], &array(feature))?;
     Ok(DeviceSplit { features, target })
+}
+
+/// The feature's values as a graph takes them.
+fn array(feature: &Feature) -> Array {
+    match &feature.values {
+        Values::F32(values) => Array::F32(values.clone()),
+        Values::I64(values) => Array::I64(values.clone()),
+        Values::U8(values) => {
+            let plain = Affine { offset: vec![0.0], factor: vec![1.0] };
+            let Affine { offset, factor } = feature.affine.as_ref().unwrap_or(&plain);
+            let run = feature.width() / offset.len();
+            let number = |(at, value): (usize, &u8)| {
+                let channel = at / run % offset.len();
+                (f32::from(*value) - offset[channel]) * factor[channel]
+            };
+            Array::F32(values.iter().enumerate().map(number).collect())
+        }
+    }
 }
 
 /// Zeros of a type, for tensors that a run fills.

@@ -7,7 +7,7 @@ use regatta_autodiff::step::{self, Optimizer, Scalar, ScalarRole, StepPlan, Upda
 pub use regatta_autodiff::families::Activation;
 
 use super::TrainingError;
-use super::dataset::{Split, Target};
+use super::dataset::{Feature, Split, Target};
 use crate::runtime::Array;
 
 /// One trial, resolved. Independent of the wire's types.
@@ -101,17 +101,17 @@ impl Plan {
             (Loss::CrossEntropy, Target::Classes { classes, .. }) => {
                 (step::Loss::CrossEntropy { classes: *classes }, *classes)
             }
-            (Loss::MeanSquaredError, Target::Values(values)) => {
-                (step::Loss::MeanSquaredError { width: values.width }, values.width)
+            (Loss::MeanSquaredError, target @ Target::Values { .. }) => {
+                (step::Loss::MeanSquaredError { width: target.width() }, target.width())
             }
-            (Loss::CrossEntropy, Target::Values(_)) | (Loss::MeanSquaredError, Target::Classes { .. }) => {
+            (Loss::CrossEntropy, Target::Values { .. }) | (Loss::MeanSquaredError, Target::Classes { .. }) => {
                 let reason = "cross-entropy goes with classes, squared errors with values".into();
                 return Err(TrainingError::Configuration { reason });
             }
         };
         let ModelPlan::Mlp { hidden, activation, dropout } = &self.model;
         let mlp = Mlp {
-            inputs: train.features.width,
+            inputs: train.features.iter().map(Feature::width).sum(),
             hidden: hidden.clone(),
             activation: *activation,
             dropout: *dropout > 0.0,

@@ -1,0 +1,99 @@
+//! Targets: what a file has, as what a task takes.
+
+use regatta_schemas::limits::LIMITS;
+use regatta_schemas::recipe::Task;
+
+use super::error::DataError;
+use super::{RawTarget, table};
+use crate::training::Target;
+
+pub fn target(task: Task, raw: RawTarget) -> Result<Target, DataError> {
+    let target = match task {
+        Task::Classification | Task::LanguageModel => classes(task, raw)?,
+        Task::Regression => values(raw)?,
+        Task::Multilabel => answers(raw)?,
+    };
+    if let Target::Classes { classes, .. } = target {
+        match classes {
+            0 | 1 => return Err(DataError::OneClass),
+            too_many if too_many > LIMITS.classes_max => return Err(DataError::TooManyClasses { classes }),
+            _ => {}
+        }
+    }
+    Ok(target)
+}
+
+/// Targets of training and validation rows that a file keeps apart: of as many classes each.
+pub fn pair(task: Task, train: RawTarget, validation: RawTarget) -> Result<(Target, Target), DataError> {
+    let mut train = target(task, train)?;
+    let mut validation = match task {
+        // A few rows may be of one class: the others are in the training rows.
+        Task::Classification | Task::LanguageModel => classes(task, validation)?,
+        Task::Regression | Task::Multilabel => target(task, validation)?,
+    };
+    if let (Target::Classes { classes: one, .. }, Target::Classes { classes: other, .. }) =
+        (&mut train, &mut validation)
+    {
+        (*one, *other) = (*one.max(other), *one.max(other));
+    }
+    if train.shape() == validation.shape() {
+        Ok((train, validation))
+    } else {
+        Err(DataError::ShapesDiffer { train: train.shape().to_vec(), validation: validation.shape().to_vec() })
+    }
+}
+
+/// Whole numbers are classes as they are; texts are numbered in their order.
+fn classes(task: Task, raw: RawTarget) -> Result<Target, DataError> {
+    match raw {
+        RawTarget::Numbers { shape, values } => {
+            let shape = match (task, shape.as_slice()) {
+                (Task::Classification, [1]) => Vec::new(),
+                // Probably a row of zeros and a one: a class for each pixel has two axes at least.
+                (Task::Classification, [width]) => return Err(DataError::WideTarget { width: *width }),
+                _ => shape,
+            };
+            let width: usize = shape.iter().product();
+            let label = |(at, value): (usize, &f64)| {
+                let is_class = value.fract() == 0.0 && (0.0..LIMITS.classes_max as f64).contains(value);
+                #[expect(clippy::cast_possible_truncation, reason = "a small whole number")]
+                is_class.then_some(*value as i64).ok_or(DataError::Label { row: at / width, value: *value })
+            };
+            let labels = values.iter().enumerate().map(label).collect::<Result<Vec<_>, _>>()?;
+            let classes = labels.iter().max().map_or(0, |label| label + 1);
+            Ok(Target::Classes { labels, shape, classes: usize::try_from(classes).unwrap_or(usize::MAX) })
+        }
+        RawTarget::Texts(texts) => {
+            let names = table::distinct(texts.iter().map(String::as_str));
+            let label = |text: &String| names.binary_search(&text.as_str()).unwrap_or_default() as i64;
+            Ok(Target::Classes { labels: texts.iter().map(label).collect(), shape: Vec::new(), classes: names.len() })
+        }
+    }
+}
+
+fn values(raw: RawTarget) -> Result<Target, DataError> {
+    match raw {
+        RawTarget::Numbers { shape, values } => {
+            #[expect(clippy::cast_possible_truncation, reason = "training is in single precision")]
+            let values: Vec<f32> = values.into_iter().map(|value| value as f32).collect();
+            let shape = if shape.is_empty() { vec![1] } else { shape };
+            if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+                let row = at / shape.iter().product::<usize>().max(1);
+                return Err(DataError::NotFinite { what: format!("the target of row {row}") });
+            }
+            Ok(Target::Values { values, shape })
+        }
+        RawTarget::Texts(texts) => Err(DataError::TextTarget { text: texts.into_iter().next().unwrap_or_default() }),
+    }
+}
+
+/// Yes is one, no is zero.
+fn answers(raw: RawTarget) -> Result<Target, DataError> {
+    let target = values(raw)?;
+    if let Target::Values { values, .. } = &target
+        && let Some(at) = values.iter().position(|value| *value != 0.0 && *value != 1.0)
+    {
+        return Err(DataError::NoAnswer { row: at / target.width(), value: f64::from(values[at]) });
+    }
+    Ok(target)
+}
