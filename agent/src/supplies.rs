@@ -51,8 +51,11 @@ pub struct Supplies {
     /// Files named by path may lie below this folder, and nowhere else.
     data_folder: Option<PathBuf>,
     datasets: Arc<Shelf<Data, Source>>,
-    model_files: Arc<Shelf<(Option<String>, Option<DataObject>), Vec<u8>>>,
+    model_files: Arc<Shelf<ModelPlace, Vec<u8>>>,
 }
+
+/// The file and the object that a recipe names for its model.
+type ModelPlace = (Option<String>, Option<DataObject>);
 
 /// What was fetched lately, each once, however many lanes ask for it at the same time.
 struct Shelf<K, V>(Mutex<VecDeque<(K, Place<V>)>>);

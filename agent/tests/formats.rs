@@ -341,7 +341,14 @@ fn wrong_parquet_files_are_refused() {
 fn damaged_files_never_panic() {
     let raw: Vec<u8> = (0..40_u16).flat_map(u16::to_le_bytes).collect();
     let pictures = tar(&[("a/1.png", grey(2, 2, 1)), ("b/1.png", colour(2, 2, [1, 2, 3], ImageFormat::Png))]);
-    let files = [(shards(), ten_shards()), (images(), pictures), (tokens(4), npy("<u2", false, "(40,)", &raw))];
+    let table = data(DataFormat::Parquet, Task::Classification);
+    let table = Data { features: Some(Columns::Many(vec!["size".into(), "color".into()])), ..table };
+    let files = [
+        (shards(), ten_shards()),
+        (images(), pictures),
+        (tokens(4), npy("<u2", false, "(40,)", &raw)),
+        (table, TABLE.to_vec()),
+    ];
     for (data, whole) in files {
         let step = (whole.len() / 100).max(1);
         for at in (0..whole.len()).step_by(step) {

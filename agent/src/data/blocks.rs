@@ -31,7 +31,7 @@ pub struct Blocks {
 enum Kind {
     Tokens(Tokens),
     Images { images: Images, order: Vec<usize> },
-    Shards(Shards),
+    Shards(Box<Shards>),
 }
 
 impl Blocks {
@@ -52,7 +52,7 @@ impl Blocks {
                 let shards = Shards::open(data, store)?;
                 // A part is read whole, wherever its rows begin.
                 let spans = shards.rows().into_iter().map(|rows| (0, rows)).collect();
-                return Ok(Self { kind: Kind::Shards(shards), spans });
+                return Ok(Self { kind: Kind::Shards(Box::new(shards)), spans });
             }
             DataFormat::Npz | DataFormat::Npy | DataFormat::Csv | DataFormat::Parquet => {
                 return Err(DataError::NotStreamed { format: data.format });

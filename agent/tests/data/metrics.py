@@ -6,8 +6,8 @@ from sklearn import metrics
 
 def outputs(rows, columns):
     place = np.arange(rows * columns)
-    number = ((place * 7919 + 13) * place % 10007).astype(np.float32) / np.float32(10007) * np.float32(4) - np.float32(2)
-    return number.reshape(rows, columns)
+    share = ((place * 7919 + 13) * place % 10007).astype(np.float32) / np.float32(10007)
+    return (share * np.float32(4) - np.float32(2)).reshape(rows, columns)
 
 
 def labels(rows, classes):
