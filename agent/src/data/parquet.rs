@@ -1,5 +1,7 @@
 //! A Parquet file: columns of numbers, bools and texts.
 
+use std::panic::catch_unwind;
+
 use bytes::Bytes;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
@@ -10,6 +12,12 @@ use super::table::{self, Cells};
 use super::{Rows, check_size};
 
 pub fn read(data: &Data, bytes: Vec<u8>) -> Result<Rows, DataError> {
+    // The crate panics on some damaged files; nothing of it outlives the panic.
+    catch_unwind(|| read_whole(data, bytes))
+        .unwrap_or_else(|_| Err(DataError::NotParquet { reason: "it is damaged".into() }))
+}
+
+fn read_whole(data: &Data, bytes: Vec<u8>) -> Result<Rows, DataError> {
     let bad = |error: parquet::errors::ParquetError| DataError::NotParquet { reason: error.to_string() };
     let reader = SerializedFileReader::new(Bytes::from(bytes)).map_err(bad)?;
     let schema = reader.metadata().file_metadata().schema();
