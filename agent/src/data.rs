@@ -3,22 +3,34 @@
 //! It knows no network and no training: what [`crate::training`] takes is what it makes. A data set is what
 //! somebody uploaded, so every size in it is doubted before memory is taken.
 
+mod blocks;
 mod csv;
 mod error;
+mod images;
 mod normalize;
 mod npy;
 mod npz;
+mod parquet;
 mod shape;
+mod shards;
 mod split;
+mod store;
 mod table;
+mod tape;
 mod target;
+mod tokens;
+
+use std::io::{BufReader, Read};
+use std::sync::Arc;
 
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::recipe::{Data, DataFormat};
 
-use crate::training::{Dataset, Feature, Split, Values};
+use crate::training::{Dataset, Feature, Split, Stream, Values};
+use blocks::Blocks;
 
 pub use error::DataError;
+pub use store::Store;
 
 /// Rows as a file has them.
 struct Rows {
@@ -36,40 +48,60 @@ enum RawTarget {
     Texts(Vec<String>),
 }
 
-/// Reads a data set and splits it as `data` says. The same bytes and `data` make the same rows everywhere.
+/// Reads a data set into memory and splits it as `data` says. The same bytes and `data` make the same rows everywhere.
 ///
 /// # Errors
 /// [`DataError`]; its text says what to do.
-pub fn read(data: &Data, bytes: &[u8]) -> Result<Dataset, DataError> {
-    let rows = match data.format {
-        DataFormat::Npz => npz::read(data, bytes)?,
-        DataFormat::Npy => npz::read_one(data, bytes)?,
-        DataFormat::Csv => csv::read(data, bytes)?,
-        DataFormat::Parquet | DataFormat::Images | DataFormat::Tokens | DataFormat::Shards => {
-            return Err(DataError::NotRead { format: data.format });
+pub fn read(data: &Data, store: &Store) -> Result<Dataset, DataError> {
+    let mut dataset = match data.format {
+        DataFormat::Npz => table(data, npz::read(data, store.whole())?)?,
+        DataFormat::Npy => table(data, npz::read_one(data, store.whole())?)?,
+        DataFormat::Csv => table(data, csv::read(data, BufReader::new(store.whole()))?)?,
+        DataFormat::Parquet => table(data, parquet::read(data, bytes_of(store)?)?)?,
+        DataFormat::Images | DataFormat::Tokens | DataFormat::Shards => {
+            let (train, validation) = Blocks::open(data, store)?.whole(data, store)?;
+            Dataset { train, validation }
         }
     };
-    let (mut features, validation) = match rows.validation {
-        None => (rows.features, None),
-        Some(own) => (rows.features, Some((own.features, own.target))),
-    };
+    let figures = normalize::figures(data.normalize, &dataset.train.features);
+    normalize::apply(&figures, &mut dataset.train.features);
+    normalize::apply(&figures, &mut dataset.validation.features);
+    Ok(dataset)
+}
+
+/// Opens a data set whose rows are read while training. Whole blocks of rows are kept for validation, in memory.
+///
+/// # Errors
+/// [`DataError`]; its text says what to do.
+pub fn stream(data: &Data, store: Arc<Store>) -> Result<Stream, DataError> {
+    Blocks::open(data, &store)?.stream(data, store)
+}
+
+fn table(data: &Data, rows: Rows) -> Result<Dataset, DataError> {
+    let Rows { mut features, target, validation } = rows;
     shape::shape(data, &mut features)?;
-    let mut dataset = match validation {
-        None => split::split(data, &Split { features, target: target::target(data.task, rows.target)? })?,
-        Some((mut own, own_target)) => {
-            shape::shape(data, &mut own)?;
-            let (train, validation) = target::pair(data.task, rows.target, own_target)?;
+    let dataset = match validation {
+        None => split::split(data, &Split { features, target: target::target(data.task, target)? })?,
+        Some(own) => {
+            let mut own = *own;
+            shape::shape(data, &mut own.features)?;
+            let (train, validation) = target::pair(data.task, target, own.target)?;
             Dataset {
                 train: Split { features, target: train },
-                validation: Split { features: own, target: validation },
+                validation: Split { features: own.features, target: validation },
             }
         }
     };
     for split in [&dataset.train, &dataset.validation] {
-        split.features.iter().try_for_each(|feature| check_finite(feature))?;
+        split.features.iter().try_for_each(check_finite)?;
     }
-    normalize::normalize(data.normalize, &mut dataset);
     Ok(dataset)
+}
+
+fn bytes_of(store: &Store) -> Result<Vec<u8>, DataError> {
+    let mut bytes = Vec::new();
+    store.whole().read_to_end(&mut bytes).map_err(|error| DataError::NotParquet { reason: error.to_string() })?;
+    Ok(bytes)
 }
 
 fn check_finite(feature: &Feature) -> Result<(), DataError> {

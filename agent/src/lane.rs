@@ -16,12 +16,12 @@ use crate::agent::{Ending, Lane};
 use crate::clock::Stopwatch;
 use crate::recipe::plan;
 use crate::runtime::{CudaSettings, Device, RuntimeError};
-use crate::training::{Dataset, Engine, Training, TrainingError};
+use crate::training::{Engine, Source, Training, TrainingError};
 
 /// All that a lane needs to train, fetched beforehand.
 pub struct Assignment {
     pub offer: Box<Offer>,
-    pub data: Arc<Dataset>,
+    pub data: Source,
     /// The bytes of the ONNX model that the recipe names.
     pub model: Option<Arc<Vec<u8>>>,
     /// The checkpoint to go on from, and the training time that it holds.
@@ -147,7 +147,11 @@ impl LaneFloor {
             Some((bytes, elapsed)) => (Some(bytes.as_slice()), *elapsed),
             None => (None, Duration::ZERO),
         };
-        let training = engine.start(&plan, &assignment.data, resume)?;
+        let Source::Resident(data) = &assignment.data else {
+            let reason = "this agent does not stream its data: leave `stream` out".into();
+            return Err(TrainingError::Configuration { reason });
+        };
+        let training = engine.start(&plan, data, resume)?;
         Session {
             lane: *lane,
             reports,

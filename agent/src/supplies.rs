@@ -12,9 +12,9 @@ use regatta_schemas::reasons::FailCause;
 use regatta_schemas::recipe::{Data, DataObject, Model, Onnx};
 use tokio::sync::OnceCell;
 
-use crate::data;
+use crate::data::{self, DataError, Store};
 use crate::lane::Assignment;
-use crate::training::Dataset;
+use crate::training::Source;
 
 /// Parsed data sets, and model files, kept in memory.
 const KEPT: usize = 4;
@@ -50,9 +50,12 @@ pub struct Supplies {
     checkpoints: Objects,
     /// Files named by path may lie below this folder, and nowhere else.
     data_folder: Option<PathBuf>,
-    datasets: Arc<Shelf<Data, Dataset>>,
-    model_files: Arc<Shelf<(Option<String>, Option<DataObject>), Vec<u8>>>,
+    datasets: Arc<Shelf<Data, Source>>,
+    model_files: Arc<Shelf<ModelPlace, Vec<u8>>>,
 }
+
+/// The file and the object that a recipe names for its model.
+type ModelPlace = (Option<String>, Option<DataObject>);
 
 /// What was fetched lately, each once, however many lanes ask for it at the same time.
 struct Shelf<K, V>(Mutex<VecDeque<(K, Place<V>)>>);
@@ -110,20 +113,21 @@ impl Supplies {
         Ok(Assignment { offer, data, model, resume })
     }
 
-    async fn dataset(&self, data: &Data) -> Result<Arc<Dataset>, SupplyError> {
+    async fn dataset(&self, data: &Data) -> Result<Source, SupplyError> {
         let place = self.datasets.place(data);
-        let parsed = place
+        let opened = place
             .get_or_try_init(|| async {
-                let bytes = self.bytes(data).await?;
+                let store =
+                    if data.stream { self.on_disk(data).await? } else { Store::Memory(self.bytes(data).await?) };
                 let data = data.clone();
-                tokio::task::spawn_blocking(move || data::read(&data, &bytes))
+                tokio::task::spawn_blocking(move || open(&data, store))
                     .await
                     .map_err(|error| SupplyError::data(format!("reading the data set broke off: {error}")))?
                     .map(Arc::new)
                     .map_err(|error| SupplyError::data(error.to_string()))
             })
             .await?;
-        Ok(parsed.clone())
+        Ok(Source::clone(opened))
     }
 
     async fn model(&self, onnx: &Onnx) -> Result<Arc<Vec<u8>>, SupplyError> {
@@ -155,7 +159,37 @@ impl Supplies {
         }
     }
 
+    /// The data set as a file on the disk; an object becomes one that goes when nobody reads it any more.
+    async fn on_disk(&self, data: &Data) -> Result<Store, SupplyError> {
+        let unwritable = |error: std::io::Error| SupplyError {
+            cause: FailCause::Device,
+            detail: format!("no room on the disk for the data set: {error}"),
+        };
+        let file = match (&data.object, &data.file) {
+            (Some(object), _) => {
+                let file = tempfile::tempfile().map_err(unwritable)?;
+                let mut writer = tokio::fs::File::from_std(file.try_clone().map_err(unwritable)?);
+                let copied = self.data.copy(&object.sha256, LIMITS.data_bytes_max, &mut writer).await;
+                copied.map_err(|error| SupplyError::of(&error, FailCause::Data))?;
+                file
+            }
+            (None, Some(file)) => {
+                let path = self.path(file, LIMITS.data_bytes_max).await?;
+                std::fs::File::open(path)
+                    .map_err(|error| SupplyError::data(format!("cannot read `{file}`: {error}")))?
+            }
+            (None, None) => return Err(nowhere("data")),
+        };
+        Store::disk(file).map_err(|error| SupplyError::data(error.to_string()))
+    }
+
     async fn file(&self, file: &str, bytes_max: u64) -> Result<Vec<u8>, SupplyError> {
+        let path = self.path(file, bytes_max).await?;
+        tokio::fs::read(&path).await.map_err(|error| SupplyError::data(format!("cannot read `{file}`: {error}")))
+    }
+
+    /// Where a file of at most `bytes_max` lies.
+    async fn path(&self, file: &str, bytes_max: u64) -> Result<PathBuf, SupplyError> {
         let Some(folder) = &self.data_folder else {
             return Err(SupplyError::data(format!(
                 "the recipe names the file `{file}`, and this agent was given no --data-folder; let `regatta run` upload it"
@@ -168,11 +202,17 @@ impl Supplies {
             Ok(bytes) if bytes > bytes_max => {
                 Err(SupplyError::data(format!("`{file}` has {bytes} bytes; at most {bytes_max} are read")))
             }
-            Ok(_) => tokio::fs::read(&path)
-                .await
-                .map_err(|error| SupplyError::data(format!("cannot read `{file}`: {error}"))),
+            Ok(_) => Ok(path),
             Err(error) => Err(SupplyError::data(format!("cannot read `{file}`: {error}"))),
         }
+    }
+}
+
+fn open(data: &Data, store: Store) -> Result<Source, DataError> {
+    if data.stream {
+        Ok(Source::Streamed(Arc::new(data::stream(data, Arc::new(store))?)))
+    } else {
+        Ok(Source::Resident(Arc::new(data::read(data, &store)?)))
     }
 }
 

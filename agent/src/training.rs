@@ -8,7 +8,9 @@ mod dataset;
 mod draw;
 mod engine;
 mod error;
+mod metrics;
 mod plan;
+mod stream;
 mod tensors;
 
 use std::collections::BTreeMap;
@@ -17,7 +19,9 @@ use std::sync::Arc;
 pub use dataset::{Affine, Dataset, Feature, Split, Target, Values};
 pub use engine::Engine;
 pub use error::TrainingError;
+pub use metrics::{Metric, Scores};
 pub use plan::{Activation, Adam, Loss, ModelPlan, OptimizerPlan, Plan};
+pub use stream::{Batches, Place, ReadBlock, Source, Stream};
 
 use crate::runtime::Interrupt;
 use checkpoint::Checkpoint;

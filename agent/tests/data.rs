@@ -2,34 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
-use std::io::{Cursor, Write};
+#[path = "support/files.rs"]
+mod files;
 
-use npyz::npz::NpzWriter;
-use regatta_agent::data::{DataError, read};
-use regatta_agent::training::{Dataset, Feature, Target, Values};
+use files::{data, npy, npz, numbers, read};
+use regatta_agent::data::DataError;
+use regatta_agent::training::{Dataset, Target, Values};
 use regatta_schemas::recipe::{Channels, Columns, Data, DataFormat, Normalize, Task};
-
-fn data(format: DataFormat, task: Task) -> Data {
-    Data {
-        file: Some("data".to_owned()),
-        object: None,
-        format,
-        task,
-        features: None,
-        target: "y".to_owned(),
-        validation: 0.25,
-        split_seed: 0,
-        normalize: Normalize::None,
-        validation_features: None,
-        validation_target: None,
-        shape: None,
-        channels: Channels::First,
-        categorical: Vec::new(),
-        length: None,
-        image_size: None,
-        stream: false,
-    }
-}
 
 fn npz_data() -> Data {
     data(DataFormat::Npz, Task::Classification)
@@ -39,41 +18,8 @@ fn csv_data() -> Data {
     data(DataFormat::Csv, Task::Classification)
 }
 
-fn npy(descr: &str, is_fortran: bool, shape: &str, bytes: &[u8]) -> Vec<u8> {
-    let order = if is_fortran { "True" } else { "False" };
-    let header = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}\n");
-    let length = u16::try_from(header.len()).unwrap().to_le_bytes();
-    [b"\x93NUMPY\x01\x00", length.as_slice(), header.as_bytes(), bytes].concat()
-}
-
-fn npz(arrays: &[(&str, Vec<u8>)]) -> Vec<u8> {
-    let mut archive = NpzWriter::new(Cursor::new(Vec::new()));
-    for (name, bytes) in arrays {
-        archive.zip_writer().start_file(format!("{name}.npy"), Default::default()).unwrap();
-        archive.zip_writer().write_all(bytes).unwrap();
-    }
-    archive.zip_writer().finish().unwrap().into_inner()
-}
-
 fn labels() -> Vec<u8> {
     npy("|u1", false, "(4,)", &[0, 1, 2, 1])
-}
-
-/// The numbers that a model sees.
-fn numbers(feature: &Feature) -> Vec<f32> {
-    let run = |figures: &[f32]| feature.width() / figures.len();
-    match (&feature.values, &feature.affine) {
-        (Values::F32(values), _) => values.clone(),
-        (Values::I64(values), _) => values.iter().map(|value| *value as f32).collect(),
-        (Values::U8(values), None) => values.iter().map(|value| f32::from(*value)).collect(),
-        (Values::U8(values), Some(affine)) => {
-            let channel = |at: usize| at / run(&affine.offset) % affine.offset.len();
-            let number = |(at, value): (usize, &u8)| {
-                (f32::from(*value) - affine.offset[channel(at)]) * affine.factor[channel(at)]
-            };
-            values.iter().enumerate().map(number).collect()
-        }
-    }
 }
 
 /// All rows with their targets, in the order of their first feature.
@@ -309,4 +255,140 @@ fn a_damaged_archive_never_panics() {
             drop(read(&npz_data(), &damaged));
         }
     }
+}
+
+#[test]
+fn shapes_are_kept_and_channels_come_first() {
+    // Two rows of 2 x 2 pixels of 3 channels.
+    let pixels: Vec<u8> = (0..24).collect();
+    let archive = npz(&[("x", npy("|u1", false, "(2, 2, 2, 3)", &pixels)), ("y", npy("|u1", false, "(2,)", &[0, 1]))]);
+    let plain = read(&npz_data(), &archive).unwrap();
+    assert_eq!(plain.train.features[0].shape, [2, 2, 3]);
+    assert!(matches!(plain.train.features[0].values, Values::U8(_)));
+    let moved = read(&Data { channels: Channels::Last, ..npz_data() }, &archive).unwrap();
+    assert_eq!(moved.train.features[0].shape, [3, 2, 2]);
+    assert_eq!(rows(&moved)[0].0, [0., 3., 6., 9., 1., 4., 7., 10., 2., 5., 8., 11.]);
+    let told = Data { shape: Some(vec![1, 4, 3]), ..npz_data() };
+    assert_eq!(read(&told, &archive).unwrap().train.features[0].shape, [1, 4, 3]);
+    refused(&Data { shape: Some(vec![1, 28, 28]), ..npz_data() }, &archive, "Shape");
+    refused(&Data { shape: Some(vec![u32::MAX; 5]), ..npz_data() }, &archive, "Shape");
+}
+
+#[test]
+fn an_archive_may_bring_its_own_rows_to_validate_on() {
+    let x = |first: u8| npy("|u1", false, "(4, 2)", &(first..first + 8).collect::<Vec<_>>());
+    let archive = npz(&[
+        ("x", x(0)),
+        ("y", labels()),
+        ("x_test", x(100)),
+        ("y_test", npy("|u1", false, "(4,)", &[3, 0, 1, 1])),
+        ("narrow", npy("|u1", false, "(4,)", &[1, 2, 3, 4])),
+        ("real", npy("<f4", false, "(4, 2)", &[0; 32])),
+    ]);
+    let own = |features: &str, target: Option<&str>| Data {
+        validation_features: Some(Columns::One(features.to_owned())),
+        validation_target: target.map(str::to_owned),
+        normalize: Normalize::Scale,
+        ..npz_data()
+    };
+    let dataset = read(&own("x_test", Some("y_test")), &archive).unwrap();
+    assert!(dataset.check().is_ok());
+    assert_eq!((dataset.train.rows(), dataset.validation.rows()), (4, 4));
+    // By the training rows' figures, in their order, and of as many classes.
+    assert_eq!(numbers(&dataset.train.features[0])[..2], [0.0, 1.0 / 7.0]);
+    assert!((numbers(&dataset.validation.features[0])[0] - 100.0 / 7.0).abs() < 1e-5);
+    let Target::Classes { labels, classes: 4, .. } = &dataset.validation.target else { panic!("four classes") };
+    assert_eq!(labels, &[3, 0, 1, 1]);
+    refused(&own("x_test", None), &archive, "HalfValidation");
+    refused(&own("narrow", Some("y_test")), &archive, "ShapesDiffer");
+    refused(&own("real", Some("y_test")), &archive, "KindsDiffer");
+}
+
+#[test]
+fn channels_are_normalized_each_by_its_own_figures_and_stay_eight_bit() {
+    // Two channels of two pixels each, of different means and spreads.
+    let pixels: Vec<u8> =
+        (0..8).flat_map(|row| [0, 10, 7, 7].map(|value| if row % 2 == 0 { value } else { 17 - value })).collect();
+    let x = npy("|u1", false, "(8, 2, 2)", &pixels);
+    let archive = npz(&[("x", x), ("y", npy("|u1", false, "(8,)", &[0, 1, 0, 1, 0, 1, 0, 1]))]);
+    let dataset = read(&Data { normalize: Normalize::Channel, ..npz_data() }, &archive).unwrap();
+    let feature = &dataset.train.features[0];
+    assert!(matches!(feature.values, Values::U8(_)) && feature.affine.is_some());
+    let seen = numbers(feature);
+    for channel in 0..2 {
+        let of_channel: Vec<f64> =
+            seen.chunks(4).flat_map(|row| &row[2 * channel..2 * channel + 2]).map(|value| f64::from(*value)).collect();
+        let mean = of_channel.iter().sum::<f64>() / of_channel.len() as f64;
+        let variance = of_channel.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / of_channel.len() as f64;
+        assert!(mean.abs() < 1e-5 && (variance - 1.0).abs() < 1e-4, "{channel}: {mean} {variance}");
+    }
+}
+
+#[test]
+fn several_arrays_are_several_features_and_some_are_categories() {
+    let tokens: Vec<u8> = [[0_i64, 5], [1, 2], [3, 3], [4, 0]].iter().flatten().flat_map(|v| v.to_le_bytes()).collect();
+    let archive = npz(&[
+        ("x", npy("|u1", false, "(4, 1)", &[1, 2, 3, 4])),
+        ("tokens", npy("<i8", false, "(4, 2)", &tokens)),
+        ("y", labels()),
+    ]);
+    let both = Data {
+        features: Some(Columns::Many(vec!["x".into(), "tokens".into()])),
+        categorical: vec!["tokens".into()],
+        ..npz_data()
+    };
+    let dataset = read(&both, &archive).unwrap();
+    assert!(dataset.check().is_ok());
+    let [x, tokens] = dataset.train.features.as_slice() else { panic!("two features") };
+    assert_eq!((x.name.as_str(), tokens.name.as_str()), ("x", "tokens"));
+    assert_eq!((&tokens.shape[..], &tokens.vocabulary[..]), (&[2][..], &[6][..]));
+    assert!(matches!(tokens.values, Values::I64(_)));
+    let fractions = npz(&[("x", npy("<f4", false, "(4, 1)", &0.5_f32.to_le_bytes().repeat(4))), ("y", labels())]);
+    refused(&Data { categorical: vec!["x".into()], ..npz_data() }, &fractions, "Category");
+}
+
+#[test]
+fn categories_of_a_table_are_numbered_column_by_column() {
+    let text = "size,color,grade,y\n1,red,30,0\n2,blue,10,1\n3,red,30,0\n4,green,20,1\n";
+    let data = Data { categorical: vec!["color".into(), "grade".into()], ..csv_data() };
+    let dataset = read(&data, text.as_bytes()).unwrap();
+    assert!(dataset.check().is_ok());
+    let mut found = Vec::new();
+    for split in [&dataset.train, &dataset.validation] {
+        let [dense, categories] = split.features.as_slice() else { panic!("two features") };
+        assert_eq!((dense.name.as_str(), categories.name.as_str()), ("features", "categories"));
+        assert_eq!((&dense.shape[..], &categories.vocabulary[..]), (&[1][..], &[3, 3][..]));
+        let Values::I64(values) = &categories.values else { panic!("categories are whole numbers") };
+        found.extend(numbers(dense).into_iter().zip(values.chunks(2).map(<[i64]>::to_vec)));
+    }
+    found.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+    // blue, green, red; 10, 20, 30.
+    assert_eq!(found, [(1., vec![2, 2]), (2., vec![0, 0]), (3., vec![2, 2]), (4., vec![1, 1])]);
+}
+
+#[test]
+fn targets_are_as_the_task_takes_them() {
+    let with = |y: Vec<u8>| npz(&[("x", npy("|u1", false, "(4, 1)", &[1, 2, 3, 4])), ("y", y)]);
+    let answers = with(npy("|b1", false, "(4, 3)", &[1, 0, 0, 0, 1, 1, 0, 0, 0, 1, 1, 1]));
+    let multilabel = data(DataFormat::Npz, Task::Multilabel);
+    let dataset = read(&multilabel, &answers).unwrap();
+    assert!(matches!(&dataset.train.target, Target::Values { shape, .. } if shape == &[3]));
+    refused(&multilabel, &with(npy("|u1", false, "(4, 1)", &[0, 1, 2, 1])), "NoAnswer");
+    // A class for each pixel.
+    let pixels = with(npy("|u1", false, "(4, 2, 2)", &[0, 1, 2, 0, 1, 1, 2, 2, 0, 0, 0, 0, 2, 1, 0, 2]));
+    let dataset = read(&npz_data(), &pixels).unwrap();
+    assert!(matches!(&dataset.train.target, Target::Classes { shape, .. } if shape == &[2, 2]));
+    let regression = data(DataFormat::Npz, Task::Regression);
+    let dataset = read(&regression, &with(labels())).unwrap();
+    assert!(matches!(&dataset.train.target, Target::Values { shape, .. } if shape == &[1]));
+}
+
+#[test]
+fn the_last_column_of_a_single_array_is_the_target() {
+    let array = npy("|u1", false, "(4, 3)", &[1, 10, 0, 2, 20, 1, 3, 30, 2, 4, 40, 1]);
+    let npy_data = data(DataFormat::Npy, Task::Classification);
+    let expected = [(vec![1., 10.], 0.), (vec![2., 20.], 1.), (vec![3., 30.], 2.), (vec![4., 40.], 1.)];
+    assert_eq!(rows(&read(&npy_data, &array).unwrap()), expected);
+    refused(&npy_data, &npy("|u1", false, "(4,)", &[0; 4]), "NoColumns");
+    refused(&npy_data, b"no array", "BadArray");
 }

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use regatta_broker::BrokerError;
 use regatta_broker::async_nats::jetstream::message::PublishMessage;
 use regatta_schemas::api::Endpoint;
 use regatta_schemas::{PoolId, subjects};
@@ -106,6 +107,22 @@ async fn a_bare_recipe_is_a_study_of_one_trial() {
     let id = answer["study"].as_str().unwrap().parse().unwrap();
     let history = cluster.until_concluded(&id).await;
     assert_eq!(history.count("finished"), 1);
+}
+
+#[tokio::test]
+async fn an_object_is_copied_to_the_disk_piece_by_piece_and_checked() {
+    let cluster = Cluster::start().await;
+    let _coordinator = cluster.coordinator(&[]);
+    let objects = regatta_broker::Objects::new(&cluster.link().await, regatta_schemas::streams::DATA_BUCKET);
+    let bytes: Vec<u8> = (0..1_300_000_u32).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    let name = until("the bucket is there", || async { objects.put(bytes.clone()).await.ok() }).await;
+    let mut copy = Vec::new();
+    objects.copy(&name, bytes.len() as u64, &mut copy).await.unwrap();
+    assert!(copy == bytes);
+    let too_large = objects.copy(&name, bytes.len() as u64 - 1, &mut Vec::new()).await;
+    assert!(matches!(too_large, Err(BrokerError::Damaged { .. })), "{too_large:?}");
+    let missing = objects.copy(&"0".repeat(64), u64::MAX, &mut Vec::new()).await;
+    assert!(matches!(missing, Err(BrokerError::NoObject { .. })), "{missing:?}");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! A file of comma-separated values with a header line.
 
+use std::io::BufRead;
+
 use regatta_schemas::recipe::Data;
 
 use super::error::DataError;
@@ -9,9 +11,12 @@ use super::{Rows, check_size};
 /// A byte order mark, which some spreadsheets write.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-pub fn read(data: &Data, bytes: &[u8]) -> Result<Rows, DataError> {
-    let bytes = bytes.strip_prefix(MARK).unwrap_or(bytes);
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
+pub fn read(data: &Data, mut from: impl BufRead) -> Result<Rows, DataError> {
+    let start = from.fill_buf().map_err(|error| DataError::NotCsv { reason: error.to_string() })?;
+    if start.starts_with(MARK) {
+        from.consume(MARK.len());
+    }
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(from);
     let names: Vec<String> = reader.headers().map_err(not_csv)?.iter().map(str::to_owned).collect();
     let columns = table::columns(data, &names)?;
     let mut texts: Vec<Vec<String>> = vec![Vec::new(); columns.len()];

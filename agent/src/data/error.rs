@@ -36,8 +36,42 @@ pub enum DataError {
     TooManyCategories { name: String, count: usize },
     #[error("the target of row {row} is {value}: each of several answers is 0 or 1")]
     NoAnswer { row: usize, value: f64 },
-    #[error("this agent does not read data of the format {format:?}: give it npz, npy or csv")]
-    NotRead { format: DataFormat },
+    #[error("data of the format {format:?} cannot be streamed: write it as shards, or leave `stream` out")]
+    NotStreamed { format: DataFormat },
+    #[error("this is no Parquet file that can be read ({reason}): write it uncompressed or with snappy")]
+    NotParquet { reason: String },
+    #[error("row {row}, column `{column}`: there is no value; fill it or remove the row")]
+    NullCell { row: usize, column: String },
+    #[error("column `{column}` holds {found}: only numbers, bools and texts are read")]
+    CellType { column: String, found: String },
+    #[error("this is no archive of images ({reason}): make a zip or tar file of folders with PNG or JPEG files")]
+    NotImages { reason: String },
+    #[error("the archive has no PNG or JPEG file: put each class's into a folder")]
+    NoImages,
+    #[error("`{name}` lies in no folder: put each class's images into a folder with its name")]
+    NoFolder { name: String },
+    #[error("`{name}` cannot be decoded: {reason}")]
+    BadImage { name: String, reason: String },
+    #[error("`{name}` has {found:?} pixels (height, width), and the first image {first:?}: give an `image_size`")]
+    ImagesDiffer { name: String, found: [u32; 2], first: [u32; 2] },
+    #[error("images of {height} x {width} pixels: a side has from 1 to {max}")]
+    ImageSize { height: u32, width: u32, max: u32 },
+    #[error("tokens need `length`: how many of them make a row")]
+    NoLength,
+    #[error("these are no tokens: {reason}; give an npy array with one axis, or raw unsigned 16-bit numbers")]
+    NotTokens { reason: String },
+    #[error("token {at} is {value}: tokens are whole numbers from 0 to below {max}", max = LIMITS.vocabulary_max)]
+    Token { at: u64, value: f64 },
+    #[error("{count} tokens are fewer than two rows of {length}, each followed by one more")]
+    TooFewTokens { count: u64, length: usize },
+    #[error("this is no archive of shards ({reason}): make a tar file of npz files")]
+    NotShards { reason: String },
+    #[error("in `{name}`: {error}")]
+    InShard { name: String, error: Box<DataError> },
+    #[error("all rows are in one part: a stream keeps whole parts to validate on, so write at least two")]
+    OnePart,
+    #[error("block {block} of the rows has other features or targets than those before: write all alike")]
+    BlocksDiffer { block: usize },
     #[error("{features} rows of features and {target} of targets: there must be as many of each")]
     RowsDiffer { features: usize, target: usize },
     #[error("{rows} rows of {width} numbers: an agent holds at most {max} numbers", max = LIMITS.data_values_max)]

@@ -2,27 +2,31 @@
 
 use regatta_schemas::recipe::Normalize;
 
-use crate::training::{Affine, Dataset, Feature, Split, Values};
+use crate::training::{Affine, Feature, Values};
 
-/// Categories stay as they are. Eight-bit values stay eight-bit, with what is to be done to them beside them, where
-/// few figures say it.
-pub fn normalize(how: Normalize, dataset: &mut Dataset) {
-    let Dataset { train: Split { features: train, .. }, validation: Split { features: validation, .. } } = dataset;
-    for (train, validation) in train.iter_mut().zip(validation) {
-        let figures = match (how, &train.values) {
-            (Normalize::None, _) | (_, Values::I64(_)) => continue,
-            (Normalize::Standard, _) => standard(train, train.width()),
-            (Normalize::Channel, _) => standard(train, train.shape.first().copied().unwrap_or(1)),
-            (Normalize::Scale, _) => scale(train),
-        };
-        for feature in [train, validation] {
-            apply(feature, &figures);
+/// What is taken from a value, and what it is then divided by: for each equal part of a row.
+#[derive(Debug)]
+pub struct Figures(Vec<(f64, f64)>);
+
+/// For each feature, from rows to train on; none for categories, and where nothing is to be done.
+pub fn figures(how: Normalize, features: &[Feature]) -> Vec<Option<Figures>> {
+    let figures = |feature: &Feature| match (how, &feature.values) {
+        (Normalize::None, _) | (_, Values::I64(_)) => None,
+        (Normalize::Standard, _) => Some(standard(feature, feature.width())),
+        (Normalize::Channel, _) => Some(standard(feature, feature.shape.first().copied().unwrap_or(1))),
+        (Normalize::Scale, _) => Some(scale(feature)),
+    };
+    features.iter().map(figures).collect()
+}
+
+/// Eight-bit values stay eight-bit, with what is to be done to them beside them, where few figures say it.
+pub fn apply(figures: &[Option<Figures>], features: &mut [Feature]) {
+    for (feature, figures) in features.iter_mut().zip(figures) {
+        if let Some(figures) = figures {
+            apply_to(feature, figures);
         }
     }
 }
-
-/// What is taken from a value, and what it is then divided by.
-struct Figures(Vec<(f64, f64)>);
 
 /// To mean 0 and standard deviation 1, each of `groups` equal parts of a row; one that is constant to 0.
 fn standard(feature: &Feature, groups: usize) -> Figures {
@@ -60,7 +64,7 @@ fn numbers(feature: &Feature) -> Box<dyn Iterator<Item = (usize, f64)> + '_> {
     }
 }
 
-fn apply(feature: &mut Feature, Figures(figures): &Figures) {
+fn apply_to(feature: &mut Feature, Figures(figures): &Figures) {
     let (width, run) = (feature.width(), feature.width() / figures.len());
     match &mut feature.values {
         Values::U8(_) if figures.len() == 1 || feature.shape.len() > 1 && figures.len() == feature.shape[0] => {

@@ -29,7 +29,7 @@ impl Array {
     }
 
     pub fn numbers(&self) -> impl Iterator<Item = f64> {
-        self.bytes.chunks_exact(self.kind.bytes).map(|item| number(self.kind, item))
+        self.kind.numbers(&self.bytes)
     }
 
     /// Eight-bit numbers without a sign as they are, all others in single precision.
@@ -48,26 +48,65 @@ struct Header {
     shape: Vec<u64>,
 }
 
+/// What an array's header says.
+pub struct Description {
+    pub kind: Kind,
+    pub shape: Vec<u64>,
+    /// Bytes before the first number.
+    pub start: u64,
+    is_fortran: bool,
+}
+
+/// How one number is written.
 #[derive(Debug, Clone, Copy)]
-struct Kind {
+pub struct Kind {
     letter: u8,
     bytes: usize,
     is_big_endian: bool,
+}
+
+impl Kind {
+    /// Little-endian, without a sign.
+    pub const U16: Self = Self { letter: b'u', bytes: 2, is_big_endian: false };
+
+    pub fn bytes(self) -> usize {
+        self.bytes
+    }
+
+    pub fn numbers(self, bytes: &[u8]) -> impl Iterator<Item = f64> {
+        bytes.chunks_exact(self.bytes).map(move |item| number(self, item))
+    }
+}
+
+/// Whether it begins as an array does.
+pub fn is_marked(mut from: impl Read) -> bool {
+    let mut start = [0; MAGIC.len()];
+    from.read_exact(&mut start).is_ok() && start == MAGIC
+}
+
+/// Reads the header, up to the first number.
+///
+/// # Errors
+/// When it is no such array.
+pub fn describe(name: &str, from: &mut impl Read) -> Result<Description, DataError> {
+    let bad = |reason: &str| DataError::BadArray { name: name.to_owned(), reason: reason.to_owned() };
+    let (text, start) = header_text(from).map_err(|reason| bad(&reason))?;
+    let header = header(&text).ok_or_else(|| bad("its header is malformed"))?;
+    let kind = kind(&header.descr)
+        .ok_or_else(|| DataError::ArrayType { name: name.to_owned(), descr: header.descr.clone() })?;
+    Ok(Description { kind, shape: header.shape, start, is_fortran: header.is_fortran })
 }
 
 /// # Errors
 /// When it is not such an array, is too large, or ends too early.
 pub fn read(name: &str, mut from: impl Read) -> Result<Array, DataError> {
     let bad = |reason: &str| DataError::BadArray { name: name.to_owned(), reason: reason.to_owned() };
-    let text = header_text(&mut from).map_err(|reason| bad(&reason))?;
-    let header = header(&text).ok_or_else(|| bad("its header is malformed"))?;
-    let kind = kind(&header.descr)
-        .ok_or_else(|| DataError::ArrayType { name: name.to_owned(), descr: header.descr.clone() })?;
-    let rows = header.shape.first().copied().unwrap_or(0);
-    let width = header.shape.iter().skip(1).try_fold(1_u64, |width, length| width.checked_mul(*length));
+    let Description { kind, shape, is_fortran, .. } = describe(name, &mut from)?;
+    let rows = shape.first().copied().unwrap_or(0);
+    let width = shape.iter().skip(1).try_fold(1_u64, |width, length| width.checked_mul(*length));
     let width = width.ok_or(DataError::TooLarge { rows, width: u64::MAX })?;
     if rows == 0 || width == 0 {
-        return Err(DataError::EmptyArray { name: name.to_owned(), shape: header.shape });
+        return Err(DataError::EmptyArray { name: name.to_owned(), shape });
     }
     check_size(rows, width)?;
     let bytes_max = rows * width * kind.bytes as u64;
@@ -77,12 +116,13 @@ pub fn read(name: &str, mut from: impl Read) -> Result<Array, DataError> {
         return Err(bad(&format!("it ends after {} of {bytes_max} bytes", bytes.len())));
     }
     let length = |length: &u64| usize::try_from(*length).unwrap_or(usize::MAX);
-    let lengths: Vec<usize> = header.shape.iter().map(length).collect();
-    let bytes = if header.is_fortran { row_major(&bytes, kind.bytes, &lengths) } else { bytes };
+    let lengths: Vec<usize> = shape.iter().map(length).collect();
+    let bytes = if is_fortran { row_major(&bytes, kind.bytes, &lengths) } else { bytes };
     Ok(Array { rows: lengths[0], shape: lengths[1..].to_vec(), kind, bytes })
 }
 
-fn header_text(from: &mut impl Read) -> Result<String, String> {
+/// The header's text, and all bytes up to its end.
+fn header_text(from: &mut impl Read) -> Result<(String, u64), String> {
     let mut start = [0; 8];
     from.read_exact(&mut start).map_err(|_| "it is too short".to_owned())?;
     let length_bytes = match (start.starts_with(MAGIC), start[6]) {
@@ -99,7 +139,7 @@ fn header_text(from: &mut impl Read) -> Result<String, String> {
     }
     let mut text = String::new();
     from.take(length).read_to_string(&mut text).map_err(|error| error.to_string())?;
-    Ok(text)
+    Ok((text, (start.len() + length_bytes) as u64 + length))
 }
 
 /// `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }`

@@ -1,24 +1,22 @@
 //! NumPy arrays: an archive of them holds features and targets side by side; a single one holds the target in its
 //! last column.
 
-use std::io::Cursor;
-
 use npyz::npz::NpzArchive;
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::recipe::{Columns, Data};
 
 use super::error::DataError;
 use super::npy::{self, Array};
+use super::store::Reader;
 use super::{RawTarget, Rows};
 use crate::training::{Feature, Values};
 
 const FEATURES: &str = "x";
 
-type Archive<'a> = NpzArchive<Cursor<&'a [u8]>>;
+type Archive<'s> = NpzArchive<Reader<'s>>;
 
-pub fn read(data: &Data, bytes: &[u8]) -> Result<Rows, DataError> {
-    let mut archive =
-        NpzArchive::new(Cursor::new(bytes)).map_err(|error| DataError::NotAnArchive { reason: error.to_string() })?;
+pub fn read(data: &Data, from: Reader<'_>) -> Result<Rows, DataError> {
+    let mut archive = NpzArchive::new(from).map_err(|error| DataError::NotAnArchive { reason: error.to_string() })?;
     let default = Columns::One(FEATURES.to_owned());
     let names = data.features.as_ref().unwrap_or(&default);
     let mut rows = part(&mut archive, data, names, names, &data.target)?;
@@ -34,8 +32,8 @@ pub fn read(data: &Data, bytes: &[u8]) -> Result<Rows, DataError> {
 }
 
 /// One array whose last column is the target.
-pub fn read_one(data: &Data, bytes: &[u8]) -> Result<Rows, DataError> {
-    let array = npy::read(&data.target, bytes)?;
+pub fn read_one(data: &Data, from: Reader<'_>) -> Result<Rows, DataError> {
+    let array = npy::read(&data.target, from)?;
     let (rows, width) = (array.rows, array.width());
     if array.shape.len() != 1 || width < 2 {
         return Err(DataError::NoColumns { shape: [&[rows], array.shape.as_slice()].concat() });
@@ -109,7 +107,8 @@ fn join_vocabularies(train: &mut [Feature], validation: &mut [Feature]) -> Resul
             return Err(DataError::KindsDiffer { name: one.name.clone() });
         }
         for (size, other) in one.vocabulary.iter_mut().zip(&mut other.vocabulary) {
-            (*size, *other) = (*size.max(other), *size.max(other));
+            let most = (*size).max(*other);
+            (*size, *other) = (most, most);
         }
     }
     Ok(())

@@ -8,33 +8,41 @@ use super::{RawTarget, table};
 use crate::training::Target;
 
 pub fn target(task: Task, raw: RawTarget) -> Result<Target, DataError> {
-    let target = match task {
-        Task::Classification | Task::LanguageModel => classes(task, raw)?,
-        Task::Regression => values(raw)?,
-        Task::Multilabel => answers(raw)?,
-    };
-    if let Target::Classes { classes, .. } = target {
-        match classes {
-            0 | 1 => return Err(DataError::OneClass),
-            too_many if too_many > LIMITS.classes_max => return Err(DataError::TooManyClasses { classes }),
-            _ => {}
-        }
-    }
+    let target = of_a_part(task, raw)?;
+    check_classes(&target)?;
     Ok(target)
+}
+
+/// The target of a part of the rows, which may be of one class.
+pub fn of_a_part(task: Task, raw: RawTarget) -> Result<Target, DataError> {
+    match task {
+        Task::Classification | Task::LanguageModel => classes(task, raw),
+        Task::Regression => values(raw),
+        Task::Multilabel => answers(raw),
+    }
+}
+
+/// # Errors
+/// When there are too few classes to tell apart, or too many.
+pub fn check_classes(target: &Target) -> Result<(), DataError> {
+    match target {
+        Target::Classes { classes: 0 | 1, .. } => Err(DataError::OneClass),
+        Target::Classes { classes, .. } if *classes > LIMITS.vocabulary_max => {
+            Err(DataError::TooManyClasses { classes: *classes })
+        }
+        Target::Classes { .. } | Target::Values { .. } => Ok(()),
+    }
 }
 
 /// Targets of training and validation rows that a file keeps apart: of as many classes each.
 pub fn pair(task: Task, train: RawTarget, validation: RawTarget) -> Result<(Target, Target), DataError> {
     let mut train = target(task, train)?;
-    let mut validation = match task {
-        // A few rows may be of one class: the others are in the training rows.
-        Task::Classification | Task::LanguageModel => classes(task, validation)?,
-        Task::Regression | Task::Multilabel => target(task, validation)?,
-    };
+    let mut validation = of_a_part(task, validation)?;
     if let (Target::Classes { classes: one, .. }, Target::Classes { classes: other, .. }) =
         (&mut train, &mut validation)
     {
-        (*one, *other) = (*one.max(other), *one.max(other));
+        let most = (*one).max(*other);
+        (*one, *other) = (most, most);
     }
     if train.shape() == validation.shape() {
         Ok((train, validation))
@@ -65,6 +73,9 @@ fn classes(task: Task, raw: RawTarget) -> Result<Target, DataError> {
         }
         RawTarget::Texts(texts) => {
             let names = table::distinct(texts.iter().map(String::as_str));
+            if names.len() > LIMITS.classes_max {
+                return Err(DataError::TooManyClasses { classes: names.len() });
+            }
             let label = |text: &String| names.binary_search(&text.as_str()).unwrap_or_default() as i64;
             Ok(Target::Classes { labels: texts.iter().map(label).collect(), shape: Vec::new(), classes: names.len() })
         }

@@ -67,26 +67,10 @@ impl Dataset {
     pub fn check(&self) -> Result<(), TrainingError> {
         self.train.check("training")?;
         self.validation.check("validation")?;
-        let alike = |one: &Feature, other: &Feature| {
-            (&one.name, &one.shape, &one.affine, &one.vocabulary, std::mem::discriminant(&one.values))
-                == (&other.name, &other.shape, &other.affine, &other.vocabulary, std::mem::discriminant(&other.values))
-        };
-        let (train, validation) = (&self.train.features, &self.validation.features);
-        if train.len() != validation.len() || !train.iter().zip(validation).all(|(one, other)| alike(one, other)) {
-            return Err(wrong("the features to train and to validate on are of different kinds or shapes".into()));
-        }
-        let fits = match (&self.train.target, &self.validation.target) {
-            (
-                Target::Classes { classes: one, shape, .. },
-                Target::Classes { classes: other, shape: other_shape, .. },
-            ) => one == other && shape == other_shape,
-            (Target::Values { shape, .. }, Target::Values { shape: other_shape, .. }) => shape == other_shape,
-            _ => false,
-        };
-        if fits {
+        if self.train.is_like(&self.validation) {
             Ok(())
         } else {
-            Err(wrong("the targets to train and to validate on are of different kinds or shapes".into()))
+            Err(wrong("the rows to train and to validate on are of different kinds or shapes".into()))
         }
     }
 }
@@ -94,6 +78,29 @@ impl Dataset {
 impl Split {
     pub fn rows(&self) -> usize {
         self.target.rows()
+    }
+
+    /// Whether rows of both can stand in one split.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let features = self.features.len() == other.features.len();
+        features
+            && self.features.iter().zip(&other.features).all(|(one, other)| one.is_like(other))
+            && self.target.is_like(&other.target)
+    }
+
+    /// The same features and target without any rows.
+    #[must_use]
+    pub fn emptied(&self) -> Self {
+        let features = self.features.iter().map(Feature::emptied).collect();
+        Self { features, target: self.target.emptied() }
+    }
+
+    /// Appends these rows of a split that [is like](Self::is_like) this one.
+    pub fn append(&mut self, from: &Self, rows: &[usize]) {
+        for (feature, from) in self.features.iter_mut().zip(&from.features) {
+            feature.values.append(&from.values, from.width(), rows);
+        }
+        self.target.append(&from.target, rows);
     }
 
     fn check(&self, name: &str) -> Result<(), TrainingError> {
@@ -115,6 +122,23 @@ impl Feature {
     /// Numbers of one row.
     pub fn width(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        let kind = |feature: &Self| std::mem::discriminant(&feature.values);
+        kind(self) == kind(other)
+            && (&self.name, &self.shape, &self.affine, &self.vocabulary)
+                == (&other.name, &other.shape, &other.affine, &other.vocabulary)
+    }
+
+    fn emptied(&self) -> Self {
+        let values = match self.values {
+            Values::F32(_) => Values::F32(Vec::new()),
+            Values::I64(_) => Values::I64(Vec::new()),
+            Values::U8(_) => Values::U8(Vec::new()),
+        };
+        let (name, shape) = (self.name.clone(), self.shape.clone());
+        Self { name, shape, values, affine: self.affine.clone(), vocabulary: self.vocabulary.clone() }
     }
 
     fn check(&self, split: &str, rows: usize) -> Result<(), TrainingError> {
@@ -167,6 +191,23 @@ impl Values {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Nothing where they are of another kind.
+    fn append(&mut self, from: &Self, width: usize, rows: &[usize]) {
+        match (self, from) {
+            (Self::F32(values), Self::F32(from)) => extend(values, from, width, rows),
+            (Self::I64(values), Self::I64(from)) => extend(values, from, width, rows),
+            (Self::U8(values), Self::U8(from)) => extend(values, from, width, rows),
+            _ => {}
+        }
+    }
+}
+
+fn extend<T: Copy>(values: &mut Vec<T>, from: &[T], width: usize, rows: &[usize]) {
+    values.reserve(rows.len() * width);
+    for row in rows {
+        values.extend_from_slice(&from[row * width..(row + 1) * width]);
+    }
 }
 
 impl Target {
@@ -188,6 +229,32 @@ impl Target {
     /// Labels or numbers of one row.
     pub fn width(&self) -> usize {
         self.shape().iter().product()
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Classes { classes: one, .. }, Self::Classes { classes: other, .. }) if one != other => false,
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other) && self.shape() == other.shape(),
+        }
+    }
+
+    fn emptied(&self) -> Self {
+        match self {
+            Self::Classes { shape, classes, .. } => {
+                Self::Classes { labels: Vec::new(), shape: shape.clone(), classes: *classes }
+            }
+            Self::Values { shape, .. } => Self::Values { values: Vec::new(), shape: shape.clone() },
+        }
+    }
+
+    /// Nothing where they are of another kind.
+    fn append(&mut self, from: &Self, rows: &[usize]) {
+        let width = from.width();
+        match (self, from) {
+            (Self::Classes { labels, .. }, Self::Classes { labels: from, .. }) => extend(labels, from, width, rows),
+            (Self::Values { values, .. }, Self::Values { values: from, .. }) => extend(values, from, width, rows),
+            _ => {}
+        }
     }
 
     fn check(&self, split: &str) -> Result<(), TrainingError> {

@@ -1,8 +1,8 @@
 //! Blobs in the object store, each named by the SHA-256 of its bytes and checked against it.
 
-use async_nats::jetstream::object_store::{InfoErrorKind, ObjectMetadata, ObjectStore};
+use async_nats::jetstream::object_store::{InfoErrorKind, Object, ObjectMetadata, ObjectStore};
 use sha2::{Digest, Sha256};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::{BrokerError, Link};
 
@@ -18,7 +18,11 @@ const CHUNK_BYTES: usize = 512 * 1024;
 
 /// An object's name.
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The name of these bytes, made where large ones keep nobody waiting.
@@ -55,8 +59,40 @@ impl Objects {
     /// # Errors
     /// `NoObject`, `Damaged` (larger than `bytes_max`, cut short, or other content than its name says), `Away`.
     pub async fn get(&self, object: &str, bytes_max: u64) -> Result<Vec<u8>, BrokerError> {
-        let damaged =
-            |problem: String| BrokerError::Damaged { bucket: self.bucket, object: object.to_owned(), problem };
+        let (size, mut reader) = self.open(object, bytes_max).await?;
+        let mut bytes = Vec::with_capacity(size);
+        reader.read_to_end(&mut bytes).await.map_err(|error| self.damaged(object, error.to_string()))?;
+        let (name, bytes) = hashed(bytes).await?;
+        if name == object { Ok(bytes) } else { Err(self.renamed(object)) }
+    }
+
+    /// Fetches an object into a file, never holding more than a chunk of it, and checks it against its name.
+    ///
+    /// # Errors
+    /// As of [`get`](Self::get); `Away` also when the file cannot be written.
+    pub async fn copy(
+        &self,
+        object: &str,
+        bytes_max: u64,
+        into: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<(), BrokerError> {
+        let (_, mut reader) = self.open(object, bytes_max).await?;
+        let mut digest = Sha256::new();
+        let mut chunk = vec![0; CHUNK_BYTES];
+        loop {
+            let count = reader.read(&mut chunk).await.map_err(|error| self.damaged(object, error.to_string()))?;
+            if count == 0 {
+                break;
+            }
+            digest.update(&chunk[..count]);
+            into.write_all(&chunk[..count]).await.map_err(BrokerError::away("writing an object to the disk"))?;
+        }
+        into.flush().await.map_err(BrokerError::away("writing an object to the disk"))?;
+        if hex(&digest.finalize()) == object { Ok(()) } else { Err(self.renamed(object)) }
+    }
+
+    /// An object's size and content, not checked against its name yet.
+    async fn open(&self, object: &str, bytes_max: u64) -> Result<(usize, Object), BrokerError> {
         let store = self.store().await?;
         let info = match store.info(object).await {
             Ok(info) if info.deleted => return Err(self.missing(object)),
@@ -65,13 +101,11 @@ impl Objects {
             Err(error) => return Err(BrokerError::away("finding an object")(error)),
         };
         if info.size as u64 > bytes_max {
-            return Err(damaged(format!("it has {} bytes; at most {bytes_max} are read", info.size)));
+            let problem = format!("it has {} bytes; at most {bytes_max} are read", info.size);
+            return Err(self.damaged(object, problem));
         }
-        let mut bytes = Vec::with_capacity(info.size);
-        let mut reader = store.get(object).await.map_err(BrokerError::away("reading an object"))?;
-        reader.read_to_end(&mut bytes).await.map_err(|error| damaged(error.to_string()))?;
-        let (name, bytes) = hashed(bytes).await?;
-        if name == object { Ok(bytes) } else { Err(damaged("its content is not what its name says".to_owned())) }
+        let reader = store.get(object).await.map_err(BrokerError::away("reading an object"))?;
+        Ok((info.size, reader))
     }
 
     /// Removes an object; one that is not there is no error.
@@ -96,6 +130,14 @@ impl Objects {
 
     async fn store(&self) -> Result<ObjectStore, BrokerError> {
         self.link.jetstream.get_object_store(self.bucket).await.map_err(BrokerError::away(self.bucket))
+    }
+
+    fn damaged(&self, object: &str, problem: String) -> BrokerError {
+        BrokerError::Damaged { bucket: self.bucket, object: object.to_owned(), problem }
+    }
+
+    fn renamed(&self, object: &str) -> BrokerError {
+        self.damaged(object, "its content is not what its name says".to_owned())
     }
 
     fn missing(&self, object: &str) -> BrokerError {
