@@ -132,7 +132,7 @@ class Bert(nn.Module):
 
     def __init__(self, vocabulary: int = 40, tokens: int = 10, width: int = 24, heads: int = 3) -> None:
         super().__init__()
-        self.words = nn.Embedding(vocabulary, width, padding_idx=0)
+        self.words = nn.Embedding(vocabulary, width)
         self.positions = nn.Embedding(tokens, width)
         self.segments = nn.Embedding(2, width)
         self.norm = nn.LayerNorm(width, eps=1e-12)
@@ -196,6 +196,7 @@ class Gpt(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, vocabulary, bias=False)
         self.head.weight = self.wte.weight
+        nn.init.normal_(self.wte.weight, std=0.1)
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.wte(tokens) + self.wpe(torch.arange(tokens.size(1)))
