@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .resnet import resnet
+
 ROWS = 1024  # of the resident data set, from which each step gathers a batch
 CLASSES = 10
 
@@ -22,31 +24,6 @@ def cnn() -> nn.Module:
         layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
         inputs = width
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(128 * 4 * 4, CLASSES))
-
-
-class BasicBlock(nn.Module):
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.shortcut = nn.Identity()
-        if inputs != width or stride != 1:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, width, 1, stride, bias=False), nn.BatchNorm2d(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
-
-
-def resnet18() -> nn.Module:
-    """ResNet-18 for small images: a 3x3 stem, no pooling before the blocks."""
-    layers, inputs = [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU()], 64
-    for width, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
-        layers += [BasicBlock(inputs, width, stride), BasicBlock(width, width, 1)]
-        inputs = width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, CLASSES))
 
 
 class Block(nn.Module):
@@ -108,7 +85,7 @@ class Timed:
 TIMED = {
     "mlp": Timed(mlp, 128, (784,)),
     "cnn": Timed(cnn, 64, (3, 32, 32)),
-    "resnet18": Timed(resnet18, 64, (3, 32, 32)),
+    "resnet18": Timed(lambda: resnet(3, (64, 128, 256, 512), blocks=2, classes=CLASSES), 64, (3, 32, 32)),
     "transformer": Timed(lambda: Transformer(256, 128, 256, 4, 1, causal=False), 16, (128,), vocabulary=256),
     "gpt2": Timed(lambda: Transformer(8192, 128, 384, 6, 6, causal=True), 4, (128,), vocabulary=8192),
 }

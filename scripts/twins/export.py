@@ -26,7 +26,8 @@ def export(
     if exporter == "dynamo":
         shapes = tuple({0: torch.export.Dim("batch")} for _ in inputs) if dynamic_batch else None
         program = torch.onnx.export(
-            network, tuple(inputs.values()), dynamo=True, optimize=mode == "eval", verbose=False, dynamic_shapes=shapes, **names
+            network, tuple(inputs.values()),
+            dynamo=True, optimize=mode == "eval", verbose=False, dynamic_shapes=shapes, **names,
         )
         model = program.model_proto
     else:

@@ -95,7 +95,10 @@ def classes(*shape: int) -> Input:
 
 
 GOLDENS = (
-    Golden("mlp", tiny.mlp, (numbers("x", 8, 12),), classes(8), optimizers=(MOMENTUM, ADAMW), variants=BOTH + OLD + DYNAMIC),
+    Golden(
+        "mlp", tiny.mlp, (numbers("x", 8, 12),), classes(8),
+        optimizers=(MOMENTUM, ADAMW), variants=BOTH + OLD + DYNAMIC,
+    ),
     Golden(
         "resnet18", tiny.resnet18, (numbers("images", 6, 3, 16, 16),), classes(6),
         optimizers=GENTLE, variants=BOTH + OLD + DYNAMIC, seed=9,
@@ -103,23 +106,32 @@ GOLDENS = (
     Golden("mobilenet", tiny.mobilenet, (numbers("images", 8, 3, 32, 32),), classes(8)),
     Golden(
         "bert", tiny.Bert,
-        (integers("tokens", 40, 6, 10), Input("mask", (6, 10), "prefixes"), integers("segments", 2, 6, 10)),
-        classes(6), optimizers=(ADAMW, MOMENTUM), variants=BOTH + OLD + DYNAMIC,
+        (integers("tokens", 40, 6, 10), Input("mask", (6, 10), "prefixes"), integers("segments", 2, 6, 10)), classes(6),
+        optimizers=(ADAMW, MOMENTUM), variants=BOTH + OLD + DYNAMIC,
     ),
     Golden(
-        "gpt", tiny.Gpt, (integers("tokens", 48, 4, 12),), integers("target", 48, 4, 12), class_axis=2,
-        optimizers=(ADAMW, MOMENTUM), variants=BOTH + OLD + (Variant("dynamo", opset=23),),
+        "gpt", tiny.Gpt, (integers("tokens", 48, 4, 12),), integers("target", 48, 4, 12),
+        class_axis=2, optimizers=(ADAMW, MOMENTUM), variants=BOTH + OLD + (Variant("dynamo", opset=23),),
     ),
-    Golden("vit", tiny.vit, (numbers("images", 4, 3, 16, 16),), classes(4), optimizers=(ADAMW,), variants=BOTH + (Variant("dynamo", opset=23),)),
-    Golden("lstm", partial(tiny.Recurrent, nn.LSTM, num_layers=2), (integers("tokens", 30, 6, 9),), classes(6), optimizers=(ADAMW, MOMENTUM)),
+    Golden(
+        "vit", tiny.vit, (numbers("images", 4, 3, 16, 16),), classes(4),
+        optimizers=(ADAMW,), variants=BOTH + (Variant("dynamo", opset=23),),
+    ),
+    Golden(
+        "lstm", partial(tiny.Recurrent, nn.LSTM, num_layers=2), (integers("tokens", 30, 6, 9),), classes(6),
+        optimizers=(ADAMW, MOMENTUM),
+    ),
     Golden("gru", partial(tiny.Recurrent, nn.GRU, bidirectional=True), (integers("tokens", 30, 6, 9),), classes(6)),
     Golden(
-        "tabular", tiny.Tabular, (integers("categories", 4, 8, 3), numbers("numbers", 8, 5)), Input("target", (8,), "bits"),
-        loss="bce_with_logits", optimizers=(ADAMW, MOMENTUM),
+        "tabular", tiny.Tabular, (integers("categories", 4, 8, 3), numbers("numbers", 8, 5)),
+        Input("target", (8,), "bits"), loss="bce_with_logits", optimizers=(ADAMW, MOMENTUM),
     ),
     Golden("unet", tiny.UNet, (numbers("images", 4, 3, 16, 16),), classes(4, 16, 16), optimizers=(CALM,)),
     Golden("resnet50", tiny.resnet50, (numbers("images", 4, 3, 32, 32),), classes(4), optimizers=GENTLE, seed=9),
-    Golden("regression", partial(tiny.mlp, nn.SiLU, 2), (numbers("x", 8, 12),), numbers("target", 8, 2), loss="mse", optimizers=(MOMENTUM, ADAMW)),
+    Golden(
+        "regression", partial(tiny.mlp, nn.SiLU, 2), (numbers("x", 8, 12),), numbers("target", 8, 2),
+        loss="mse", optimizers=(MOMENTUM, ADAMW),
+    ),
     Golden("groupnorm", tiny.groupnorm, (numbers("images", 4, 3, 16, 16),), classes(4)),
     Golden("convnext", tiny.convnext, (numbers("images", 4, 3, 32, 32),), classes(4), optimizers=(ADAMW,)),
     Golden("autoencoder", tiny.autoencoder, (numbers("images", 4, 1, 16, 16),), None, loss="mse"),
@@ -129,9 +141,12 @@ GOLDENS = (
     Golden(
         "attention", tiny.Attention,
         (numbers("x", 4, 7, 16), numbers("memory", 4, 5, 16), Input("mask", (4, 7, 7), "pairs")),
-        numbers("target", 4, 7, 3), loss="mse", variants=BOTH + (Variant("dynamo", opset=23), Variant("dynamo", opset=24)),
+        numbers("target", 4, 7, 3), loss="mse",
+        variants=BOTH + (Variant("dynamo", opset=23), Variant("dynamo", opset=24)),
     ),
-    Golden("dropouts", tiny.dropouts, (numbers("images", 4, 3, 16, 16),), classes(4), optimizers=(), variants=BOTH + EVAL),
+    Golden(
+        "dropouts", tiny.dropouts, (numbers("images", 4, 3, 16, 16),), classes(4), optimizers=(), variants=BOTH + EVAL
+    ),
     # Dropout of whole channels, which the TorchScript exporter does not know.
     Golden(
         "channel_dropouts", partial(tiny.dropouts, nn.Dropout2d), (numbers("images", 4, 3, 16, 16),), classes(4),

@@ -40,7 +40,8 @@ def initial_network(golden: Golden) -> nn.Module:
     with torch.no_grad():
         for name, tensor in itertools.chain(network.named_parameters(), network.named_buffers()):
             if tensor.is_floating_point() and tensor.unique().numel() == 1:
-                tensor += 0.1 * torch.rand_like(tensor) if name.endswith("running_var") else 0.1 * torch.randn_like(tensor)
+                draw = torch.rand_like if name.endswith("running_var") else torch.randn_like
+                tensor += 0.1 * draw(tensor)
     return network
 
 

@@ -8,6 +8,8 @@ from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 from torchvision.models.mobilenetv3 import InvertedResidualConfig, MobileNetV3
 from torchvision.models.vision_transformer import VisionTransformer
 
+from .resnet import resnet, shortcut
+
 CLASSES = 5
 
 
@@ -15,22 +17,6 @@ def mlp(activation: type[nn.Module] = nn.ReLU, outputs: int = CLASSES) -> nn.Mod
     return nn.Sequential(
         nn.Linear(12, 32), activation(), nn.Linear(32, 32), activation(), nn.Linear(32, outputs)
     )
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut, ResNet-18's block (arXiv 1512.03385, section 4.2)."""
-
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.shortcut = shortcut(inputs, width, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
 
 
 class Bottleneck(nn.Module):
@@ -52,20 +38,9 @@ class Bottleneck(nn.Module):
         return F.relu(self.bn3(self.conv3(y)) + self.shortcut(x))
 
 
-def shortcut(inputs: int, width: int, stride: int) -> nn.Module:
-    if inputs == width and stride == 1:
-        return nn.Identity()
-    return nn.Sequential(nn.Conv2d(inputs, width, 1, stride, bias=False), nn.BatchNorm2d(width))
-
-
 def resnet18() -> nn.Module:
-    """The form for small images: a 3x3 stem, no pooling before the blocks; eight channels at the start, not 64."""
-    blocks, inputs = [], 4
-    for width, stride in ((4, 1), (8, 2), (12, 2), (16, 2)):
-        blocks += [BasicBlock(inputs, width, stride), BasicBlock(width, width, 1)]
-        inputs = width
-    stem = [nn.Conv2d(3, 4, 3, 1, 1, bias=False), nn.BatchNorm2d(4), nn.ReLU()]
-    return kaiming(nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, CLASSES)))
+    """Four channels at the start, not 64."""
+    return kaiming(resnet(3, (4, 8, 12, 16), blocks=2, classes=CLASSES))
 
 
 def resnet50() -> nn.Module:
