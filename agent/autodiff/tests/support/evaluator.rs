@@ -11,6 +11,8 @@ mod linear;
 mod movement;
 #[path = "evaluator/reduction.rs"]
 mod reduction;
+#[path = "evaluator/update.rs"]
+mod update;
 
 use std::collections::BTreeMap;
 
@@ -80,7 +82,8 @@ fn operand(graph: &Graph, known: &BTreeMap<Value, Tensor>, value: Value) -> Tens
 }
 
 fn apply(node: &Node, operands: &[Option<Tensor>]) -> Vec<Tensor> {
-    let families = [elementwise::apply, indexing::apply, linear::apply, movement::apply, reduction::apply];
+    let families =
+        [update::apply, elementwise::apply, indexing::apply, linear::apply, movement::apply, reduction::apply];
     let outputs = families.iter().find_map(|family| family(node, operands));
     outputs.unwrap_or_else(|| panic!("the evaluator does not know {}", node.op))
 }
