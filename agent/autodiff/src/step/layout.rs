@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{StepError, StepPlan};
 use crate::families::{Forward, Initial, Mode, Parameter};
-use crate::graph::{Dtype, Graph, GraphError, Value};
+use crate::graph::{Attribute, Dtype, Graph, GraphError, Provider, Value};
 use crate::step::dropout::Dropout;
 
 /// A tensor's place in a flat vector.
@@ -106,11 +106,29 @@ pub(super) fn split(graph: &mut Graph, vector: Value, pieces: &[Piece]) -> Resul
     shaped.collect()
 }
 
+/// Into so many tensors CUDA splits without lengths in the host's memory, which a recording would read again.
+const CUDA_SPLIT_MAX: usize = 4;
+
 /// The pieces of a flat vector, flat. Always a Split, of a single piece too: a Reshape would share its memory.
 pub(super) fn split_flat(graph: &mut Graph, vector: Value, pieces: &[Piece]) -> Result<Vec<Value>, GraphError> {
-    let lengths = pieces.iter().map(|piece| i64::try_from(piece.elements()).expect("a tensor's size fits in an i64"));
+    let in_one = graph.provider() == Provider::Cpu || pieces.len() <= CUDA_SPLIT_MAX;
+    let run = if in_one { 1 } else { pieces.len().div_ceil(CUDA_SPLIT_MAX) };
+    let runs: Vec<&[Piece]> = pieces.chunks(run).collect();
+    let elements = |run: &[Piece]| run.iter().map(Piece::elements).sum::<usize>();
+    let lengths = runs.iter().map(|run| i64::try_from(elements(run)).expect("a tensor's size fits in an i64"));
     let lengths = graph.int_vector(lengths.collect());
-    graph.nodes_of("Split", &[Some(vector), Some(lengths)], pieces.len(), &[])
+    let parts = graph.nodes_of("Split", &[Some(vector), Some(lengths)], runs.len(), &[])?;
+    if in_one {
+        return Ok(parts);
+    }
+    let mut flat = Vec::with_capacity(pieces.len());
+    for (part, run) in parts.into_iter().zip(runs) {
+        match run {
+            [_] => flat.push(part),
+            run => flat.extend(split_flat(graph, part, run)?),
+        }
+    }
+    Ok(flat)
 }
 
 /// One operator's most operands: CUDA refuses to record a Concat of more.
@@ -129,7 +147,7 @@ pub(super) fn concat(graph: &mut Graph, pieces: &[Value]) -> Result<Value, Graph
         for chunk in parts.chunks(CONCAT_MAX) {
             joined.push(match chunk {
                 [single] => *single,
-                _ => graph.node("Concat", chunk, &[("axis", crate::graph::Attribute::Int(0))])?,
+                _ => graph.node("Concat", chunk, &[("axis", Attribute::Int(0))])?,
             });
         }
         parts = joined;
