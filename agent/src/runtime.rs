@@ -6,6 +6,7 @@ mod check;
 mod cuda;
 mod error;
 pub mod operators;
+mod recording;
 mod simplify;
 mod tensor;
 
@@ -24,6 +25,7 @@ pub use cuda::CudaSettings;
 use cuda::Launch;
 pub use error::RuntimeError;
 use error::{refused, unset};
+use recording::Held;
 pub use tensor::{Array, Tensor};
 
 /// Where graphs run.
@@ -80,6 +82,7 @@ impl Runtime {
     pub fn load(library: &Path, device: Device, threads: usize) -> Result<Self, RuntimeError> {
         let environment = environment(library)?;
         let runtime = Self { environment, device, threads: threads.max(1), cuda: CudaSettings::default() };
+        let _held_off = recording::hold_off();
         runtime.builder(Launch::EachKernel)?;
         Ok(runtime)
     }
@@ -116,6 +119,7 @@ impl Runtime {
     }
 
     fn compile_with(&self, onnx: &[u8], launch: Launch) -> Result<Compiled, RuntimeError> {
+        let _held_off = recording::hold_off();
         let session = self.builder(launch)?.commit_from_memory(onnx).map_err(refused)?;
         let allocator = match self.device {
             Device::Cpu => Allocator::default(),
@@ -125,7 +129,9 @@ impl Runtime {
                 Allocator::new(&session, MemoryInfo::new(AllocationDevice::CUDA, number, kind.0, kind.1)?)?
             }
         };
-        Ok(Compiled { session, allocator, device: self.device })
+        let is_to_be_recorded = launch == Launch::WholeGraph && self.device != Device::Cpu;
+        let (session, allocator) = (Held::new(session), Held::new(allocator));
+        Ok(Compiled { session, allocator, device: self.device, is_to_be_recorded })
     }
 
     /// Level 2 and no more: the layouts of level 3 help only graphs whose weights are constants. No spinning,
@@ -167,9 +173,11 @@ impl Runtime {
 
 /// A graph that is ready to run, on its device.
 pub struct Compiled {
-    session: Session,
-    allocator: Allocator,
+    session: Held<Session>,
+    allocator: Held<Allocator>,
     device: Device,
+    /// Whether the next run is recorded.
+    is_to_be_recorded: bool,
 }
 
 impl Compiled {
@@ -179,7 +187,7 @@ impl Compiled {
     }
 
     pub fn bindings(&self) -> Result<Bindings, RuntimeError> {
-        Ok(Bindings { binding: self.session.create_binding()?, device: self.device })
+        Ok(Bindings { binding: Held::new(self.session.create_binding()?), device: self.device })
     }
 
     /// Runs once, from and to what is bound.
@@ -190,23 +198,28 @@ impl Compiled {
         if interrupt.is_raised() {
             return Err(RuntimeError::Interrupted);
         }
-        match self.session.run_binding_with_options(&bindings.binding, &interrupt.options) {
-            Ok(_) => Ok(()),
-            Err(_) if interrupt.is_raised() => Err(RuntimeError::Interrupted),
-            Err(error) => Err(error.into()),
-        }
+        let outcome = if self.is_to_be_recorded {
+            let _alone = recording::record();
+            self.session.run_binding_with_options(&bindings.binding, &interrupt.options).map(|_| ())
+        } else {
+            let _held_off = recording::hold_off();
+            self.session.run_binding_with_options(&bindings.binding, &interrupt.options).map(|_| ())
+        };
+        self.is_to_be_recorded &= outcome.is_err();
+        outcome.map_err(|error| if interrupt.is_raised() { RuntimeError::Interrupted } else { error.into() })
     }
 }
 
 /// Which tensor stands for which input and output of a graph.
 pub struct Bindings {
-    binding: IoBinding,
+    binding: Held<IoBinding>,
     device: Device,
 }
 
 impl Bindings {
     /// An input that stays on the device. The same tensor may be an output of other bindings.
     pub fn input(&mut self, name: &str, tensor: &Tensor) -> Result<(), RuntimeError> {
+        let _held_off = recording::hold_off();
         Ok(self.binding.bind_input(name, tensor.value())?)
     }
 
@@ -219,7 +232,8 @@ impl Bindings {
         match self.device {
             Device::Cpu => Ok(()),
             Device::Cuda(_) => {
-                self.input(name, host)?;
+                let _held_off = recording::hold_off();
+                self.binding.bind_input(name, host.value())?;
                 Ok(self.binding.synchronize_inputs()?)
             }
         }

@@ -148,6 +148,14 @@ fn a_whole_step_is_recorded_once_and_replayed_with_one_launch() {
     assert_eq!(first.copies("h2d"), [0; 0]);
 }
 
+#[test]
+fn a_lane_records_while_another_takes_memory_and_gives_it_back() {
+    let Some(library) = library() else { return };
+    let trace = Step::new(&library, "replay on two lanes").succeed();
+
+    assert_eq!(trace.count("illegal"), 0);
+}
+
 /// Why flat states are parted by a tree of Splits: ONNX Runtime hands more than four lengths over in memory of the host,
 /// which the recording would read again at every replay.
 #[test]

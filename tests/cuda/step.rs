@@ -37,6 +37,7 @@ fn main() -> anyhow::Result<()> {
         "tf32" => train_with(Engine::new(&library, device, 1), SGD, CudaSettings { tf32: true, ..Default::default() }),
         "two lanes" => two_lanes(&library, device),
         "replay" => load().and_then(|runtime| replay_a_step(&runtime)).map_err(TrainingError::from),
+        "replay on two lanes" => load().and_then(|runtime| replay_on_two_lanes(&runtime)).map_err(TrainingError::from),
         "replay four parts" => load().and_then(|runtime| replay_parts(&runtime, 4)).map_err(TrainingError::from),
         "replay five parts" => load().and_then(|runtime| replay_parts(&runtime, 5)).map_err(TrainingError::from),
         "exceed the limit" => load().and_then(exceed_the_limit).map_err(TrainingError::from),
@@ -177,6 +178,15 @@ fn run_marked(compiled: &mut Compiled, bindings: &regatta_agent::runtime::Bindin
     }
     mark("end");
     Ok(())
+}
+
+/// Recordings of one lane while the other takes memory and gives it back.
+fn replay_on_two_lanes(runtime: &Runtime) -> Result<(), RuntimeError> {
+    const ROUNDS: usize = 5;
+    std::thread::scope(|scope| {
+        let lanes = [0, 1].map(|_| scope.spawn(|| (0..ROUNDS).try_for_each(|_| replay_a_step(runtime))));
+        lanes.into_iter().try_for_each(|lane| lane.join().expect("a lane does not panic"))
+    })
 }
 
 /// A vector parted into `count` tensors of different lengths by one Split, recorded and replayed.

@@ -7,13 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{Composite, Graph, GraphError, Node, Value};
+use crate::operators;
 use crate::rules::{self, Gradient};
 
 /// Why a graph cannot be differentiated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GradientError {
-    #[error("no gradient rule for operator {op} (opset {opset}), needed at node {node:?}")]
-    MissingRule { op: String, node: String, opset: i64 },
+    #[error("no gradient rule for operator {op} (opset {opset}), needed at node {node:?}. {help}")]
+    MissingRule { op: String, node: String, opset: i64, help: &'static str },
     #[error("the gradient rule for operator {op} (opset {opset}) does not cover node {node:?}: {reason}")]
     Unsupported { op: String, node: String, opset: i64, reason: String },
     #[error("no gradient reaches {name:?}: the loss does not depend on it")]
@@ -139,7 +140,8 @@ impl Sweep {
             Some(Gradient::Rule(rule)) => rule,
             Some(Gradient::Stop) => return Ok(()),
             None => {
-                return Err(GradientError::MissingRule { op: node.op, node: node.name, opset: graph.opset() });
+                let help = operators::help_for(&node.op);
+                return Err(GradientError::MissingRule { op: node.op, node: node.name, opset: graph.opset(), help });
             }
         };
         let inputs = node.inputs.clone();

@@ -8,5 +8,6 @@ pub mod gradient;
 pub mod graph;
 pub mod lower;
 pub mod onnx;
+pub mod operators;
 mod rules;
 pub mod step;

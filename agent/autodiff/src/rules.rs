@@ -23,7 +23,7 @@ pub(crate) enum Gradient {
     Stop,
 }
 
-/// What an execution provider has for an operator.
+/// What ONNX Runtime has for an operator on CUDA, read from the kernels that its library registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kernel {
     Own,
@@ -38,28 +38,22 @@ pub(crate) struct Row {
     pub gradient: Gradient,
     /// What flows to the operands, for people: `dy` is the output's gradient, `x`, `y` the operand and the output.
     pub formula: &'static str,
-    pub cpu: Kernel,
     pub cuda: Kernel,
 }
 
 impl Row {
-    /// On CUDA the operator has not a kernel of ONNX Runtime's own.
+    /// For an operator without a kernel of ONNX Runtime's own on CUDA.
     const fn cuda(self, kernel: Kernel) -> Self {
         Self { cuda: kernel, ..self }
-    }
-
-    /// On the CPU the operator has not a kernel of its own.
-    const fn cpu(self, kernel: Kernel) -> Self {
-        Self { cpu: kernel, ..self }
     }
 }
 
 const fn rule(op: &'static str, rule: fn(&mut Flow<'_>) -> Flowing, formula: &'static str) -> Row {
-    Row { op, gradient: Gradient::Rule(rule), formula, cpu: Kernel::Own, cuda: Kernel::Own }
+    Row { op, gradient: Gradient::Rule(rule), formula, cuda: Kernel::Own }
 }
 
 const fn stop(op: &'static str) -> Row {
-    Row { op, gradient: Gradient::Stop, formula: "none: nothing flows", cpu: Kernel::Own, cuda: Kernel::Own }
+    Row { op, gradient: Gradient::Stop, formula: "none: nothing flows", cuda: Kernel::Own }
 }
 
 const FAMILIES: &[&[Row]] = &[

@@ -3,6 +3,7 @@
 use ort::memory::Allocator;
 use ort::value::{DynTensor, PrimitiveTensorElementType, TensorElementType};
 
+use super::recording::{self, Held};
 use super::{Device, RuntimeError};
 
 /// Numbers on the host, in row-major order.
@@ -33,7 +34,7 @@ impl Array {
 
 /// A tensor that can be bound, on the host or on a device.
 pub struct Tensor {
-    value: DynTensor,
+    value: Held<DynTensor>,
     on_host: bool,
 }
 
@@ -44,7 +45,7 @@ impl Tensor {
             return Err(RuntimeError::Failed { reason: format!("{} elements for shape {shape:?}", contents.len()) });
         }
         let value = DynTensor::new(&Allocator::default(), contents.element_type(), shape.to_vec())?;
-        let mut tensor = Self { value, on_host: true };
+        let mut tensor = Self { value: Held::new(value), on_host: true };
         tensor.write(contents)?;
         Ok(tensor)
     }
@@ -59,9 +60,10 @@ impl Tensor {
         if device == Device::Cpu {
             return Ok(host);
         }
+        let _held_off = recording::hold_off();
         let mut value = DynTensor::new(allocator, contents.element_type(), shape.to_vec())?;
         host.value.copy_into(&mut value)?;
-        Ok(Self { value, on_host: false })
+        Ok(Self { value: Held::new(value), on_host: false })
     }
 
     /// Overwrites a host tensor with as many elements of its own type.
@@ -93,6 +95,7 @@ impl Tensor {
         if self.on_host {
             return read_host(&self.value);
         }
+        let _held_off = recording::hold_off();
         let mut host = DynTensor::new(&Allocator::default(), *self.value.data_type(), self.value.shape().to_vec())?;
         self.value.copy_into(&mut host)?;
         read_host(&host)

@@ -37,8 +37,9 @@ fn matmul(flow: &mut Flow<'_>) -> Flowing {
     let rank = graph.shape(dy).len();
     let dy = if left_is_vector { with_axis(graph, dy, rank - 1)? } else { dy };
 
-    let (to_left, to_right) = match graph.shape(right).len() {
-        2 => matrix_on_the_right(graph, dy, left, right)?,
+    let right_shape = graph.shape(right).to_vec();
+    let (to_left, to_right) = match batches(&right_shape) {
+        1 => matrix_on_the_right(graph, dy, left, right)?,
         _ => batched(graph, dy, left, right)?,
     };
     if !right_is_vector {
@@ -49,6 +50,11 @@ fn matmul(flow: &mut Flow<'_>) -> Flowing {
     Ok(vec![Some(to_left), Some(graph.reshape(to_right, &shape)?)])
 }
 
+/// How many matrices a tensor of this shape holds.
+fn batches(shape: &[usize]) -> usize {
+    shape[..shape.len() - 2].iter().product()
+}
+
 /// All rows of all batches in one product.
 fn matrix_on_the_right(
     graph: &mut Graph,
@@ -56,20 +62,43 @@ fn matrix_on_the_right(
     left: Value,
     right: Value,
 ) -> Result<(Value, Value), GradientError> {
-    let left_shape = graph.shape(left).to_vec();
-    let (inner, columns) = (graph.shape(right)[0], graph.shape(right)[1]);
+    let (left_shape, right_shape) = (graph.shape(left).to_vec(), graph.shape(right).to_vec());
+    let (inner, columns) = (right_shape[right_shape.len() - 2], right_shape[right_shape.len() - 1]);
     let rows = left_shape[..left_shape.len() - 1].iter().product();
     let flat_dy = graph.reshape(dy, &[rows, columns])?;
     let flat_left = graph.reshape(left, &[rows, inner])?;
-    let to_left = graph.gemm(flat_dy, right, Transposed { left: false, right: true })?;
+    let matrix = graph.reshape(right, &[inner, columns])?;
+    let to_left = graph.gemm(flat_dy, matrix, Transposed { left: false, right: true })?;
     let to_right = graph.gemm(flat_left, flat_dy, Transposed { left: true, right: false })?;
-    Ok((graph.reshape(to_left, &left_shape)?, to_right))
+    Ok((graph.reshape(to_left, &left_shape)?, graph.reshape(to_right, &right_shape)?))
 }
 
 fn batched(graph: &mut Graph, dy: Value, left: Value, right: Value) -> Result<(Value, Value), GradientError> {
-    let right_transposed = last_axes_swapped(graph, right)?;
     let left_transposed = last_axes_swapped(graph, left)?;
-    Ok((graph.matmul(dy, right_transposed)?, graph.matmul(left_transposed, dy)?))
+    let to_right = graph.matmul(left_transposed, dy)?;
+    if batches(graph.shape(left)) == 1 {
+        return Ok((matrix_on_the_left(graph, dy, left, right)?, to_right));
+    }
+    let right_transposed = last_axes_swapped(graph, right)?;
+    Ok((graph.matmul(dy, right_transposed)?, to_right))
+}
+
+/// The sum over all batches by one product: the batches side by side.
+fn matrix_on_the_left(graph: &mut Graph, dy: Value, left: Value, right: Value) -> Result<Value, GradientError> {
+    let shape = graph.shape(left).to_vec();
+    let dy = side_by_side(graph, dy)?;
+    let right = side_by_side(graph, right)?;
+    let to_left = graph.gemm(dy, right, Transposed { left: false, right: true })?;
+    Ok(graph.reshape(to_left, &shape)?)
+}
+
+/// `[batches..., rows, columns]` as `[rows, batches * columns]`.
+fn side_by_side(graph: &mut Graph, value: Value) -> Result<Value, GradientError> {
+    let shape = graph.shape(value).to_vec();
+    let rows = shape.len() - 2;
+    let permutation: Vec<usize> = [rows].into_iter().chain(0..rows).chain([rows + 1]).collect();
+    let moved = graph.transpose(value, &permutation)?;
+    Ok(graph.reshape(moved, &[shape[rows], batches(&shape) * shape[rows + 1]])?)
 }
 
 fn last_axes_swapped(graph: &mut Graph, value: Value) -> Result<Value, GradientError> {

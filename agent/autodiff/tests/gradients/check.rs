@@ -68,6 +68,35 @@ pub fn check_with(name: &str, inputs: &[(&[usize], Draw)], build: &dyn Fn(&mut G
     }
 }
 
+/// The output for inputs drawn as in `check_with`, against a formula of the inputs.
+pub fn check_output(
+    name: &str,
+    inputs: &[(&[usize], Draw)],
+    build: &dyn Fn(&mut Graph, &[Value]) -> Built,
+    formula: &dyn Fn(&[Tensor]) -> Tensor,
+) {
+    let mut random = Random(1);
+    let mut graph = Graph::new(Provider::Cpu);
+    let mut feeds = BTreeMap::new();
+    let mut values = Vec::new();
+    let mut tensors = Vec::new();
+    for (position, (shape, draw)) in inputs.iter().enumerate() {
+        let input = format!("x{position}");
+        values.push(graph.input(&input, Dtype::F64, shape).unwrap());
+        tensors.push(random.tensor(shape, *draw));
+        feeds.insert(input, tensors[position].clone());
+    }
+    let y = build(&mut graph, &values).unwrap_or_else(|error| panic!("{name} {:?}: {error}", shapes(inputs)));
+    graph.output(y);
+    let found = evaluate(&graph, &feeds).remove(graph.name(y)).unwrap();
+    let wanted = formula(&tensors);
+    assert_eq!(found.shape, wanted.shape, "{name} {:?}", shapes(inputs));
+    for (found, wanted) in found.as_floats().iter().zip(wanted.as_floats()) {
+        let error = (found - wanted).abs() / wanted.abs().max(1.0);
+        assert!(error < 1e-9, "{name} {:?}: {found}, not {wanted}", shapes(inputs));
+    }
+}
+
 /// The gradients of the sum of the output at points where differences say nothing: kinks, ties, zeros.
 pub fn check_at(build: &dyn Fn(&mut Graph, &[Value]) -> Built, points: &[&[f64]], expected: &[&[f64]]) {
     let mut graph = Graph::new(Provider::Cpu);

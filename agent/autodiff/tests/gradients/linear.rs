@@ -23,7 +23,7 @@ fn matrix_product_rules() {
         }
     }
     check("Gemm without addend", &[(&[2, 4], Signed), (&[4, 3], Signed)], |g, x| g.node("Gemm", x, &[]));
-    let products: [(&[usize], &[usize]); 9] = [
+    let products: [(&[usize], &[usize]); 15] = [
         (&[2, 4], &[4, 3]),
         (&[4], &[4]),
         (&[4], &[4, 3]),
@@ -33,6 +33,12 @@ fn matrix_product_rules() {
         (&[5, 1, 2, 4], &[6, 4, 3]),
         (&[5, 2, 4], &[4]),
         (&[4], &[5, 4, 3]),
+        (&[5, 2, 4], &[1, 4, 3]),
+        (&[2, 4], &[1, 1, 4, 3]),
+        (&[1, 2, 4], &[5, 4, 3]),
+        (&[1, 2, 4], &[3, 5, 4, 2]),
+        (&[5, 1, 2, 4], &[1, 6, 4, 3]),
+        (&[3, 5, 2, 4], &[5, 4, 3]),
     ];
     for (left, right) in products {
         check("MatMul", &[(left, Signed), (right, Signed)], |g, x| g.matmul(x[0], x[1]));

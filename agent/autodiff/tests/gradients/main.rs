@@ -8,6 +8,7 @@ mod elementwise;
 mod evaluator;
 mod indexing;
 mod linear;
+mod lowerings;
 mod movement;
 mod normalization;
 mod reduction;
