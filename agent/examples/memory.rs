@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use regatta_agent::runtime::Device;
 use regatta_agent::training::{
-    Activation, Adam, Dataset, Engine, Loss, ModelPlan, OptimizerPlan, Plan, Split, Target, Tensor2,
+    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, OptimizerPlan, Plan, Split, Target,
 };
 
 const STEPS: usize = 10_000;
@@ -21,14 +21,8 @@ fn main() -> anyhow::Result<()> {
         PathBuf::from,
     );
     let adam = Adam { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
-    let plan = Plan {
-        model: ModelPlan::Mlp { hidden: vec![512, 512], activation: Activation::Relu, dropout: 0.1 },
-        loss: Loss::CrossEntropy,
-        optimizer: OptimizerPlan::AdamW(adam),
-        batch_size: 128,
-        clip_norm: None,
-        seed: 1,
-    };
+    let model = ModelPlan::Mlp { hidden: vec![512, 512], activation: Activation::Relu, dropout: 0.1 };
+    let plan = Plan::new(model, Loss::CrossEntropy, OptimizerPlan::AdamW(adam), 128, 1);
     let mut engine = Engine::new(&library, Device::Cpu, 1)?;
     let data = Arc::new(data());
     println!("784-512-512-10, batch 128, adamw, 6,400 rows (19.1 MiB); MiB of memory");
@@ -63,8 +57,8 @@ fn memory_mib(name: &str) -> anyhow::Result<f64> {
 
 fn data() -> Dataset {
     let split = |rows: usize| Split {
-        features: Tensor2 { rows, width: WIDTH, values: vec![0.5; rows * WIDTH] },
-        target: Target::Classes { labels: (0..rows as i64).map(|row| row % 10).collect(), classes: 10 },
+        features: vec![Feature::numbers("x", vec![WIDTH], vec![0.5; rows * WIDTH])],
+        target: Target::Classes { labels: (0..rows as i64).map(|row| row % 10).collect(), shape: vec![], classes: 10 },
     };
     Dataset { train: split(6400), validation: split(640) }
 }

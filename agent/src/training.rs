@@ -11,6 +11,7 @@ mod error;
 mod metrics;
 mod plan;
 mod stream;
+mod schedule;
 mod tensors;
 
 use std::collections::BTreeMap;
@@ -22,11 +23,13 @@ pub use error::TrainingError;
 pub use metrics::{Metric, Scores};
 pub use plan::{Activation, Adam, Loss, ModelPlan, OptimizerPlan, Plan};
 pub use stream::{Batches, Place, ReadBlock, Source, Stream};
+pub use schedule::Schedule;
 
 use crate::runtime::Interrupt;
 use checkpoint::Checkpoint;
 use engine::{DeviceData, Shape};
-use tensors::{EvaluationTensors, StepTensors, initial_states};
+use schedule::{Place, Plateau};
+use tensors::{EvaluationTensors, Minibatch, StepTensors, initial_states};
 
 /// Measured values by name: `train_loss`, `validation_loss`, and for classes `train_accuracy`,
 /// `validation_accuracy`.
@@ -54,6 +57,7 @@ struct Progress {
     /// Over the steps of the epoch that is not finished, or of the last one between two epochs.
     loss_sum: f64,
     correct_sum: f64,
+    plateau: Plateau,
 }
 
 /// A trial in training; it borrows its lane's [`Engine`].
@@ -61,7 +65,7 @@ pub struct Training<'engine> {
     shape: &'engine mut Shape,
     data: Arc<DeviceData>,
     source: Arc<Dataset>,
-    seed: u64,
+    plan: Plan,
     tensors: StepTensors,
     evaluation: Option<EvaluationTensors>,
     /// The order of rows in the epoch that is under way.
@@ -80,7 +84,7 @@ impl<'engine> Training<'engine> {
     ) -> Result<Self, TrainingError> {
         let states = &shape.step.program.states;
         let Checkpoint { progress, states } = match resume {
-            Some(bytes) => checkpoint::read(bytes, shape.plan(), plan.seed, states)?,
+            Some(bytes) => checkpoint::read(bytes, shape.plan(), (plan.seed, plan.accumulate.into()), states)?,
             None => Checkpoint { progress: Progress::default(), states: initial_states(states, plan.seed) },
         };
         let tensors = StepTensors::bind(shape, plan, &data.train, &states)?;
@@ -88,7 +92,7 @@ impl<'engine> Training<'engine> {
             shape,
             data,
             source: Arc::clone(source),
-            seed: plan.seed,
+            plan: plan.clone(),
             tensors,
             evaluation: None,
             order: None,
@@ -100,11 +104,12 @@ impl<'engine> Training<'engine> {
     /// Trains on the next minibatch.
     ///
     /// # Errors
-    /// The loss is not finite, the device failed, or the interrupt was raised. Only after `Interrupted` is the
-    /// state still that of the last finished step, and [`checkpoint`](Self::checkpoint) good.
+    /// The loss is not finite, the device failed, or the interrupt was raised. A step that was broken off has left
+    /// no state to go on from: only after an interrupt from before the step is there a [`checkpoint`](Self::checkpoint).
     pub fn train_step(&mut self) -> Result<StepOutcome, TrainingError> {
         let indices = self.next_indices();
-        let measured = self.tensors.step(self.shape, &indices, &self.interrupt)?;
+        let minibatch = self.minibatch();
+        let measured = self.tensors.train(self.shape, &indices, minibatch, &self.interrupt)?;
         let progress = &mut self.progress;
         if progress.step_in_epoch == 0 {
             (progress.loss_sum, progress.correct_sum) = (0.0, 0.0);
@@ -157,7 +162,19 @@ impl<'engine> Training<'engine> {
         metrics
     }
 
-    /// Loss and, for classes, accuracy over the whole validation split, without dropout.
+    /// What the next minibatch is for.
+    fn minibatch(&self) -> Minibatch {
+        let Progress { step, plateau, .. } = self.progress;
+        let place_in_update = step % u64::from(self.plan.accumulate);
+        if place_in_update + 1 < u64::from(self.plan.accumulate) {
+            return Minibatch::Adds { begins: place_in_update == 0 };
+        }
+        let place = Place { step, steps_per_epoch: self.steps_per_epoch(), epochs: self.plan.epochs };
+        Minibatch::Updates { learning_rate: self.plan.learning_rate() * self.plan.schedule.factor(place, plateau) }
+    }
+
+    /// Loss and, for classes, accuracy over the whole validation split, without dropout. The first of an epoch's end
+    /// is what a schedule that waits for a plateau goes by.
     ///
     /// # Errors
     /// The loss is not finite, the device failed, or the interrupt was raised.
@@ -167,13 +184,17 @@ impl<'engine> Training<'engine> {
         }
         let tensors = self.evaluation.as_mut().expect("it was made above");
         let rows = self.source.validation.rows();
-        let summed = tensors.evaluate(&mut self.shape.evaluation, self.tensors.side(), rows, &self.interrupt)?;
+        let summed = tensors.evaluate(&mut self.shape.evaluation, rows, &self.interrupt)?;
         if !summed.loss.is_finite() {
             #[expect(clippy::cast_possible_truncation, reason = "it is not a number in any precision")]
             return Err(TrainingError::Diverged { step: self.progress.step, loss: summed.loss as f32 });
         }
         #[expect(clippy::cast_precision_loss, reason = "a split has fewer than 2^52 rows")]
         let rows = rows as f64;
+        if self.progress.step_in_epoch == 0 {
+            let Progress { epoch, plateau, .. } = &mut self.progress;
+            self.plan.schedule.observe(plateau, *epoch, summed.loss / rows);
+        }
         let mut metrics = Metrics::from([("validation_loss", summed.loss / rows)]);
         metrics.extend(summed.correct.map(|correct| ("validation_accuracy", correct / rows)));
         Ok(metrics)
@@ -182,10 +203,11 @@ impl<'engine> Training<'engine> {
     /// Everything that is needed to go on elsewhere, bit for bit on the same kind of device.
     ///
     /// # Errors
-    /// The state could not be read from the device.
+    /// The state could not be read from the device, or a step was broken off.
     pub fn checkpoint(&mut self) -> Result<Vec<u8>, TrainingError> {
-        let checkpoint = Checkpoint { progress: self.progress, states: self.tensors.read_states()? };
-        checkpoint::write(self.shape.plan(), self.seed, &self.shape.step.program.states, &checkpoint)
+        let checkpoint =
+            Checkpoint { progress: self.progress, states: self.tensors.read_states(&self.shape.step.program)? };
+        checkpoint::write(self.shape.plan(), self.plan.seed, &self.shape.step.program.states, &checkpoint)
     }
 
     /// A handle that ends this training from any thread, in the middle of a step.
@@ -197,7 +219,7 @@ impl<'engine> Training<'engine> {
         let Progress { epoch, step_in_epoch, .. } = self.progress;
         let (rows, batch) = (self.shape.plan().rows, self.shape.plan().batch);
         if self.order.as_ref().is_none_or(|(drawn_for, _)| *drawn_for != epoch) {
-            self.order = Some((epoch, draw::permutation(self.seed, epoch, rows)));
+            self.order = Some((epoch, draw::permutation(self.plan.seed, epoch, rows)));
         }
         let (_, order) = self.order.as_ref().expect("it was drawn above");
         let first = usize::try_from(step_in_epoch).expect("a step of an epoch is below its rows") * batch;

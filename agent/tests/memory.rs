@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use regatta_agent::runtime::Device;
 use regatta_agent::training::{
-    Activation, Adam, Dataset, Engine, Loss, ModelPlan, OptimizerPlan, Plan, Split, Target, Tensor2,
+    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, OptimizerPlan, Plan, Split, Target,
 };
 
 const GROWTH_BYTES_MAX: u64 = 1 << 20;
@@ -51,20 +51,14 @@ fn library() -> PathBuf {
 
 fn plan() -> Plan {
     let adam = Adam { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
-    Plan {
-        model: ModelPlan::Mlp { hidden: vec![64], activation: Activation::Relu, dropout: 0.1 },
-        loss: Loss::CrossEntropy,
-        optimizer: OptimizerPlan::AdamW(adam),
-        batch_size: 32,
-        clip_norm: Some(1.0),
-        seed: 1,
-    }
+    let model = ModelPlan::Mlp { hidden: vec![64], activation: Activation::Relu, dropout: 0.1 };
+    Plan { clip_norm: Some(1.0), ..Plan::new(model, Loss::CrossEntropy, OptimizerPlan::AdamW(adam), 32, 1) }
 }
 
 fn data() -> Arc<Dataset> {
     let split = |rows: usize| Split {
-        features: Tensor2 { rows, width: 64, values: vec![0.5; rows * 64] },
-        target: Target::Classes { labels: (0..rows as i64).map(|row| row % 10).collect(), classes: 10 },
+        features: vec![Feature::numbers("x", vec![64], vec![0.5; rows * 64])],
+        target: Target::Classes { labels: (0..rows as i64).map(|row| row % 10).collect(), shape: vec![], classes: 10 },
     };
     Arc::new(Dataset { train: split(640), validation: split(64) })
 }

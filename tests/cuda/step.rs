@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use regatta_agent::runtime::{Array, Compiled, CudaSettings, Device, Interrupt, Runtime, RuntimeError, Tensor};
 use regatta_agent::training::{
-    Activation, Adam, Dataset, Engine, Loss, ModelPlan, OptimizerPlan, Plan, Split, Target, Tensor2, TrainingError,
+    Activation, Adam, Dataset, Engine, Loss, ModelPlan, OptimizerPlan, Plan, Split, Target, Feature, TrainingError,
 };
 use regatta_autodiff::graph::{Dtype, Graph, GraphError, Provider};
 use regatta_autodiff::step::{Port, Program};
@@ -82,7 +82,7 @@ fn train_with(
 ) -> Result<(), TrainingError> {
     let mut engine = engine?.with_cuda(cuda);
     let model = ModelPlan::Mlp { hidden: vec![32, 16], activation: Activation::Relu, dropout: 0.1 };
-    let plan = Plan { model, loss: Loss::CrossEntropy, optimizer, batch_size: BATCH, clip_norm: Some(1.0), seed: 1 };
+    let plan = Plan { clip_norm: Some(1.0), ..Plan::new(model, Loss::CrossEntropy, optimizer, BATCH, 1) };
     let mut training = engine.start(&plan, &data(), None)?;
     for step in 0..STEPS {
         mark(&format!("step {step}"));
@@ -98,9 +98,10 @@ fn train_with(
 
 fn data() -> Arc<Dataset> {
     let split = || Split {
-        features: Tensor2 { rows: ROWS, width: WIDTH, values: vec![0.5; ROWS * WIDTH] },
+        features: vec![Feature::numbers("x", vec![WIDTH], vec![0.5; ROWS * WIDTH])],
         target: Target::Classes {
             labels: (0..ROWS as i64).map(|row| row % CLASSES as i64).collect(),
+            shape: vec![],
             classes: CLASSES,
         },
     };
@@ -126,8 +127,11 @@ fn replay_a_step(runtime: &Runtime) -> Result<(), RuntimeError> {
             dropout: true,
         }),
         loss: step::Loss::CrossEntropy { classes: CLASSES },
-        update: step::Update { optimizer: step::Optimizer::AdamW, weight_decay: true },
-        clip: true,
+        update: step::Update { optimizer: step::Optimizer::AdamW, weight_decay: true, fused: false },
+        undecayed: vec!["*.bias".into()],
+        clip: step::Clip { norm: true, value: false },
+        accumulate: false,
+        average: false,
         provider: Provider::Cuda,
         rows: ROWS,
         batch: BATCH,

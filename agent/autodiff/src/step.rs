@@ -3,19 +3,27 @@
 //! Everything that a trial may vary without changing shapes is an input, so that one compiled graph serves
 //! every trial of a shape. The description is all that the side which runs the graph knows of the model.
 
+mod clip;
 pub mod dropout;
-pub mod loss;
+mod layout;
+mod loss;
 mod optimizer;
 mod program;
 
-pub use loss::{CrossEntropy, Loss};
+pub use clip::Clip;
+pub use layout::Piece;
+pub use loss::Loss;
 pub use optimizer::{Optimizer, Update};
 pub use program::{DataInput, DataRole, Port, Program, ResultOutput, ResultRole, Scalar, ScalarRole, State};
 
-use crate::families::{Buffer, Forward, Initial, Mode, Model, Parameter};
+use std::collections::BTreeMap;
+
+use crate::families::{Buffer, Forward, Mode, Model};
 use crate::gradient::{self, GradientError};
 use crate::graph::{Dtype, Graph, GraphError, Provider, Value};
 use dropout::Dropout;
+use layout::Layout;
+use optimizer::{Group, Rule};
 use program::Declared;
 
 /// Why a step cannot be built.
@@ -23,8 +31,10 @@ use program::Declared;
 pub enum StepError {
     #[error("{what} must be at least 1")]
     Zero { what: &'static str },
-    #[error("no such loss is of rows of shape {output:?}, which the model gives")]
-    Output { output: Vec<usize> },
+    #[error("the model gives {outputs} numbers a row where the loss needs {needed}")]
+    Outputs { outputs: usize, needed: usize },
+    #[error("no parameter of the model trains")]
+    NothingTrains,
     #[error(transparent)]
     Gradient(#[from] GradientError),
     #[error(transparent)]
@@ -37,8 +47,13 @@ pub struct StepPlan {
     pub model: Model,
     pub loss: Loss,
     pub update: Update,
-    /// Whether gradients are clipped by their global norm; the threshold is an input.
-    pub clip: bool,
+    /// Parameters without weight decay, by name; `*` stands for any characters.
+    pub undecayed: Vec<String>,
+    pub clip: Clip,
+    /// Whether an update is by the gradients of several minibatches; their number is the caller's.
+    pub accumulate: bool,
+    /// Whether an exponential average of the weights is kept, which evaluations then use.
+    pub average: bool,
     /// Rows of the data that is held on the device.
     pub rows: usize,
     /// Rows of a minibatch.
@@ -46,107 +61,318 @@ pub struct StepPlan {
     pub provider: Provider,
 }
 
-/// The shape of an evaluation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EvaluationPlan {
-    pub model: Model,
-    pub loss: Loss,
-    pub rows: usize,
-    pub batch: usize,
-    pub provider: Provider,
+impl StepPlan {
+    fn decays(&self, parameter: &str) -> bool {
+        !self.update.weight_decay || !self.undecayed.iter().any(|pattern| layout::fits(pattern, parameter))
+    }
 }
 
 /// One step: gather the minibatch, forward, loss, gradients, clipping, update.
 ///
 /// Its results are the loss of the minibatch (a mean) and, for classes, how many rows were right, both from
-/// before the update.
+/// before the update. Where gradients are accumulated, this is the last minibatch of an update; the others are
+/// [`accumulation`]s, over the same states.
 ///
 /// # Errors
 /// The plan has a size of zero, the loss does not fit the model, or some operator has no gradient rule.
 pub fn training_step(plan: &StepPlan) -> Result<Program, StepError> {
-    check_sizes(&plan.model, plan.rows, plan.batch)?;
-    let mut graph = Graph::new(plan.provider);
-    let mut declared = Declared::default();
-    let step = declared.state(graph.input("step", Dtype::I64, &[])?, Initial::Zeros);
-    let batch = declare_batch(&mut graph, &mut declared, &plan.model, &plan.loss, plan.rows, plan.batch)?;
-
-    let mut context = Forward::new(&mut graph, Mode::Training, Dropout::training(step));
-    let output = plan.model.forward(&mut context, &batch.features)?;
-    let Forward { parameters, buffers, dropout, .. } = context;
-    check_widths(&parameters)?;
-    let measured = loss::batch_loss(&mut graph, &plan.loss, loss::Settings::default(), output, batch.target)?;
-
-    let values: Vec<Value> = parameters.iter().map(|(_, value)| *value).collect();
-    let mut gradients = gradient::gradients(&mut graph, &[(output, measured.gradient)], &values)?;
-    if plan.clip {
-        let threshold = declared.scalar(&mut graph, ScalarRole::ClipNorm, Dtype::F32)?;
-        gradients = optimizer::clip_by_global_norm(&mut graph, &gradients, threshold)?;
+    let mut writing = Writing::begin(plan)?;
+    let step = writing.count("step")?;
+    let mut gradients = writing.gradients(step)?;
+    let updates = if plan.accumulate { writing.count("updates")? } else { step };
+    let Writing { graph, declared, layout, .. } = &mut writing;
+    if plan.accumulate {
+        let share = declared.scalar(graph, ScalarRole::GradientShare, Dtype::F32)?;
+        for group in &mut gradients {
+            let sum = group.sum(graph, declared, layout)?;
+            let total = graph.add(sum, group.gradient)?;
+            group.gradient = graph.mul(total, share)?;
+        }
     }
-    let parameters: Vec<_> = parameters.into_iter().map(|(p, value)| declared.state(value, p.initial)).collect();
-    optimizer::update(&mut graph, &mut declared, plan.update, step, &parameters, &gradients)?;
-    for Buffer { value, next, initial } in buffers {
-        declared.state(value, initial);
-        declared.becomes(value, next.unwrap_or(value));
+    clipped(graph, declared, plan.clip, &mut gradients)?;
+    let rule = Rule::declare(graph, declared, plan.update, updates)?;
+    let mut next = Vec::with_capacity(gradients.len());
+    for group in &gradients {
+        next.push((group.part, rule.apply(graph, declared, &group.of(layout))?));
     }
-    dropout.declare(&graph, &mut declared);
-
-    declared.result(ResultRole::Loss, measured.loss);
-    if let Some(correct) = measured.correct {
-        declared.result(ResultRole::Correct, correct);
+    if plan.average {
+        average(graph, declared, layout, &next)?;
     }
-    Ok(declared.into_program(graph))
+    writing.end()
 }
 
-/// Loss and, for classes, right answers, summed over the rows of a batch of which each counts by its weight:
-/// one, or zero for the rows that only fill the last batch. No dropout.
+/// A minibatch that only adds to the gradients of the update to come. Running statistics and the step advance as
+/// in a [`training_step`], whose states these are.
 ///
 /// # Errors
-/// The plan has a size of zero, or the loss does not fit the model.
-pub fn evaluation(plan: &EvaluationPlan) -> Result<Program, StepError> {
-    check_sizes(&plan.model, plan.rows, plan.batch)?;
-    let mut graph = Graph::new(plan.provider);
-    let mut declared = Declared::default();
-    let batch = declare_batch(&mut graph, &mut declared, &plan.model, &plan.loss, plan.rows, plan.batch)?;
-    let weights = declared.row_weights(&mut graph, plan.batch)?;
+/// As for a training step.
+pub fn accumulation(plan: &StepPlan) -> Result<Program, StepError> {
+    let mut writing = Writing::begin(plan)?;
+    let step = writing.count("step")?;
+    let gradients = writing.gradients(step)?;
+    let Writing { graph, declared, layout, .. } = &mut writing;
+    let carry = declared.scalar(graph, ScalarRole::Carry, Dtype::F32)?;
+    for group in &gradients {
+        let sum = group.sum(graph, declared, layout)?;
+        let carried = graph.mul(sum, carry)?;
+        let next = graph.add(carried, group.gradient)?;
+        declared.becomes(sum, next);
+    }
+    writing.end()
+}
 
-    let mut context = Forward::new(&mut graph, Mode::Evaluation, Dropout::Off);
+/// Loss and, for classes, right answers of `batch` of `rows` rows, summed over the rows of the batch of which each
+/// counts by its weight: one, or zero for the rows that only fill the last batch. No dropout; running statistics.
+///
+/// # Errors
+/// A size is zero, or the loss does not fit the model.
+pub fn evaluation(plan: &StepPlan, rows: usize, batch: usize) -> Result<Program, StepError> {
+    let plan = &StepPlan { rows, batch, ..plan.clone() };
+    let mut writing = Writing::begin(plan)?;
+    let tensors = writing.tensors(Mode::Evaluation)?.tensors;
+    let Writing { graph, declared, .. } = &mut writing;
+    let batch = declare_batch(graph, declared, plan)?;
+    let weights = declared.row_weights(graph, plan.batch)?;
+
+    let mut context = Forward::over(graph, Mode::Evaluation, Dropout::Off, tensors);
     let output = plan.model.forward(&mut context, &batch.features)?;
-    let Forward { parameters, buffers, .. } = context;
-    check_widths(&parameters)?;
-    let measured =
-        loss::summed_loss(&mut graph, &plan.loss, loss::Settings::default(), output, (batch.target, weights))?;
+    let measured = loss::summed_loss(graph, plan.loss, output, batch.target, weights)?;
 
-    for (parameter, value) in parameters {
-        declared.state(value, parameter.initial);
-    }
-    for Buffer { value, initial, .. } in buffers {
-        declared.state(value, initial);
-    }
     declared.result(ResultRole::Loss, measured.loss);
     if let Some(correct) = measured.correct {
         declared.result(ResultRole::Correct, correct);
     }
-    Ok(declared.into_program(graph))
+    writing.end()
 }
 
-fn check_sizes(model: &Model, rows: usize, batch: usize) -> Result<(), StepError> {
-    let features = model.features().into_iter().flat_map(|feature| feature.shape).min().unwrap_or(0);
-    let sizes = [
-        ("the input width", features),
-        ("the output width", model.output().into_iter().min().unwrap_or(1)),
-        ("the number of rows", rows),
-        ("the batch size", batch),
-    ];
-    match sizes.into_iter().find(|(_, size)| *size == 0) {
-        Some((what, _)) => Err(StepError::Zero { what }),
-        None => Ok(()),
+/// The two vectors of parameters that train.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Decayed,
+    Undecayed,
+}
+
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Decayed => "weights",
+            Self::Undecayed => "undecayed_weights",
+        }
+    }
+
+    fn pieces(self, layout: &Layout) -> &[Piece] {
+        match self {
+            Self::Decayed => &layout.decayed,
+            Self::Undecayed => &layout.undecayed,
+        }
+    }
+
+    /// Those that have parameters.
+    fn all(layout: &Layout) -> impl Iterator<Item = Self> {
+        let has_parameters = |part: &Self| !part.pieces(layout).is_empty();
+        [Self::Decayed, Self::Undecayed].into_iter().filter(has_parameters)
     }
 }
 
-fn check_widths(parameters: &[(Parameter, Value)]) -> Result<(), StepError> {
-    match parameters.iter().any(|(parameter, _)| parameter.shape.contains(&0)) {
-        true => Err(StepError::Zero { what: "a hidden width" }),
-        false => Ok(()),
+/// A vector of parameters and the gradient at it.
+struct Gradient {
+    part: Part,
+    weights: Value,
+    gradient: Value,
+}
+
+impl Gradient {
+    fn of<'a>(&self, layout: &'a Layout) -> Group<'a> {
+        Group {
+            name: self.part.name(),
+            pieces: self.part.pieces(layout),
+            weights: self.weights,
+            gradient: self.gradient,
+            decays: self.part == Part::Decayed,
+        }
+    }
+
+    /// The state that holds the sum of earlier gradients.
+    fn sum(&self, graph: &mut Graph, declared: &mut Declared, layout: &Layout) -> Result<Value, GraphError> {
+        let pieces = layout::slot_of(self.part.pieces(layout), "gradient_sum");
+        declared.vector(graph, &format!("{}/gradient_sum", self.part.name()), pieces)
+    }
+}
+
+/// The model's tensors on a graph.
+struct Tensors {
+    tensors: BTreeMap<String, Value>,
+    weights: Vec<(Part, Value)>,
+    buffers: Option<Value>,
+}
+
+/// A program being written.
+struct Writing<'a> {
+    plan: &'a StepPlan,
+    layout: Layout,
+    graph: Graph,
+    declared: Declared,
+}
+
+impl<'a> Writing<'a> {
+    fn begin(plan: &'a StepPlan) -> Result<Self, StepError> {
+        check_sizes(plan)?;
+        let layout = Layout::survey(plan)?;
+        if Part::all(&layout).next().is_none() {
+            return Err(StepError::NothingTrains);
+        }
+        Ok(Self { plan, layout, graph: Graph::new(plan.provider), declared: Declared::default() })
+    }
+
+    /// A state that counts these runs; the result is its value with this one.
+    ///
+    /// Only the addition reads the state: it may be overwritten before other nodes run.
+    fn count(&mut self, name: &str) -> Result<Value, GraphError> {
+        let counter = self.declared.counter(&mut self.graph, name)?;
+        let one = self.graph.int_scalar(1);
+        let next = self.graph.add(counter, one)?;
+        self.declared.becomes(counter, next);
+        Ok(next)
+    }
+
+    fn tensors(&mut self, mode: Mode) -> Result<Tensors, GraphError> {
+        let Self { plan, layout, graph, declared } = self;
+        let mut all = Tensors { tensors: BTreeMap::new(), weights: Vec::new(), buffers: None };
+        for part in Part::all(layout) {
+            let pieces = part.pieces(layout);
+            let vector = if plan.average && mode == Mode::Evaluation {
+                averaged(graph, declared, part, pieces)?
+            } else {
+                declared.vector(graph, part.name(), pieces.to_vec())?
+            };
+            all.tensors.extend(layout::split(graph, vector, pieces)?);
+            all.weights.push((part, vector));
+        }
+        for (name, pieces) in [("frozen", &layout.frozen), ("buffers", &layout.buffers)] {
+            if pieces.is_empty() {
+                continue;
+            }
+            let vector = declared.vector(graph, name, pieces.clone())?;
+            all.tensors.extend(layout::split(graph, vector, pieces)?);
+            if name == "buffers" {
+                all.buffers = Some(vector);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Forward, loss and gradients of a minibatch, with the results and running statistics declared.
+    fn gradients(&mut self, step: Value) -> Result<Vec<Gradient>, StepError> {
+        let Tensors { tensors, weights, buffers } = self.tensors(Mode::Training)?;
+        let Self { plan, layout, graph, declared } = self;
+        let batch = declare_batch(graph, declared, plan)?;
+        let mut context = Forward::over(graph, Mode::Training, Dropout::training(step), tensors.clone());
+        let output = plan.model.forward(&mut context, &batch.features)?;
+        let Forward { buffers: gathered, dropout, .. } = context;
+        let measured = loss::batch_loss(graph, plan.loss, output, batch.target)?;
+        dropout.declare(graph, declared);
+        if let Some(vector) = buffers {
+            let next = next_buffers(graph, &gathered)?;
+            declared.becomes(vector, next);
+        }
+
+        let trained = weights.iter().flat_map(|(part, _)| part.pieces(layout));
+        let trained: Vec<Value> = trained.map(|piece| tensors[&piece.name]).collect();
+        let found = gradient::gradients(graph, &[(output, measured.gradient)], &trained)?;
+        let mut found = found.as_slice();
+        let mut gradients = Vec::with_capacity(weights.len());
+        for (part, weights) in weights {
+            let (own, rest) = found.split_at(part.pieces(layout).len());
+            gradients.push(Gradient { part, weights, gradient: layout::concat(graph, own)? });
+            found = rest;
+        }
+        declared.result(ResultRole::Loss, measured.loss);
+        if let Some(correct) = measured.correct {
+            declared.result(ResultRole::Correct, correct);
+        }
+        Ok(gradients)
+    }
+
+    fn end(self) -> Result<Program, StepError> {
+        layout::check_names(self.declared.pieces())?;
+        Ok(self.declared.into_program(self.graph))
+    }
+}
+
+fn clipped(
+    graph: &mut Graph,
+    declared: &mut Declared,
+    clip: Clip,
+    gradients: &mut [Gradient],
+) -> Result<(), GraphError> {
+    let mut vectors: Vec<Value> = gradients.iter().map(|group| group.gradient).collect();
+    if clip.value {
+        let threshold = declared.scalar(graph, ScalarRole::ClipValue, Dtype::F32)?;
+        clip::by_value(graph, &mut vectors, threshold)?;
+    }
+    if clip.norm {
+        let threshold = declared.scalar(graph, ScalarRole::ClipNorm, Dtype::F32)?;
+        clip::by_norm(graph, &mut vectors, threshold)?;
+    }
+    for (group, vector) in gradients.iter_mut().zip(vectors) {
+        group.gradient = vector;
+    }
+    Ok(())
+}
+
+/// The state that averages a vector of weights; it begins as they do.
+fn averaged(graph: &mut Graph, declared: &mut Declared, part: Part, pieces: &[Piece]) -> Result<Value, GraphError> {
+    let renamed = |piece: &Piece| Piece { name: format!("{}/average", piece.name), ..piece.clone() };
+    declared.vector(graph, &format!("{}/average", part.name()), pieces.iter().map(renamed).collect())
+}
+
+/// Each average becomes `average * kept + weights * (1 - kept)`.
+fn average(
+    graph: &mut Graph,
+    declared: &mut Declared,
+    layout: &Layout,
+    weights: &[(Part, Value)],
+) -> Result<(), GraphError> {
+    let kept = declared.scalar(graph, ScalarRole::AverageKept, Dtype::F64)?;
+    let one = graph.scalar(Dtype::F64, 1.0);
+    let taken = graph.sub(one, kept)?;
+    let (kept, taken) = (graph.cast(kept, Dtype::F32)?, graph.cast(taken, Dtype::F32)?);
+    for &(part, weights) in weights {
+        let average = averaged(graph, declared, part, part.pieces(layout))?;
+        let old = graph.mul(average, kept)?;
+        let new = graph.mul(weights, taken)?;
+        let next = graph.add(old, new)?;
+        declared.becomes(average, next);
+    }
+    Ok(())
+}
+
+/// What the vector of running statistics becomes; what a model leaves alone stays.
+fn next_buffers(graph: &mut Graph, buffers: &[Buffer]) -> Result<Value, GraphError> {
+    let next: Vec<Value> = buffers.iter().map(|buffer| buffer.next.unwrap_or(buffer.value)).collect();
+    layout::concat(graph, &next)
+}
+
+fn check_sizes(plan: &StepPlan) -> Result<(), StepError> {
+    let width = if plan.model.features().iter().any(|feature| feature.shape.contains(&0)) { 0 } else { 1 };
+    let outputs = plan.model.output().last().copied().unwrap_or(1);
+    let sizes = [
+        ("the input width", width),
+        ("the output width", outputs),
+        ("the number of rows", plan.rows),
+        ("the batch size", plan.batch),
+    ];
+    if let Some((what, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
+        return Err(StepError::Zero { what });
+    }
+    match plan.loss {
+        Loss::CrossEntropy { classes: needed } | Loss::MeanSquaredError { width: needed } => {
+            if outputs == needed {
+                Ok(())
+            } else {
+                Err(StepError::Outputs { outputs, needed })
+            }
+        }
     }
 }
 
@@ -156,24 +382,20 @@ struct Batch {
 }
 
 /// The whole data as inputs, and the rows that the index input picks.
-fn declare_batch(
-    graph: &mut Graph,
-    declared: &mut Declared,
-    model: &Model,
-    loss: &Loss,
-    rows: usize,
-    batch: usize,
-) -> Result<Batch, StepError> {
-    let indices = declared.indices(graph, batch)?;
-    let output = model.output();
-    let (dtype, row) = loss.target(&output).ok_or(StepError::Output { output })?;
+fn declare_batch(graph: &mut Graph, declared: &mut Declared, plan: &StepPlan) -> Result<Batch, GraphError> {
+    let rows = plan.rows;
+    let indices = declared.indices(graph, plan.batch)?;
     let mut features = Vec::new();
-    for feature in model.features() {
+    for (position, feature) in plan.model.features().into_iter().enumerate() {
         let shape = [&[rows], feature.shape.as_slice()].concat();
-        let all = graph.reserved_input(&feature.name, feature.dtype, &shape)?;
-        declared.declared_data(DataRole::Features, all);
-        features.push(graph.gather(all, indices)?);
+        let role = DataRole::Feature(position);
+        let whole = declared.data(graph, role, feature.dtype, &shape)?;
+        features.push(graph.gather(whole, indices)?);
     }
-    let target = declared.data(graph, DataRole::Target, dtype, &[&[rows], row.as_slice()].concat())?;
+    let (dtype, shape) = match plan.loss {
+        Loss::CrossEntropy { .. } => (Dtype::I64, vec![rows]),
+        Loss::MeanSquaredError { width } => (Dtype::F32, vec![rows, width]),
+    };
+    let target = declared.data(graph, DataRole::Target, dtype, &shape)?;
     Ok(Batch { features, target: graph.gather(target, indices)? })
 }

@@ -13,16 +13,16 @@ use regatta_autodiff::families::{Activation, Mlp, Model};
 use regatta_autodiff::graph::{Dtype, Graph, GraphError, Provider};
 use regatta_autodiff::onnx::ModelProto;
 use regatta_autodiff::step::{
-    CrossEntropy, DataRole, EvaluationPlan, Loss, Optimizer, Program, ResultRole, ScalarRole, StepError, StepPlan,
-    Update, evaluation, training_step,
+    Clip, DataRole, Loss, Optimizer, Program, ResultRole, ScalarRole, StepError, StepPlan, Update, accumulation,
+    evaluation, training_step,
 };
 
 const ROWS: usize = 7;
 const BATCH: usize = 4;
 const INPUTS: usize = 3;
 
-const CLASSES: Loss = Loss::CrossEntropy(CrossEntropy { smoothed: false, weighted: false, ignored: None });
-const VALUES: Loss = Loss::MeanSquaredError;
+const CLASSES: Loss = Loss::CrossEntropy { classes: 3 };
+const VALUES: Loss = Loss::MeanSquaredError { width: 2 };
 
 type Tensors = BTreeMap<String, Tensor>;
 
@@ -31,7 +31,7 @@ fn gradients_of_whole_models_agree_with_differences() {
     for activation in [Activation::Relu, Activation::Tanh, Activation::Sigmoid, Activation::Gelu] {
         for loss in [CLASSES, VALUES] {
             for dropout in [false, true] {
-                check_gradients(&plan(activation, loss.clone(), dropout));
+                check_gradients(&plan(activation, loss, dropout));
             }
         }
     }
@@ -99,16 +99,83 @@ fn adam(w: f64, g: f64, slots: &mut [f64; 2], step: i32, n: &Numbers) -> f64 {
     w - step_size * slots[0] / (root + n.epsilon)
 }
 
+#[test]
+fn rmsprop_updates_are_pytorchs() {
+    check_update(Optimizer::Rmsprop { momentum: false }, |w, g, slots, _, n| {
+        w - n.learning_rate * root_mean_square_scaled(w, g, slots, n)
+    });
+    check_update(Optimizer::Rmsprop { momentum: true }, |w, g, slots, _, n| {
+        slots[1] = n.momentum * slots[1] + root_mean_square_scaled(w, g, slots, n);
+        w - n.learning_rate * slots[1]
+    });
+}
+
+fn root_mean_square_scaled(w: f64, g: f64, slots: &mut [f64; 2], n: &Numbers) -> f64 {
+    let g = g + n.weight_decay * w;
+    slots[0] = n.alpha * slots[0] + (1.0 - n.alpha) * g * g;
+    g / (slots[0].sqrt() + n.epsilon)
+}
+
+#[test]
+fn adagrad_update_is_pytorchs() {
+    check_update(Optimizer::Adagrad, |w, g, slots, _, n| {
+        let g = g + n.weight_decay * w;
+        slots[0] += g * g;
+        w - n.learning_rate * g / (slots[0].sqrt() + n.epsilon)
+    });
+}
+
+#[test]
+fn lion_update_is_its_papers() {
+    check_update(Optimizer::Lion, |w, g, slots, _, n| {
+        let blended = n.beta1 * slots[0] + (1.0 - n.beta1) * g;
+        slots[0] = n.beta2 * slots[0] + (1.0 - n.beta2) * g;
+        w - n.learning_rate * (blended.signum() + n.weight_decay * w)
+    });
+}
+
+#[test]
+fn lamb_scales_each_tensor_by_its_norm() {
+    let update = Update { optimizer: Optimizer::Lamb, weight_decay: true, fused: false };
+    let plan = StepPlan { update, ..plan(Activation::Tanh, CLASSES, false) };
+    let program = training_step(&plan).unwrap();
+    let numbers = Numbers::default();
+    let mut feeds = feeds(&program, &numbers);
+    let gradients = gradients(&plan, &feeds);
+    let before = feeds.clone();
+    advance(&program, &mut feeds);
+    let mut seen = 0;
+    for state in program.states.iter().filter(|state| is_weights(&state.input.name)) {
+        let name = &state.input.name;
+        let decay = if name.contains("undecayed") { 0.0 } else { numbers.weight_decay };
+        for piece in &state.pieces {
+            let range = piece.offset..piece.offset + piece.elements();
+            let (w, g) = (&before[name].as_floats()[range.clone()], &gradients[name][range.clone()]);
+            // In the first step both corrections leave the gradient's own moments.
+            let step: Vec<f64> = w.iter().zip(g).map(|(w, g)| g / (g.abs() + numbers.epsilon) + decay * w).collect();
+            let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
+            let trust = norm(w) / norm(&step);
+            for ((w, step), found) in w.iter().zip(&step).zip(&feeds[name].as_floats()[range]) {
+                let expected = w - numbers.learning_rate * trust * step;
+                assert!((expected - found).abs() < 1e-9, "{}: {expected}, {found}", piece.name);
+                seen += 1;
+            }
+        }
+    }
+    assert_eq!(seen, 3 * 5 + 5 + 5 * 4 + 4 + 4 * 3 + 3);
+}
+
 /// PyTorch's update of one weight: weight, gradient, its slots, the step from 1, the numbers.
 type Reference = fn(f64, f64, &mut [f64; 2], i32, &Numbers) -> f64;
 
-/// Several steps with weight decay, with and without clipping that bites, against the reference.
+/// Several steps with weight decay of all but the biases, with and without clipping that bites, as stock operators
+/// and as one, against the reference.
 fn check_update(optimizer: Optimizer, reference: Reference) {
-    for clip in [false, true] {
+    for (clip, fused) in [(false, false), (false, true), (true, false), (true, true)] {
         let numbers = Numbers { clip_norm: 0.05, ..Numbers::default() };
         let plan = StepPlan {
-            update: Update { optimizer, weight_decay: true },
-            clip,
+            update: Update { optimizer, weight_decay: true, fused },
+            clip: Clip { norm: clip, value: false },
             ..plan(Activation::Tanh, CLASSES, true)
         };
         let program = training_step(&plan).unwrap();
@@ -116,13 +183,18 @@ fn check_update(optimizer: Optimizer, reference: Reference) {
         let mut slots_by_name: BTreeMap<String, Vec<[f64; 2]>> = BTreeMap::new();
         for step in 1..=5 {
             let gradients = gradients(&plan, &feeds);
+            assert_eq!(gradients.len(), 2);
             let norm = gradients.values().flatten().map(|g| g * g).sum::<f64>().sqrt();
             let factor = if clip { (numbers.clip_norm / (norm + 1e-6)).min(1.0) } else { 1.0 };
             assert!(!clip || factor < 1.0, "the clipping does not bite");
             let before = feeds.clone();
             advance(&program, &mut feeds);
-            assert_eq!(feeds["step"].as_ints(), [i64::from(step)]);
+            assert_eq!(feeds["regatta.step"].as_ints(), [i64::from(step)]);
             for (name, gradient) in gradients {
+                let numbers = match name.contains("undecayed") {
+                    true => Numbers { weight_decay: 0.0, ..numbers },
+                    false => numbers,
+                };
                 let slots = slots_by_name.entry(name.clone()).or_insert_with(|| vec![[0.0; 2]; gradient.len()]);
                 for (element, g) in gradient.iter().enumerate() {
                     let w = before[&name].as_floats()[element];
@@ -138,16 +210,109 @@ fn check_update(optimizer: Optimizer, reference: Reference) {
 #[test]
 fn clipping_leaves_small_gradients_alone() {
     let free = plan(Activation::Relu, CLASSES, false);
-    let clipped = StepPlan { clip: true, ..free.clone() };
-    let numbers = Numbers { clip_norm: 1e6, ..Numbers::default() };
+    let clipped = StepPlan { clip: Clip { norm: true, value: true }, ..free.clone() };
+    let numbers = Numbers { clip_norm: 1e6, clip_value: 1e6, ..Numbers::default() };
     let step = |plan: &StepPlan| {
         let program = training_step(plan).unwrap();
         let mut feeds = feeds(&program, &numbers);
         advance(&program, &mut feeds);
-        feeds["layers.0.weight"].clone()
+        feeds["regatta.weights"].clone()
     };
 
     assert_eq!(step(&free), step(&clipped));
+}
+
+#[test]
+fn clipping_by_value_cuts_each_element() {
+    let plan = plan(Activation::Relu, CLASSES, false);
+    let program = training_step(&StepPlan { clip: Clip { norm: false, value: true }, ..plan.clone() }).unwrap();
+    let numbers = Numbers { clip_value: 0.02, ..Numbers::default() };
+    let mut feeds = feeds(&program, &numbers);
+    let gradients = &gradients(&plan, &feeds)["regatta.weights"];
+    let before = feeds["regatta.weights"].as_floats().to_vec();
+
+    advance(&program, &mut feeds);
+
+    let cut = gradients.iter().filter(|g| g.abs() > 0.02).count();
+    assert!(cut > 0 && cut < gradients.len());
+    for ((w, g), found) in before.iter().zip(gradients).zip(feeds["regatta.weights"].as_floats()) {
+        assert!((w - numbers.learning_rate * g.clamp(-0.02, 0.02) - found).abs() < 1e-12);
+    }
+}
+
+#[test]
+fn accumulated_update_is_by_the_mean_gradient_of_its_minibatches() {
+    let single = plan(Activation::Tanh, CLASSES, true);
+    let plan = StepPlan { accumulate: true, ..single.clone() };
+    let (adding, last) = (accumulation(&plan).unwrap(), training_step(&plan).unwrap());
+    let mut feeds = feeds(&last, &Numbers::default());
+    let before = feeds.clone();
+    let weights = "regatta.weights";
+    let mut sums = vec![0.0; before[weights].as_floats().len()];
+    for (minibatch, indices) in [vec![0, 1, 2, 3], vec![6, 5, 4, 3], vec![2, 2, 5, 1]].into_iter().enumerate() {
+        feeds.insert(last.indices.name.clone(), Tensor::ints(&[BATCH], indices));
+        feeds.insert("regatta.carry".into(), constant(&[], if minibatch == 0 { 0.0 } else { 1.0 }));
+        feeds.insert("regatta.gradient_share".into(), constant(&[], 1.0 / 3.0));
+        for (sum, gradient) in sums.iter_mut().zip(&gradients(&single, &feeds)[weights]) {
+            *sum += gradient;
+        }
+        if minibatch < 2 {
+            advance(&adding, &mut feeds);
+            assert_eq!(feeds[weights], before[weights]);
+        } else {
+            advance(&last, &mut feeds);
+        }
+    }
+
+    for ((w, sum), found) in before[weights].as_floats().iter().zip(&sums).zip(feeds[weights].as_floats()) {
+        assert!((w - Numbers::default().learning_rate * sum / 3.0 - found).abs() < 1e-12);
+    }
+    assert_eq!(feeds["regatta.step"].as_ints(), [3]);
+    assert_eq!(feeds["regatta.updates"].as_ints(), [1]);
+}
+
+#[test]
+fn average_follows_the_weights() {
+    let plan = StepPlan { average: true, ..plan(Activation::Relu, CLASSES, false) };
+    let program = training_step(&plan).unwrap();
+    let mut feeds = feeds(&program, &Numbers::default());
+    let before = feeds["regatta.weights/average"].as_floats().to_vec();
+
+    advance(&program, &mut feeds);
+
+    let (weights, average) = (feeds["regatta.weights"].as_floats(), feeds["regatta.weights/average"].as_floats());
+    for ((old, new), found) in before.iter().zip(weights).zip(average) {
+        assert!((old * 0.9 + new * (1.0 - 0.9) - found).abs() < 1e-12);
+    }
+    let evaluation = evaluation(&plan, ROWS, BATCH).unwrap();
+    let read: Vec<_> = evaluation.states.iter().map(|state| state.input.name.as_str()).collect();
+    assert_eq!(read, ["regatta.weights/average"]);
+}
+
+#[test]
+fn states_hold_every_tensor_once_and_without_gaps() {
+    let update = Update { optimizer: Optimizer::AdamW, weight_decay: true, fused: true };
+    let plan = StepPlan { update, accumulate: true, average: true, ..plan(Activation::Relu, CLASSES, true) };
+    let program = training_step(&plan).unwrap();
+    let mut names = Vec::new();
+    for state in &program.states {
+        let mut offset = 0;
+        for piece in &state.pieces {
+            assert_eq!(piece.offset, offset, "{}", piece.name);
+            offset += piece.elements();
+            names.push(piece.name.clone());
+        }
+        assert_eq!(offset, state.input.shape.iter().product::<usize>(), "{}", state.input.name);
+    }
+    let count = names.len();
+    names.sort();
+    names.dedup();
+
+    assert_eq!(names.len(), count);
+    assert_eq!(count, 2 + 6 * 5, "two counters; weights, moments, sums and averages of three layers");
+    for name in ["layers.1.bias", "layers.2.weight/second_moment", "layers.0.bias/average", "regatta.step"] {
+        assert!(names.contains(&name.to_owned()), "{name}");
+    }
 }
 
 #[test]
@@ -156,7 +321,7 @@ fn dropout_depends_on_seed_and_step() {
     let program = training_step(&plan).unwrap();
     let loss = |numbers: &Numbers, step: i64| {
         let mut feeds = feeds(&program, numbers);
-        feeds.insert("step".into(), Tensor::ints(&[], vec![step]));
+        feeds.insert("regatta.step".into(), Tensor::ints(&[], vec![step]));
         result(&program, &evaluate(&program.graph, &feeds), ResultRole::Loss).unwrap()
     };
     let base = Numbers::default();
@@ -172,8 +337,7 @@ fn dropout_depends_on_seed_and_step() {
 #[test]
 fn evaluation_counts_rows_by_weight() {
     let whole = |batch: usize, indices: Vec<i64>, weights: Vec<f64>| {
-        let StepPlan { model, loss, .. } = plan(Activation::Gelu, CLASSES, true);
-        let program = evaluation(&EvaluationPlan { model, loss, rows: ROWS, batch, provider: Provider::Cpu }).unwrap();
+        let program = evaluation(&plan(Activation::Gelu, CLASSES, true), ROWS, batch).unwrap();
         let mut feeds = feeds(&program, &Numbers::default());
         feeds.insert(program.indices.name.clone(), Tensor::ints(&[batch], indices));
         let port = program.row_weights.clone().unwrap();
@@ -197,7 +361,7 @@ fn plans_of_one_shape_give_the_same_bytes() {
     assert_eq!(bytes, training_step(&plan).unwrap().onnx());
     let model = ModelProto::decode(bytes.as_slice()).unwrap();
     let names: Vec<_> = model.graph.unwrap().input.into_iter().map(|input| input.name.unwrap()).collect();
-    assert!(names.contains(&"layers.1.weight".to_owned()));
+    assert!(names.contains(&"regatta.weights".to_owned()));
     assert!(names.contains(&"regatta.learning_rate".to_owned()));
 }
 
@@ -216,16 +380,31 @@ fn taken_and_reserved_names_are_refused() {
 #[test]
 fn impossible_plans_are_refused() {
     let good = plan(Activation::Relu, CLASSES, false);
-    let empty = StepPlan { batch: 0, ..good };
+    let empty = StepPlan { batch: 0, ..good.clone() };
+    let narrow = StepPlan { loss: Loss::CrossEntropy { classes: 9 }, ..good };
 
     assert_eq!(training_step(&empty).unwrap_err(), StepError::Zero { what: "the batch size" });
+    assert_eq!(training_step(&narrow).unwrap_err(), StepError::Outputs { outputs: 3, needed: 9 });
 }
 
 fn plan(activation: Activation, loss: Loss, dropout: bool) -> StepPlan {
-    let outputs = if loss == VALUES { 2 } else { 3 };
+    let outputs = match loss {
+        Loss::CrossEntropy { classes } => classes,
+        Loss::MeanSquaredError { width } => width,
+    };
     let mlp = Mlp { inputs: INPUTS, hidden: vec![5, 4], activation, dropout, outputs };
-    let update = Update { optimizer: Optimizer::Sgd, weight_decay: false };
-    StepPlan { model: Model::Mlp(mlp), loss, update, clip: false, rows: ROWS, batch: BATCH, provider: Provider::Cpu }
+    StepPlan {
+        model: Model::Mlp(mlp),
+        loss,
+        update: Update { optimizer: Optimizer::Sgd, weight_decay: false, fused: false },
+        undecayed: vec!["*.bias".into()],
+        clip: Clip::default(),
+        accumulate: false,
+        average: false,
+        rows: ROWS,
+        batch: BATCH,
+        provider: Provider::Cpu,
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -234,9 +413,11 @@ struct Numbers {
     momentum: f64,
     beta1: f64,
     beta2: f64,
+    alpha: f64,
     epsilon: f64,
     weight_decay: f64,
     clip_norm: f64,
+    clip_value: f64,
     dropout_rate: f64,
     dropout_seed: i64,
 }
@@ -248,9 +429,11 @@ impl Default for Numbers {
             momentum: 0.9,
             beta1: 0.9,
             beta2: 0.999,
+            alpha: 0.95,
             epsilon: 1e-8,
             weight_decay: 0.05,
             clip_norm: 1.0,
+            clip_value: 1.0,
             dropout_rate: 0.25,
             dropout_seed: 7,
         }
@@ -263,7 +446,9 @@ fn feeds(program: &Program, numbers: &Numbers) -> Tensors {
     for state in &program.states {
         let tensor = match state.input.dtype {
             Dtype::I64 => Tensor::ints(&state.input.shape, vec![0]),
-            _ if state.input.name.contains('/') => constant(&state.input.shape, 0.0),
+            _ if state.input.name.contains('/') && !state.input.name.ends_with("/average") => {
+                constant(&state.input.shape, 0.0)
+            }
             _ => spread(&state.input.name, &state.input.shape, -0.8, 0.8),
         };
         feeds.insert(state.input.name.clone(), tensor);
@@ -297,33 +482,43 @@ fn number(role: ScalarRole, numbers: &Numbers) -> f64 {
         ScalarRole::Momentum => numbers.momentum,
         ScalarRole::Beta1 => numbers.beta1,
         ScalarRole::Beta2 => numbers.beta2,
+        ScalarRole::Alpha => numbers.alpha,
         ScalarRole::Epsilon => numbers.epsilon,
         ScalarRole::WeightDecay => numbers.weight_decay,
         ScalarRole::ClipNorm => numbers.clip_norm,
+        ScalarRole::ClipValue => numbers.clip_value,
+        ScalarRole::GradientShare | ScalarRole::Carry => 1.0,
+        ScalarRole::AverageKept => 0.9,
         ScalarRole::DropoutRate => numbers.dropout_rate,
         ScalarRole::DropoutSeed => unreachable!("it is an integer"),
     }
 }
 
-/// The gradient of each parameter: what plain descent at rate one takes away.
+/// The gradient of each vector of weights: what plain descent at rate one takes away.
 fn gradients(plan: &StepPlan, at: &Tensors) -> BTreeMap<String, Vec<f64>> {
-    let update = Update { optimizer: Optimizer::Sgd, weight_decay: false };
-    let program = training_step(&StepPlan { update, clip: false, ..plan.clone() }).unwrap();
+    let update = Update { optimizer: Optimizer::Sgd, ..plan.update };
+    let program = training_step(&StepPlan { update, clip: Clip::default(), ..plan.clone() }).unwrap();
     let mut feeds = at.clone();
     feeds.insert("regatta.learning_rate".into(), Tensor::floats(&[], vec![1.0]));
+    feeds.insert("regatta.weight_decay".into(), Tensor::floats(&[], vec![0.0]));
     advance(&program, &mut feeds);
-    let parameters = program.states.iter().map(|state| state.input.name.clone()).filter(|name| name != "step");
+    let vectors = program.states.iter().map(|state| state.input.name.clone()).filter(|name| is_weights(name));
     let difference =
         |name: &String| at[name].as_floats().iter().zip(feeds[name].as_floats()).map(|(a, b)| a - b).collect();
-    parameters.map(|name| (name.clone(), difference(&name))).collect()
+    vectors.map(|name| (name.clone(), difference(&name))).collect()
+}
+
+fn is_weights(state: &str) -> bool {
+    ["regatta.weights", "regatta.undecayed_weights"].contains(&state)
 }
 
 /// One step: each state takes the value of its output.
 fn advance(program: &Program, feeds: &mut Tensors) {
     let outputs = evaluate(&program.graph, feeds);
     for state in &program.states {
-        let output = state.output.as_ref().expect("every state of a step is updated");
-        feeds.insert(state.input.name.clone(), outputs[output].clone());
+        if let Some(output) = &state.output {
+            feeds.insert(state.input.name.clone(), outputs[output].clone());
+        }
     }
 }
 

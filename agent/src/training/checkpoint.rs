@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 
 use regatta_autodiff::families::{Activation, Model};
 use regatta_autodiff::graph::Dtype;
-use regatta_autodiff::step::{Loss, Optimizer, State, StepPlan};
+use regatta_autodiff::step::{Loss, Optimizer, Piece, State, StepPlan};
 use safetensors::tensor::{SafeTensors, TensorView};
 use serde_json::{Value, json};
 
+use super::schedule::Plateau;
 use super::{Progress, TrainingError};
 use crate::runtime::Array;
 
@@ -17,7 +18,7 @@ use crate::runtime::Array;
 const KEY: &str = "regatta.checkpoint";
 
 /// Grows when the meaning of a field or tensor changes.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// What a checkpoint holds.
 pub(super) struct Checkpoint {
@@ -34,7 +35,7 @@ pub(super) fn write(
     states: &[State],
     checkpoint: &Checkpoint,
 ) -> Result<Vec<u8>, TrainingError> {
-    let Progress { step, epoch, step_in_epoch, loss_sum, correct_sum } = checkpoint.progress;
+    let Progress { step, epoch, step_in_epoch, loss_sum, correct_sum, plateau } = checkpoint.progress;
     let metadata = json!({
         "version": VERSION,
         "shape": shape_name(plan),
@@ -45,12 +46,20 @@ pub(super) fn write(
         // As bits, because a decimal may come back changed in its last place.
         "loss_sum_bits": loss_sum.to_bits(),
         "correct_sum_bits": correct_sum.to_bits(),
+        "plateau_factor_bits": plateau.factor.to_bits(),
+        "plateau_best_bits": plateau.best.to_bits(),
+        "plateau_stale": plateau.stale,
+        "plateau_seen": plateau.seen,
     });
     let bytes: Vec<Vec<u8>> = checkpoint.states.iter().map(array_bytes).collect();
     let mut tensors = BTreeMap::new();
     for (state, bytes) in states.iter().zip(&bytes) {
-        let view = TensorView::new(element_type(state.input.dtype)?, state.input.shape.clone(), bytes);
-        tensors.insert(state.input.name.as_str(), view.map_err(|error| refused(&error.to_string()))?);
+        let (kind, size) = element_type(state.input.dtype)?;
+        for piece in &state.pieces {
+            let place = piece.offset * size..(piece.offset + piece.elements()) * size;
+            let view = TensorView::new(kind, piece.shape.clone(), &bytes[place]);
+            tensors.insert(piece.name.as_str(), view.map_err(|error| refused(&error.to_string()))?);
+        }
     }
     let metadata = [(KEY.to_owned(), metadata.to_string())].into_iter().collect();
     safetensors::serialize(tensors, Some(metadata)).map_err(|error| refused(&error.to_string()))
@@ -58,20 +67,28 @@ pub(super) fn write(
 
 /// # Errors
 /// The bytes are no checkpoint, of another version, or of a training with another shape or seed.
-pub(super) fn read(bytes: &[u8], plan: &StepPlan, seed: u64, states: &[State]) -> Result<Checkpoint, TrainingError> {
+pub(super) fn read(
+    bytes: &[u8],
+    plan: &StepPlan,
+    (seed, accumulate): (u64, u64),
+    states: &[State],
+) -> Result<Checkpoint, TrainingError> {
     let tensors = SafeTensors::deserialize(bytes).map_err(|error| refused(&error.to_string()))?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| refused(&error.to_string()))?;
     let metadata = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
     let metadata = metadata.ok_or_else(|| refused("it was not written by an agent"))?;
     let metadata: Value = serde_json::from_str(metadata).map_err(|error| refused(&error.to_string()))?;
     let progress = progress(&metadata, plan, seed)?;
-    if tensors.len() != states.len() {
-        return Err(refused(&format!("it has {} tensors, not {}", tensors.len(), states.len())));
+    let pieces = states.iter().map(|state| state.pieces.len()).sum::<usize>();
+    if tensors.len() != pieces {
+        return Err(refused(&format!("it has {} tensors, not {pieces}", tensors.len())));
     }
     let arrays = states.iter().map(|state| array(&tensors, state)).collect::<Result<Vec<_>, _>>()?;
-    let step_state = states.iter().position(|state| state.input.name == "step");
-    if step_state.map(|at| &arrays[at]) != Some(&Array::I64(vec![progress.step.cast_signed()])) {
-        return Err(refused("its step counter and its metadata disagree"));
+    for (name, expected) in [("regatta.step", progress.step), ("regatta.updates", progress.step / accumulate)] {
+        let counter = states.iter().position(|state| state.input.name == name);
+        if counter.is_some_and(|at| arrays[at] != Array::I64(vec![expected.cast_signed()])) {
+            return Err(refused(&format!("its {name} and its metadata disagree")));
+        }
     }
     Ok(Checkpoint { progress, states: arrays })
 }
@@ -96,6 +113,12 @@ fn progress(metadata: &Value, plan: &StepPlan, seed: u64) -> Result<Progress, Tr
         step_in_epoch: number("step_in_epoch")?,
         loss_sum: f64::from_bits(number("loss_sum_bits")?),
         correct_sum: f64::from_bits(number("correct_sum_bits")?),
+        plateau: Plateau {
+            factor: f64::from_bits(number("plateau_factor_bits")?),
+            best: f64::from_bits(number("plateau_best_bits")?),
+            stale: number("plateau_stale")?,
+            seen: number("plateau_seen")?,
+        },
     };
     let steps_per_epoch = (plan.rows / plan.batch) as u64;
     let steps = progress.epoch.checked_mul(steps_per_epoch).and_then(|steps| steps.checked_add(progress.step_in_epoch));
@@ -105,19 +128,22 @@ fn progress(metadata: &Value, plan: &StepPlan, seed: u64) -> Result<Progress, Tr
     Ok(progress)
 }
 
+/// A state from its pieces, each doubted.
 fn array(tensors: &SafeTensors<'_>, state: &State) -> Result<Array, TrainingError> {
-    let name = &state.input.name;
-    let tensor = tensors.tensor(name).map_err(|error| refused(&error.to_string()))?;
-    if tensor.shape() != state.input.shape || tensor.dtype() != element_type(state.input.dtype)? {
-        let (found, expected) = (tensor.shape(), &state.input.shape);
-        return Err(refused(&format!("{name} is {:?} {found:?}, not {expected:?}", tensor.dtype())));
-    }
-    Ok(match state.input.dtype {
-        Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::U8 | Dtype::Bool => {
-            Array::F32(numbers(tensor.data(), f32::from_le_bytes))
+    let (kind, size) = element_type(state.input.dtype)?;
+    let mut bytes = Vec::with_capacity(state.input.shape.iter().product::<usize>() * size);
+    for Piece { name, shape, .. } in &state.pieces {
+        let tensor = tensors.tensor(name).map_err(|error| refused(&error.to_string()))?;
+        if tensor.shape() != shape || tensor.dtype() != kind {
+            let found = tensor.shape();
+            return Err(refused(&format!("{name} is {:?} {found:?}, not {kind:?} {shape:?}", tensor.dtype())));
         }
-        Dtype::F64 => Array::F64(numbers(tensor.data(), f64::from_le_bytes)),
-        Dtype::I32 | Dtype::I64 => Array::I64(numbers(tensor.data(), i64::from_le_bytes)),
+        bytes.extend_from_slice(tensor.data());
+    }
+    Ok(match kind {
+        safetensors::Dtype::F64 => Array::F64(numbers(&bytes, f64::from_le_bytes)),
+        safetensors::Dtype::I64 => Array::I64(numbers(&bytes, i64::from_le_bytes)),
+        _ => Array::F32(numbers(&bytes, f32::from_le_bytes)),
     })
 }
 
@@ -133,11 +159,12 @@ fn array_bytes(array: &Array) -> Vec<u8> {
     }
 }
 
-fn element_type(dtype: Dtype) -> Result<safetensors::Dtype, TrainingError> {
+/// How a state's elements are written, and the bytes of one.
+fn element_type(dtype: Dtype) -> Result<(safetensors::Dtype, usize), TrainingError> {
     match dtype {
-        Dtype::F32 => Ok(safetensors::Dtype::F32),
-        Dtype::F64 => Ok(safetensors::Dtype::F64),
-        Dtype::I64 => Ok(safetensors::Dtype::I64),
+        Dtype::F32 => Ok((safetensors::Dtype::F32, 4)),
+        Dtype::F64 => Ok((safetensors::Dtype::F64, 8)),
+        Dtype::I64 => Ok((safetensors::Dtype::I64, 8)),
         Dtype::F16 | Dtype::Bf16 | Dtype::U8 | Dtype::I32 | Dtype::Bool => {
             Err(refused("states of this type are not written"))
         }
@@ -150,14 +177,16 @@ fn refused(reason: &str) -> TrainingError {
 
 /// A shape in words that stay the same whatever the types are called.
 fn shape_name(plan: &StepPlan) -> String {
-    let model = model_name(&plan.model);
+    let Model::Mlp(mlp) = &plan.model;
+    let activation = match mlp.activation {
+        Activation::Relu => "relu",
+        Activation::Tanh => "tanh",
+        Activation::Sigmoid => "sigmoid",
+        Activation::Gelu => "gelu",
+    };
     let loss = match plan.loss {
-        Loss::CrossEntropy(_) => "cross_entropy",
-        Loss::BinaryCrossEntropy => "binary_cross_entropy",
-        Loss::MeanSquaredError => "mean_squared_error",
-        Loss::MeanAbsoluteError => "mean_absolute_error",
-        Loss::Huber => "huber",
-        Loss::KlDivergence => "kl_divergence",
+        Loss::CrossEntropy { .. } => "cross_entropy",
+        Loss::MeanSquaredError { .. } => "mean_squared_error",
     };
     let optimizer = match plan.update.optimizer {
         Optimizer::Sgd => "sgd",
@@ -165,28 +194,24 @@ fn shape_name(plan: &StepPlan) -> String {
         Optimizer::Momentum { nesterov: true } => "nesterov",
         Optimizer::Adam => "adam",
         Optimizer::AdamW => "adamw",
-    };
-    let decay = if plan.update.weight_decay { " weight_decay" } else { "" };
-    let clip = if plan.clip { " clip" } else { "" };
-    let (rows, batch) = (plan.rows, plan.batch);
-    format!("{model} {loss} {optimizer}{decay}{clip} rows {rows} batch {batch}")
-}
-
-fn model_name(model: &Model) -> String {
-    let Model::Mlp(mlp) = model else { return format!("{model:?}") };
-    let activation = match mlp.activation {
-        Activation::Relu => "relu",
-        Activation::Tanh => "tanh",
-        Activation::Sigmoid => "sigmoid",
-        Activation::Gelu => "gelu",
-        Activation::Silu => "silu",
-        Activation::LeakyRelu => "leaky_relu",
-        Activation::Elu => "elu",
-        Activation::HardSwish => "hard_swish",
-        Activation::Mish => "mish",
+        Optimizer::Rmsprop { momentum: false } => "rmsprop",
+        Optimizer::Rmsprop { momentum: true } => "rmsprop_momentum",
+        Optimizer::Adagrad => "adagrad",
+        Optimizer::Lamb => "lamb",
+        Optimizer::Lion => "lion",
     };
     let widths: Vec<String> =
         [mlp.inputs].iter().chain(&mlp.hidden).chain([&mlp.outputs]).map(ToString::to_string).collect();
     let dropout = if mlp.dropout { " dropout" } else { "" };
-    format!("mlp {} {activation}{dropout}", widths.join("-"))
+    let decay = if plan.update.weight_decay { " weight_decay" } else { "" };
+    let undecayed = plan.undecayed.iter().filter(|_| plan.update.weight_decay);
+    let undecayed: String = undecayed.map(|pattern| format!(" but {pattern}")).collect();
+    let clip = if plan.clip.norm { " clip" } else { "" };
+    let clip_value = if plan.clip.value { " clip_value" } else { "" };
+    let accumulate = if plan.accumulate { " accumulate" } else { "" };
+    let average = if plan.average { " average" } else { "" };
+    let (rows, batch) = (plan.rows, plan.batch);
+    let model = format!("mlp {} {activation}{dropout}", widths.join("-"));
+    let update = format!("{optimizer}{decay}{undecayed}{clip}{clip_value}{accumulate}{average}");
+    format!("{model} {loss} {update} rows {rows} batch {batch}")
 }

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
+use regatta_autodiff::families;
 use regatta_autodiff::graph::{Dtype, Provider};
-use regatta_autodiff::step::{DataRole, EvaluationPlan, Program, StepPlan, evaluation, training_step};
+use regatta_autodiff::step::{DataRole, Program, StepPlan, accumulation, evaluation, training_step};
 
 use super::dataset::{Affine, Dataset, Feature, Split, Target, Values};
 use super::plan::Plan;
@@ -29,11 +30,13 @@ pub struct Engine {
     compiled_count: usize,
 }
 
-/// A compiled pair of graphs with what trials of its shape share.
+/// Compiled graphs with what trials of its shape share.
 pub(super) struct Shape {
     plan: StepPlan,
     validation_rows: usize,
     pub step: Stage,
+    /// Where an update is by several minibatches: all but its last.
+    pub accumulation: Option<Stage>,
     pub evaluation: Stage,
     /// The noise pools, in the order in which the step's description names them.
     pub noise: Vec<Tensor>,
@@ -52,12 +55,14 @@ pub(super) struct DeviceData {
 }
 
 pub(super) struct DeviceSplit {
-    pub features: Tensor,
+    /// In the order and the shapes in which the model takes them.
+    pub features: Vec<Tensor>,
     pub target: Tensor,
 }
 
 struct Resident {
     source: Weak<Dataset>,
+    features: Vec<families::Feature>,
     data: Arc<DeviceData>,
 }
 
@@ -87,7 +92,7 @@ impl Engine {
         resume: Option<&[u8]>,
     ) -> Result<Training<'_>, TrainingError> {
         plan.check()?;
-        let known = self.datasets.iter().any(|resident| resident.is_of(data));
+        let known = self.datasets.iter().any(|resident| resident.holds(data));
         if !known {
             data.check()?;
         }
@@ -121,17 +126,18 @@ impl Engine {
 
     fn device_data(&mut self, shape: usize, data: &Arc<Dataset>) -> Result<Arc<DeviceData>, TrainingError> {
         self.datasets.retain(|resident| resident.source.strong_count() > 0);
-        if let Some(resident) = self.datasets.iter().find(|resident| resident.is_of(data)) {
+        let features = self.shapes[shape].plan.model.features();
+        let found = self.datasets.iter().find(|resident| resident.holds(data) && resident.features == features);
+        if let Some(resident) = found {
             return Ok(Arc::clone(&resident.data));
         }
         if self.datasets.len() == DATASETS_MAX {
             self.datasets.remove(0);
         }
         let compiled = &self.shapes[shape].step.compiled;
-        let on_device =
-            DeviceData { train: upload(compiled, &data.train)?, validation: upload(compiled, &data.validation)? };
-        let on_device = Arc::new(on_device);
-        self.datasets.push(Resident { source: Arc::downgrade(data), data: Arc::clone(&on_device) });
+        let train = upload(compiled, &data.train, &features)?;
+        let on_device = Arc::new(DeviceData { train, validation: upload(compiled, &data.validation, &features)? });
+        self.datasets.push(Resident { source: Arc::downgrade(data), features, data: Arc::clone(&on_device) });
         Ok(on_device)
     }
 }
@@ -144,22 +150,17 @@ fn provider_of(device: Device) -> Provider {
 }
 
 impl Resident {
-    fn is_of(&self, data: &Arc<Dataset>) -> bool {
+    fn holds(&self, data: &Arc<Dataset>) -> bool {
         self.source.upgrade().is_some_and(|source| Arc::ptr_eq(&source, data))
     }
 }
 
 impl Shape {
     fn compile(runtime: &Runtime, plan: StepPlan, validation_rows: usize) -> Result<Self, TrainingError> {
-        let evaluation_plan = EvaluationPlan {
-            model: plan.model.clone(),
-            loss: plan.loss,
-            rows: validation_rows,
-            batch: validation_rows.min(EVALUATION_BATCH),
-            provider: plan.provider,
-        };
         let step = Stage::compile(runtime, training_step(&plan)?)?;
-        let evaluation = Stage::compile(runtime, evaluation(&evaluation_plan)?)?;
+        let accumulation = plan.accumulate.then(|| Stage::compile(runtime, accumulation(&plan)?)).transpose()?;
+        let evaluation = evaluation(&plan, validation_rows, validation_rows.min(EVALUATION_BATCH))?;
+        let evaluation = Stage::compile(runtime, evaluation)?;
         let mut noise = Vec::new();
         for input in step.program.data.iter().filter(|input| input.role == DataRole::Noise) {
             let [rows, width] = input.input.shape[..] else {
@@ -169,7 +170,7 @@ impl Shape {
             let pool = Array::F32(draw::noise(width, rows * width));
             noise.push(step.compiled.tensor(&input.input.shape, &pool)?);
         }
-        Ok(Self { plan, validation_rows, step, evaluation, noise })
+        Ok(Self { plan, validation_rows, step, accumulation, evaluation, noise })
     }
 
     pub fn plan(&self) -> &StepPlan {
@@ -184,17 +185,28 @@ impl Stage {
     }
 }
 
-fn upload(compiled: &Compiled, split: &Split) -> Result<DeviceSplit, TrainingError> {
+fn upload(compiled: &Compiled, split: &Split, wanted: &[families::Feature]) -> Result<DeviceSplit, TrainingError> {
     let rows = split.rows();
     let whole = |shape: &[usize]| [&[rows], shape].concat();
     let target = match &split.target {
         Target::Classes { labels, shape, .. } => compiled.tensor(&whole(shape), &Array::I64(labels.clone()))?,
         Target::Values { values, shape } => compiled.tensor(&whole(shape), &Array::F32(values.clone()))?,
     };
-    let [feature] = split.features.as_slice() else {
-        return Err(TrainingError::Configuration { reason: "this model takes one feature".into() });
-    };
-    let features = compiled.tensor(&[rows, feature.width()], &array(feature))?;
+    if split.features.len() != wanted.len() {
+        let reason = format!("the model takes {} features, the data has {}", wanted.len(), split.features.len());
+        return Err(TrainingError::Configuration { reason });
+    }
+    let mut features = Vec::with_capacity(wanted.len());
+    for (feature, wanted) in split.features.iter().zip(wanted) {
+        let is_of_integers = matches!(feature.values, Values::I64(_));
+        let width: usize = wanted.shape.iter().product();
+        if feature.width() != width || is_of_integers != (wanted.dtype == Dtype::I64) {
+            let (name, shape) = (&feature.name, &feature.shape);
+            let reason = format!("`{name}` of shape {shape:?} is not the model's `{}` {:?}", wanted.name, wanted.shape);
+            return Err(TrainingError::Configuration { reason });
+        }
+        features.push(compiled.tensor(&whole(&wanted.shape), &array(feature))?);
+    }
     Ok(DeviceSplit { features, target })
 }
 

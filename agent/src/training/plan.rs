@@ -2,12 +2,13 @@
 
 use regatta_autodiff::families::{Mlp, Model};
 use regatta_autodiff::graph::{Dtype, Provider};
-use regatta_autodiff::step::{self, Optimizer, Scalar, ScalarRole, StepPlan, Update};
+use regatta_autodiff::step::{self, Clip, Optimizer, Scalar, ScalarRole, StepPlan, Update};
 
 pub use regatta_autodiff::families::Activation;
 
 use super::TrainingError;
 use super::dataset::{Feature, Split, Target};
+use super::schedule::Schedule;
 use crate::runtime::Array;
 
 /// One trial, resolved. Independent of the wire's types.
@@ -20,6 +21,17 @@ pub struct Plan {
     pub batch_size: usize,
     /// The joint norm that gradients are clipped to.
     pub clip_norm: Option<f32>,
+    /// What each element of a gradient is cut to, before the norm is taken.
+    pub clip_value: Option<f32>,
+    /// Parameters without weight decay, by name; `*` stands for any characters.
+    pub undecayed: Vec<String>,
+    /// Minibatches of an update, counted over the borders of epochs.
+    pub accumulate: u32,
+    /// The share that an update keeps of the average of the weights, which is then what is evaluated.
+    pub average: Option<f64>,
+    pub schedule: Schedule,
+    /// Epochs of the whole training, which a schedule runs over.
+    pub epochs: u32,
     pub seed: u64,
 }
 
@@ -50,9 +62,29 @@ pub enum OptimizerPlan {
     Adam(Adam),
     /// With decoupled weight decay.
     AdamW(Adam),
+    Rmsprop {
+        learning_rate: f64,
+        /// The share of the mean square that is kept.
+        alpha: f64,
+        epsilon: f64,
+        momentum: f64,
+        weight_decay: f64,
+    },
+    Adagrad {
+        learning_rate: f64,
+        epsilon: f64,
+        weight_decay: f64,
+    },
+    Lamb(Adam),
+    Lion {
+        learning_rate: f64,
+        beta1: f64,
+        beta2: f64,
+        weight_decay: f64,
+    },
 }
 
-/// The numbers of Adam and AdamW.
+/// The numbers of Adam, AdamW and LAMB.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Adam {
     pub learning_rate: f64,
@@ -63,6 +95,24 @@ pub struct Adam {
 }
 
 impl Plan {
+    /// A plan without clipping, accumulation, average and schedule, of one epoch.
+    pub fn new(model: ModelPlan, loss: Loss, optimizer: OptimizerPlan, batch_size: usize, seed: u64) -> Self {
+        Self {
+            model,
+            loss,
+            optimizer,
+            batch_size,
+            clip_norm: None,
+            clip_value: None,
+            undecayed: Vec::new(),
+            accumulate: 1,
+            average: None,
+            schedule: Schedule::Constant,
+            epochs: 1,
+            seed,
+        }
+    }
+
     /// Whether every number is in its range.
     pub(super) fn check(&self) -> Result<(), TrainingError> {
         let ModelPlan::Mlp { dropout, .. } = self.model;
@@ -73,22 +123,23 @@ impl Plan {
             ("batch_size is at least 1", self.batch_size > 0),
             ("dropout is in 0 .. 1", share(f64::from(dropout))),
             ("clip_norm is above 0", self.clip_norm.is_none_or(|norm| positive(f64::from(norm)))),
+            ("clip_value is above 0", self.clip_value.is_none_or(|value| positive(f64::from(value)))),
+            ("accumulate is at least 1", self.accumulate > 0),
+            ("average is in 0 .. 1", self.average.is_none_or(share)),
         ];
-        match self.optimizer {
-            OptimizerPlan::Sgd { learning_rate, momentum, nesterov, weight_decay } => rules.extend([
-                ("learning_rate is not negative", not_negative(learning_rate)),
-                ("weight_decay is not negative", not_negative(weight_decay)),
-                ("momentum is not negative", not_negative(momentum)),
-                ("nesterov needs momentum", !nesterov || momentum > 0.0),
-            ]),
-            OptimizerPlan::Adam(adam) | OptimizerPlan::AdamW(adam) => rules.extend([
-                ("learning_rate is not negative", not_negative(adam.learning_rate)),
-                ("weight_decay is not negative", not_negative(adam.weight_decay)),
-                ("beta1 is in 0 .. 1", share(adam.beta1)),
-                ("beta2 is in 0 .. 1", share(adam.beta2)),
-                ("epsilon is not negative", not_negative(adam.epsilon)),
-            ]),
+        if let OptimizerPlan::Sgd { momentum, nesterov, .. } = self.optimizer {
+            rules.push(("nesterov needs momentum", !nesterov || momentum > 0.0));
         }
+        rules.extend(self.optimizer.numbers().into_iter().map(|(role, number)| match role {
+            ScalarRole::Beta1 => ("beta1 is in 0 .. 1", share(number)),
+            ScalarRole::Beta2 => ("beta2 is in 0 .. 1", share(number)),
+            ScalarRole::Alpha => ("alpha is in 0 .. 1", share(number)),
+            ScalarRole::Momentum => ("momentum is not negative", not_negative(number)),
+            ScalarRole::Epsilon => ("epsilon is not negative", not_negative(number)),
+            ScalarRole::WeightDecay => ("weight_decay is not negative", not_negative(number)),
+            _ => ("learning_rate is not negative", not_negative(number)),
+        }));
+        rules.extend(self.schedule.broken_rule().map(|rule| (rule, false)));
         match rules.into_iter().find(|(_, holds)| !holds) {
             Some((rule, _)) => Err(TrainingError::Configuration { reason: format!("it does not hold that {rule}") }),
             None => Ok(()),
@@ -118,8 +169,11 @@ impl Plan {
         Ok(StepPlan {
             model: Model::Mlp(mlp),
             loss,
-            update: self.optimizer.update(),
-            clip: self.clip_norm.is_some(),
+            update: self.optimizer.update(provider),
+            undecayed: self.undecayed.clone(),
+            clip: Clip { norm: self.clip_norm.is_some(), value: self.clip_value.is_some() },
+            accumulate: self.accumulate > 1,
+            average: self.average.is_some(),
             rows: train.rows(),
             batch: self.batch_size.min(train.rows()),
             provider,
@@ -135,43 +189,75 @@ impl Plan {
         let mut numbers = self.optimizer.numbers();
         numbers.push((ScalarRole::DropoutRate, f64::from(dropout)));
         numbers.extend(self.clip_norm.map(|norm| (ScalarRole::ClipNorm, f64::from(norm))));
+        numbers.extend(self.clip_value.map(|value| (ScalarRole::ClipValue, f64::from(value))));
+        numbers.extend(self.average.map(|kept| (ScalarRole::AverageKept, kept)));
+        numbers.push((ScalarRole::GradientShare, 1.0 / f64::from(self.accumulate)));
+        numbers.push((ScalarRole::Carry, 0.0));
         let number = numbers.into_iter().find(|(role, _)| *role == scalar.role);
         let (_, number) = number.expect("a graph asks only for numbers that its plan has");
-        #[expect(clippy::cast_possible_truncation, reason = "the graph says how precise it takes the number")]
-        match scalar.input.dtype {
-            Dtype::F64 => Array::F64(vec![number]),
-            Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::U8 | Dtype::I32 | Dtype::I64 | Dtype::Bool => {
-                Array::F32(vec![number as f32])
-            }
+        scalar_array(scalar.input.dtype, number)
+    }
+
+    /// The optimizer's learning rate, before the schedule.
+    pub(super) fn learning_rate(&self) -> f64 {
+        let rate = self.optimizer.numbers().into_iter().find(|(role, _)| *role == ScalarRole::LearningRate);
+        rate.expect("every optimizer has a learning rate").1
+    }
+}
+
+/// A number in the precision that a graph takes it in.
+pub(super) fn scalar_array(dtype: Dtype, number: f64) -> Array {
+    #[expect(clippy::cast_possible_truncation, reason = "the graph says how precise it takes the number")]
+    match dtype {
+        Dtype::F64 => Array::F64(vec![number]),
+        Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::U8 | Dtype::I32 | Dtype::I64 | Dtype::Bool => {
+            Array::F32(vec![number as f32])
         }
     }
 }
 
 impl OptimizerPlan {
-    fn update(&self) -> Update {
-        match *self {
-            Self::Sgd { momentum, nesterov, weight_decay, .. } => Update {
-                optimizer: if momentum > 0.0 { Optimizer::Momentum { nesterov } } else { Optimizer::Sgd },
-                weight_decay: weight_decay > 0.0,
-            },
-            Self::Adam(adam) => Update { optimizer: Optimizer::Adam, weight_decay: adam.weight_decay > 0.0 },
-            Self::AdamW(adam) => Update { optimizer: Optimizer::AdamW, weight_decay: adam.weight_decay > 0.0 },
-        }
+    fn update(&self, provider: Provider) -> Update {
+        let optimizer = match *self {
+            Self::Sgd { momentum, nesterov, .. } if momentum > 0.0 => Optimizer::Momentum { nesterov },
+            Self::Sgd { .. } => Optimizer::Sgd,
+            Self::Adam(_) => Optimizer::Adam,
+            Self::AdamW(_) => Optimizer::AdamW,
+            Self::Rmsprop { momentum, .. } => Optimizer::Rmsprop { momentum: momentum > 0.0 },
+            Self::Adagrad { .. } => Optimizer::Adagrad,
+            Self::Lamb(_) => Optimizer::Lamb,
+            Self::Lion { .. } => Optimizer::Lion,
+        };
+        let weight_decay = self.numbers().into_iter().any(|(role, n)| role == ScalarRole::WeightDecay && n > 0.0);
+        Update { optimizer, weight_decay, fused: provider == Provider::Cpu }
     }
+
     fn numbers(&self) -> Vec<(ScalarRole, f64)> {
+        use ScalarRole::{Alpha, Beta1, Beta2, Epsilon, LearningRate, Momentum, WeightDecay};
         match *self {
-            Self::Sgd { learning_rate, momentum, weight_decay, .. } => vec![
-                (ScalarRole::LearningRate, learning_rate),
-                (ScalarRole::Momentum, momentum),
-                (ScalarRole::WeightDecay, weight_decay),
+            Self::Sgd { learning_rate, momentum, weight_decay, .. } => {
+                vec![(LearningRate, learning_rate), (Momentum, momentum), (WeightDecay, weight_decay)]
+            }
+            Self::Adam(adam) | Self::AdamW(adam) | Self::Lamb(adam) => vec![
+                (LearningRate, adam.learning_rate),
+                (Beta1, adam.beta1),
+                (Beta2, adam.beta2),
+                (Epsilon, adam.epsilon),
+                (WeightDecay, adam.weight_decay),
             ],
-            Self::Adam(adam) | Self::AdamW(adam) => vec![
-                (ScalarRole::LearningRate, adam.learning_rate),
-                (ScalarRole::Beta1, adam.beta1),
-                (ScalarRole::Beta2, adam.beta2),
-                (ScalarRole::Epsilon, adam.epsilon),
-                (ScalarRole::WeightDecay, adam.weight_decay),
+            Self::Rmsprop { learning_rate, alpha, epsilon, momentum, weight_decay } => vec![
+                (LearningRate, learning_rate),
+                (Alpha, alpha),
+                (Epsilon, epsilon),
+                (Momentum, momentum),
+                (WeightDecay, weight_decay),
             ],
+            Self::Adagrad { learning_rate, epsilon, weight_decay } => {
+                vec![(LearningRate, learning_rate), (Epsilon, epsilon), (WeightDecay, weight_decay)]
+            }
+            Self::Lion { learning_rate, beta1, beta2, weight_decay } => {
+                vec![(LearningRate, learning_rate), (Beta1, beta1), (Beta2, beta2), (WeightDecay, weight_decay)]
+            }
         }
     }
 }

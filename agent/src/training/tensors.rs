@@ -1,54 +1,36 @@
 //! The tensors of one trial, bound to its compiled graphs.
 //!
-//! Every state has two tensors; each step reads one and writes the other, and then they swap. So weights and
-//! optimizer state never leave the device, nothing is overwritten while it is read, and after an interrupted
-//! step the side that was read is still whole.
+//! Every state has one tensor, which a step reads and then overwrites: weights and optimizer state never leave the
+//! device, and take its memory once. A step that is broken off leaves them half written.
+
+use std::collections::BTreeMap;
 
 use regatta_autodiff::families::Initial;
 use regatta_autodiff::graph::Dtype;
-use regatta_autodiff::step::{DataRole, Program, ResultRole, State};
+use regatta_autodiff::step::{DataRole, Piece, Port, Program, ResultRole, ScalarRole, State};
 
 use super::engine::{DeviceSplit, Shape, Stage, zeros};
-use super::plan::Plan;
+use super::plan::{Plan, scalar_array};
 use super::{TrainingError, draw};
 use crate::runtime::{Array, Bindings, Compiled, Interrupt, RuntimeError, Tensor};
 
-/// What every state begins with, drawn from the seed: one stream for each, by its position.
+/// What every state begins with, drawn from the seed: one stream for each tensor of the model, by its position.
 pub(super) fn initial_states(states: &[State], seed: u64) -> Vec<Array> {
-    let initial = |(position, state): (usize, &State)| {
-        let count = state.input.shape.iter().product();
-        match &state.initial {
-            Initial::Zeros => zeros(state.input.dtype, count),
-            Initial::Ones => Array::F32(vec![1.0; count]),
-            Initial::Given(numbers) => Array::F32(numbers.to_vec()),
-            Initial::Normal { deviation } => Array::F32(draw::normal(seed, position as u64, count, *deviation)),
-            Initial::Uniform { bound } => Array::F32(draw::weights(seed, position as u64, count, *bound)),
-        }
+    let contents = |state: &State| match state.input.dtype {
+        Dtype::F32 => Array::F32(state.pieces.iter().flat_map(|piece| initial(piece, seed)).collect()),
+        dtype => zeros(dtype, state.input.shape.iter().product()),
     };
-    states.iter().enumerate().map(initial).collect()
+    states.iter().map(contents).collect()
 }
 
-/// Which of the two tensors of each state holds the present.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
-    First,
-    Second,
-}
-
-impl Side {
-    fn other(self) -> Self {
-        match self {
-            Self::First => Self::Second,
-            Self::Second => Self::First,
-        }
-    }
-
-    fn of<T>(self, pair: &[T; 2]) -> &T {
-        &pair[self as usize]
-    }
-
-    fn of_mut<T>(self, pair: &mut [T; 2]) -> &mut T {
-        &mut pair[self as usize]
+fn initial(piece: &Piece, seed: u64) -> Vec<f32> {
+    let (count, position) = (piece.elements(), piece.position as u64);
+    match &piece.initial {
+        Initial::Zeros => vec![0.0; count],
+        Initial::Ones => vec![1.0; count],
+        Initial::Given(numbers) => numbers.to_vec(),
+        Initial::Normal { deviation } => draw::normal(seed, position, count, *deviation),
+        Initial::Uniform { bound } => draw::weights(seed, position, count, *bound),
     }
 }
 
@@ -108,61 +90,140 @@ impl HostEnds {
     }
 }
 
+/// A number that the host writes before a run.
+struct HostScalar {
+    port: Port,
+    tensor: Tensor,
+}
+
+impl HostScalar {
+    fn write(&mut self, number: f64, bindings: &mut Bindings) -> Result<(), RuntimeError> {
+        self.tensor.write(&scalar_array(self.port.dtype, number))?;
+        bindings.refresh(&self.port.name, &self.tensor)
+    }
+}
+
+/// One of the graphs that train, bound to the trial's tensors.
+struct Bound {
+    bindings: Bindings,
+    ends: HostEnds,
+    /// The learning rate of a step, the carry of an accumulation.
+    varying: Option<HostScalar>,
+}
+
+impl Bound {
+    fn new(
+        stage: &Stage,
+        shape: &Shape,
+        plan: &Plan,
+        data: &DeviceSplit,
+        states: &mut BTreeMap<String, Tensor>,
+    ) -> Result<Self, TrainingError> {
+        let Stage { program, compiled } = stage;
+        let mut bindings = compiled.bindings()?;
+        for state in &program.states {
+            let tensor = states.get_mut(&state.input.name).expect("a step has the states of its accumulations");
+            bindings.input(&state.input.name, tensor)?;
+            if let Some(output) = &state.output {
+                bindings.output(output, tensor)?;
+            }
+        }
+        let mut varying = None;
+        for scalar in &program.scalars {
+            let tensor = Tensor::on_host(&[], &plan.scalar(scalar))?;
+            bindings.input(&scalar.input.name, &tensor)?;
+            if matches!(scalar.role, ScalarRole::LearningRate | ScalarRole::Carry) {
+                varying = Some(HostScalar { port: scalar.input.clone(), tensor });
+            }
+        }
+        bind_data(program, &mut bindings, data, &shape.noise)?;
+        let mut ends = HostEnds::new(program)?;
+        ends.bind(program, &mut bindings)?;
+        Ok(Self { bindings, ends, varying })
+    }
+
+    fn train(
+        &mut self,
+        compiled: &mut Compiled,
+        indices: &[i64],
+        varying: f64,
+        interrupt: &Interrupt,
+    ) -> Result<Measured, RuntimeError> {
+        self.ends.write(indices, &mut self.bindings)?;
+        if let Some(scalar) = &mut self.varying {
+            scalar.write(varying, &mut self.bindings)?;
+        }
+        compiled.run(&self.bindings, interrupt)?;
+        self.ends.read()
+    }
+}
+
+/// What a minibatch is for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Minibatch {
+    /// It ends an update.
+    Updates { learning_rate: f64 },
+    /// Its gradients are added to those of the update to come, or begin them.
+    Adds { begins: bool },
+}
+
 /// A trial's tensors for training steps.
 pub(super) struct StepTensors {
-    states: Vec<[Tensor; 2]>,
-    /// By the side that is read.
-    bindings: [Bindings; 2],
-    side: Side,
-    ends: HostEnds,
+    state_by_name: BTreeMap<String, Tensor>,
+    step: Bound,
+    accumulation: Option<Bound>,
+    /// Whether a step was broken off: the states are those of no step.
+    is_torn: bool,
 }
 
 impl StepTensors {
     pub fn bind(shape: &Shape, plan: &Plan, data: &DeviceSplit, contents: &[Array]) -> Result<Self, TrainingError> {
         let Stage { program, compiled } = &shape.step;
-        let mut states = Vec::with_capacity(program.states.len());
+        let mut states = BTreeMap::new();
         for (state, contents) in program.states.iter().zip(contents) {
-            let pair = [compiled.tensor(&state.input.shape, contents)?, compiled.tensor(&state.input.shape, contents)?];
-            states.push(pair);
+            states.insert(state.input.name.clone(), compiled.tensor(&state.input.shape, contents)?);
         }
-        let mut ends = HostEnds::new(program)?;
-        let mut bindings = [compiled.bindings()?, compiled.bindings()?];
-        for side in [Side::First, Side::Second] {
-            let bindings = side.of_mut(&mut bindings);
-            for (state, pair) in program.states.iter().zip(&mut states) {
-                bindings.input(&state.input.name, side.of(pair))?;
-                if let Some(output) = &state.output {
-                    bindings.output(output, side.other().of_mut(pair))?;
-                }
-            }
-            for scalar in &program.scalars {
-                bindings.input(&scalar.input.name, &Tensor::on_host(&[], &plan.scalar(scalar))?)?;
-            }
-            bind_data(program, bindings, data, &shape.noise)?;
-            ends.bind(program, bindings)?;
-        }
-        Ok(Self { states, bindings, side: Side::First, ends })
+        let step = Bound::new(&shape.step, shape, plan, data, &mut states)?;
+        let accumulation = shape.accumulation.as_ref();
+        let accumulation = accumulation.map(|stage| Bound::new(stage, shape, plan, data, &mut states)).transpose()?;
+        Ok(Self { state_by_name: states, step, accumulation, is_torn: false })
     }
 
-    pub fn side(&self) -> Side {
-        self.side
-    }
-
-    pub fn step(
+    /// # Errors
+    /// The device failed or the interrupt was raised. Unless it was raised before, the states are lost.
+    pub fn train(
         &mut self,
         shape: &mut Shape,
         indices: &[i64],
+        minibatch: Minibatch,
         interrupt: &Interrupt,
     ) -> Result<Measured, RuntimeError> {
-        let bindings = self.side.of_mut(&mut self.bindings);
-        self.ends.write(indices, bindings)?;
-        shape.step.compiled.run(bindings, interrupt)?;
-        self.side = self.side.other();
-        self.ends.read()
+        if interrupt.is_raised() || self.is_torn {
+            return Err(RuntimeError::Interrupted);
+        }
+        self.is_torn = true;
+        let measured = match (minibatch, &mut self.accumulation, &mut shape.accumulation) {
+            (Minibatch::Adds { begins }, Some(bound), Some(stage)) => {
+                bound.train(&mut stage.compiled, indices, if begins { 0.0 } else { 1.0 }, interrupt)?
+            }
+            (Minibatch::Adds { .. }, ..) => unreachable!("only plans that accumulate add"),
+            (Minibatch::Updates { learning_rate }, ..) => {
+                self.step.train(&mut shape.step.compiled, indices, learning_rate, interrupt)?
+            }
+        };
+        self.is_torn = false;
+        Ok(measured)
     }
 
-    pub fn read_states(&self) -> Result<Vec<Array>, RuntimeError> {
-        self.states.iter().map(|pair| self.side.of(pair).read()).collect()
+    /// The states of the last finished step, in the order of the description.
+    ///
+    /// # Errors
+    /// The device failed, or a step was broken off.
+    pub fn read_states(&self, program: &Program) -> Result<Vec<Array>, RuntimeError> {
+        if self.is_torn {
+            return Err(RuntimeError::Interrupted);
+        }
+        program.states.iter().map(|state| self.state_by_name[&state.input.name].read()).collect()
     }
 }
 
@@ -175,7 +236,7 @@ fn bind_data(
     let mut noise = noise.iter();
     for input in &program.data {
         let tensor = match input.role {
-            DataRole::Features => &data.features,
+            DataRole::Feature(position) => &data.features[position],
             DataRole::Target => &data.target,
             DataRole::Noise => noise.next().expect("a shape has every noise pool of its step"),
         };
@@ -186,8 +247,7 @@ fn bind_data(
 
 /// A trial's tensors for evaluations; the states are those of its steps.
 pub(super) struct EvaluationTensors {
-    /// By the side that holds the present.
-    bindings: [Bindings; 2],
+    bindings: Bindings,
     ends: HostEnds,
     weight_name: String,
     weights: Tensor,
@@ -199,38 +259,23 @@ impl EvaluationTensors {
         let Stage { program, compiled } = &shape.evaluation;
         let weights = program.row_weights.as_ref().expect("every evaluation weighs its rows");
         let batch = weights.shape.iter().product();
-        let mut tensors = Self {
-            bindings: [compiled.bindings()?, compiled.bindings()?],
-            ends: HostEnds::new(program)?,
-            weight_name: weights.name.clone(),
-            weights: Tensor::on_host(&weights.shape, &zeros(Dtype::F32, batch))?,
-            batch,
-        };
-        for side in [Side::First, Side::Second] {
-            let bindings = side.of_mut(&mut tensors.bindings);
-            for state in &program.states {
-                let name = &state.input.name;
-                let position = shape.step.program.states.iter().position(|trained| trained.input.name == *name);
-                let position = position.expect("an evaluation has only parameters that are trained");
-                bindings.input(name, side.of(&trained.states[position]))?;
-            }
-            bind_data(program, bindings, data, &[])?;
-            tensors.ends.bind(program, bindings)?;
-            bindings.input(&tensors.weight_name, &tensors.weights)?;
+        let mut bindings = compiled.bindings()?;
+        for state in &program.states {
+            bindings.input(&state.input.name, &trained.state_by_name[&state.input.name])?;
         }
-        Ok(tensors)
+        bind_data(program, &mut bindings, data, &[])?;
+        let mut ends = HostEnds::new(program)?;
+        ends.bind(program, &mut bindings)?;
+        let weight_name = weights.name.clone();
+        let weights = Tensor::on_host(&weights.shape, &zeros(Dtype::F32, batch))?;
+        bindings.input(&weight_name, &weights)?;
+        Ok(Self { bindings, ends, weight_name, weights, batch })
     }
 
-    pub fn evaluate(
-        &mut self,
-        stage: &mut Stage,
-        side: Side,
-        rows: usize,
-        interrupt: &Interrupt,
-    ) -> Result<Summed, RuntimeError> {
+    pub fn evaluate(&mut self, stage: &mut Stage, rows: usize, interrupt: &Interrupt) -> Result<Summed, RuntimeError> {
         let mut summed = Summed { loss: 0.0, correct: None };
         for first in (0..rows).step_by(self.batch) {
-            let measured = self.batch(&mut stage.compiled, side, first, rows, interrupt)?;
+            let measured = self.batch(&mut stage.compiled, first, rows, interrupt)?;
             summed.loss += f64::from(measured.loss);
             if let Some(correct) = measured.correct {
                 summed.correct = Some(summed.correct.unwrap_or(0.0) + f64::from(correct));
@@ -243,7 +288,6 @@ impl EvaluationTensors {
     fn batch(
         &mut self,
         compiled: &mut Compiled,
-        side: Side,
         first: usize,
         rows: usize,
         interrupt: &Interrupt,
@@ -252,11 +296,10 @@ impl EvaluationTensors {
         let row = |row: usize| if row < rows { i64::try_from(row).expect("a row fits in an i64") } else { 0 };
         let indices: Vec<i64> = whole.clone().map(row).collect();
         let weights = whole.map(|row| if row < rows { 1.0 } else { 0.0 }).collect();
-        let bindings = side.of_mut(&mut self.bindings);
-        self.ends.write(&indices, bindings)?;
+        self.ends.write(&indices, &mut self.bindings)?;
         self.weights.write(&Array::F32(weights))?;
-        bindings.refresh(&self.weight_name, &self.weights)?;
-        compiled.run(bindings, interrupt)?;
+        self.bindings.refresh(&self.weight_name, &self.weights)?;
+        compiled.run(&self.bindings, interrupt)?;
         self.ends.read()
     }
 }

@@ -129,6 +129,20 @@ fn update(w: &mut f64, g: f64, slots: (&mut f64, &mut f64), step: i32, optimizer
             *first = if step == 1 { g } else { momentum * *first + g };
             *w -= learning_rate * if nesterov { g + momentum * *first } else { *first };
         }
+        OptimizerPlan::Rmsprop { learning_rate, alpha, epsilon, momentum, weight_decay } => {
+            let g = g + weight_decay * *w;
+            *second = alpha * *second + (1.0 - alpha) * g * g;
+            *first = momentum * *first + g / (second.sqrt() + epsilon);
+            *w -= learning_rate * *first;
+        }
+        OptimizerPlan::Adagrad { learning_rate, epsilon, weight_decay } => {
+            let g = g + weight_decay * *w;
+            *second += g * g;
+            *w -= learning_rate * g / (second.sqrt() + epsilon);
+        }
+        OptimizerPlan::Lamb(_) | OptimizerPlan::Lion { .. } => {
+            unreachable!("not smooth in each weight by itself: held to its formula in double precision")
+        }
         OptimizerPlan::Adam(adam) | OptimizerPlan::AdamW(adam) => {
             let decoupled = matches!(optimizer, OptimizerPlan::AdamW(_));
             let g = if decoupled { g } else { g + adam.weight_decay * *w };

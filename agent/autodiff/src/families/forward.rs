@@ -1,5 +1,7 @@
 //! A model's graph being written: where parameters and buffers are declared and dropout is asked for.
 
+use std::collections::BTreeMap;
+
 use crate::graph::{Dtype, Graph, GraphError, Value};
 use crate::step::dropout::Dropout;
 
@@ -52,11 +54,19 @@ pub(crate) struct Forward<'g> {
     pub parameters: Vec<(Parameter, Value)>,
     pub buffers: Vec<Buffer>,
     pub dropout: Dropout,
+    /// The tensors to hand out, by name; `None` where each becomes an input of the graph.
+    tensors: Option<BTreeMap<String, Value>>,
 }
 
 impl<'g> Forward<'g> {
+    /// Each tensor that the model declares becomes an input of the graph.
     pub fn new(graph: &'g mut Graph, mode: Mode, dropout: Dropout) -> Self {
-        Self { graph, mode, parameters: Vec::new(), buffers: Vec::new(), dropout }
+        Self { graph, mode, parameters: Vec::new(), buffers: Vec::new(), dropout, tensors: None }
+    }
+
+    /// The tensors that the model declares are there already, of type f32.
+    pub fn over(graph: &'g mut Graph, mode: Mode, dropout: Dropout, tensors: BTreeMap<String, Value>) -> Self {
+        Self { tensors: Some(tensors), ..Self::new(graph, mode, dropout) }
     }
 
     /// Declares a trainable tensor of type f32.
@@ -66,7 +76,7 @@ impl<'g> Forward<'g> {
 
     /// Declares a tensor of type f32, trainable or not.
     pub fn declared(&mut self, parameter: Parameter) -> Result<Value, GraphError> {
-        let value = self.graph.input(&parameter.name, Dtype::F32, &parameter.shape)?;
+        let value = self.tensor(&parameter.name, &parameter.shape)?;
         self.parameters.push((parameter, value));
         Ok(value)
     }
@@ -74,9 +84,18 @@ impl<'g> Forward<'g> {
     /// Declares a tensor of running statistics, of type f32. In training, [`becomes`](Self::becomes) says what it
     /// is after the step.
     pub fn buffer(&mut self, name: &str, shape: &[usize], initial: Initial) -> Result<Value, GraphError> {
-        let value = self.graph.input(name, Dtype::F32, shape)?;
+        let value = self.tensor(name, shape)?;
         self.buffers.push(Buffer { value, next: None, initial });
         Ok(value)
+    }
+
+    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Value, GraphError> {
+        let Some(tensors) = &mut self.tensors else { return self.graph.input(name, Dtype::F32, shape) };
+        let tensor = tensors.remove(name).filter(|tensor| self.graph.shape(*tensor) == shape);
+        tensor.ok_or_else(|| GraphError::InvalidOperands {
+            op: "the model".into(),
+            reason: format!("{name:?} {shape:?} is declared in one mode and not in the other, or twice"),
+        })
     }
 
     pub fn becomes(&mut self, buffer: Value, next: Value) {

@@ -6,10 +6,13 @@
 use std::collections::BTreeMap;
 
 use super::program::{DataRole, Declared, ScalarRole};
-use crate::graph::{Dtype, Graph, GraphError, Value};
+use crate::graph::{Attribute, Dtype, Graph, GraphError, Value};
 
 /// Rows of a noise pool.
 pub const NOISE_ROWS: usize = 4096;
+
+/// The widest pool: 64 MiB of noise. What is wider takes several rows.
+const NOISE_WIDTH_MAX: usize = 4096;
 
 /// The modulus of the hash, a Mersenne prime: products of two residues stay below 2^62.
 const MODULUS: i64 = (1 << 31) - 1;
@@ -43,7 +46,7 @@ impl Dropout {
         Self::On(Pools { step, shared: None, pool_by_width: BTreeMap::new(), sites: 0 })
     }
 
-    /// `x` (rows x width) with each element dropped at the rate, and the rest scaled up to keep the mean.
+    /// `x` (rows x any shape) with each element dropped at the rate, and the rest scaled up to keep the mean.
     pub fn apply(&mut self, graph: &mut Graph, x: Value) -> Result<Value, GraphError> {
         match self {
             Self::Off => Ok(x),
@@ -67,22 +70,40 @@ impl Dropout {
 
 impl Pools {
     fn apply(&mut self, graph: &mut Graph, x: Value) -> Result<Value, GraphError> {
-        let [rows, width] = *graph.shape(x) else {
+        let shape = graph.shape(x).to_vec();
+        let Some((&rows, rest)) = shape.split_first() else {
             return Err(GraphError::InvalidOperands { op: "dropout".into(), reason: graph.info(x).to_string() });
         };
         let shared = self.shared(graph)?;
-        let pool = match self.pool_by_width.get(&width) {
+        let uniform = self.uniform(graph, shared, rows, rest.iter().product())?;
+        let kept = graph.less(uniform, shared.keep)?;
+        let mask = graph.cast(kept, Dtype::F32)?;
+        let factor = graph.div(mask, shared.keep)?;
+        let factor = graph.reshape(factor, &shape)?;
+        let factor = graph.cast(factor, graph.dtype(x))?;
+        graph.mul(x, factor)
+    }
+
+    /// Uniform numbers for the next site: rows x width.
+    fn uniform(&mut self, graph: &mut Graph, shared: Shared, rows: usize, width: usize) -> Result<Value, GraphError> {
+        let pool_width = width.clamp(1, NOISE_WIDTH_MAX);
+        let pool = match self.pool_by_width.get(&pool_width) {
             Some(&pool) => pool,
-            None => graph.reserved_input(&format!("noise_{width}"), Dtype::F32, &[NOISE_ROWS, width])?,
+            None => graph.reserved_input(&format!("noise_{pool_width}"), Dtype::F32, &[NOISE_ROWS, pool_width])?,
         };
-        self.pool_by_width.insert(width, pool);
-        let picks = hashed_rows(graph, shared, self.sites, rows)?;
+        self.pool_by_width.insert(pool_width, pool);
+        let pool_rows_a_row = width.div_ceil(pool_width);
+        let picks = hashed_rows(graph, shared, self.sites, rows * pool_rows_a_row)?;
         self.sites += 1;
         let uniform = graph.gather(pool, picks)?;
-        let kept = graph.less(uniform, shared.keep)?;
-        let mask = graph.cast(kept, graph.dtype(x))?;
-        let factor = graph.div(mask, shared.keep)?;
-        graph.mul(x, factor)
+        let drawn = pool_rows_a_row * pool_width;
+        let uniform = graph.reshape(uniform, &[rows, drawn])?;
+        if drawn == width {
+            return Ok(uniform);
+        }
+        let size = |size: usize| i64::try_from(size).expect("a tensor's size fits in an i64");
+        let lengths = graph.int_vector(vec![size(width), size(drawn - width)]);
+        Ok(graph.nodes_of("Split", &[Some(uniform), Some(lengths)], 2, &[("axis", Attribute::Int(1))])?[0])
     }
 
     fn shared(&mut self, graph: &mut Graph) -> Result<Shared, GraphError> {
@@ -144,4 +165,25 @@ fn squared_plus(graph: &mut Graph, value: Value, addend: Value) -> Result<Value,
 fn residue(graph: &mut Graph, value: Value) -> Result<Value, GraphError> {
     let modulus = graph.int_scalar(MODULUS);
     graph.modulo(value, modulus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Provider;
+
+    #[test]
+    fn any_shape_is_dropped_from_pools_of_bounded_width() {
+        let mut graph = Graph::new(Provider::Cpu);
+        let step = graph.input("step", Dtype::I64, &[]).expect("a free name");
+        let mut dropout = Dropout::training(step);
+        let shapes: [&[usize]; 5] = [&[3], &[2, 7], &[2, 3, 5], &[2, 2, 3, 4096], &[2, 10_000]];
+        for (at, shape) in shapes.into_iter().enumerate() {
+            let x = graph.input(&format!("x{at}"), Dtype::F32, shape).expect("a free name");
+            let dropped = dropout.apply(&mut graph, x).expect("the shape fits");
+            assert_eq!(graph.shape(dropped), shape);
+        }
+        let Dropout::On(pools) = dropout else { panic!("it drops") };
+        assert_eq!(pools.pool_by_width.keys().copied().collect::<Vec<_>>(), [1, 7, 15, 4096]);
+    }
 }

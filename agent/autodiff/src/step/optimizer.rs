@@ -1,7 +1,9 @@
-//! Optimizer updates and gradient clipping, with the formulas of PyTorch 2.
+//! The updates of optimizers over flat vectors, with the formulas of PyTorch 2.
+//!
+//! Each state is read by one node, so that its next value may take its place in memory.
 
+use super::layout::{self, Piece};
 use super::program::{Declared, ScalarRole};
-use crate::families::Initial;
 use crate::graph::{Dtype, Graph, GraphError, Value};
 
 /// The form of an update; its numbers are inputs.
@@ -10,9 +12,11 @@ pub struct Update {
     pub optimizer: Optimizer,
     /// Whether weight decay is in the graph at all; its factor is an input.
     pub weight_decay: bool,
+    /// Whether AdamW, and Adam without weight decay, are one node of the operator `regatta.AdamW`. The same numbers.
+    pub fused: bool,
 }
 
-/// Optimizers as in `torch.optim`: weight decay is added to the gradient, except in `AdamW`.
+/// Optimizers as in `torch.optim`: weight decay is added to the gradient, except in `AdamW`, `Lamb` and `Lion`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Optimizer {
     Sgd,
@@ -23,110 +27,48 @@ pub enum Optimizer {
     Adam,
     /// Decoupled weight decay (Loshchilov and Hutter, 2019).
     AdamW,
+    Rmsprop {
+        momentum: bool,
+    },
+    Adagrad,
+    /// AdamW's step, scaled tensor by tensor to the norm of the weights (You et al., 2020, algorithm 2).
+    Lamb,
+    /// The sign of a momentum (Chen et al., 2023, algorithm 2).
+    Lion,
 }
 
-/// Added to the norm of the gradients before dividing by it, as in `torch.nn.utils.clip_grad_norm_`.
-const CLIP_EPSILON: f64 = 1e-6;
-
-/// Scales all gradients so that their joint norm stays within the threshold.
-pub(super) fn clip_by_global_norm(
-    graph: &mut Graph,
-    gradients: &[Value],
-    threshold: Value,
-) -> Result<Vec<Value>, GraphError> {
-    let mut total = graph.scalar_like(threshold, 0.0);
-    for &gradient in gradients {
-        let square = graph.mul(gradient, gradient)?;
-        let sum = graph.sum_all(square)?;
-        total = graph.add(total, sum)?;
+impl Optimizer {
+    fn is_decoupled(self) -> bool {
+        matches!(self, Self::AdamW | Self::Lamb | Self::Lion)
     }
-    let norm = graph.sqrt(total)?;
-    let epsilon = graph.scalar_like(norm, CLIP_EPSILON);
-    let divisor = graph.add(norm, epsilon)?;
-    let ratio = graph.div(threshold, divisor)?;
-    let one = graph.scalar_like(ratio, 1.0);
-    let factor = graph.min(ratio, one)?;
-    gradients.iter().map(|&gradient| graph.mul(gradient, factor)).collect()
 }
 
-/// Writes the update of every parameter, and of the step counter, and declares what each state becomes.
-pub(super) fn update(
-    graph: &mut Graph,
-    declared: &mut Declared,
+/// Weights that are updated alike.
+pub(super) struct Group<'a> {
+    pub name: &'a str,
+    pub pieces: &'a [Piece],
+    pub weights: Value,
+    pub gradient: Value,
+    pub decays: bool,
+}
+
+/// The numbers of an update as scalars of the graph, of type f32.
+pub(super) struct Rule {
     update: Update,
-    step: Value,
-    parameters: &[Value],
-    gradients: &[Value],
-) -> Result<(), GraphError> {
-    let one = graph.int_scalar(1);
-    let next_step = graph.add(step, one)?;
-    declared.becomes(step, next_step);
-    let rule = match update.optimizer {
-        Optimizer::Sgd => Rule::Sgd(Sgd::declare(graph, declared, update.weight_decay, None)?),
-        Optimizer::Momentum { nesterov } => {
-            Rule::Sgd(Sgd::declare(graph, declared, update.weight_decay, Some(nesterov))?)
-        }
-        Optimizer::Adam | Optimizer::AdamW => Rule::Adam(Adam::declare(graph, declared, update, next_step)?),
-    };
-    for (&parameter, &gradient) in parameters.iter().zip(gradients) {
-        let next = match &rule {
-            Rule::Sgd(sgd) => sgd.update(graph, declared, parameter, gradient)?,
-            Rule::Adam(adam) => adam.update(graph, declared, parameter, gradient)?,
-        };
-        declared.becomes(parameter, next);
-    }
-    Ok(())
-}
-
-enum Rule {
-    Sgd(Sgd),
-    Adam(Adam),
-}
-
-struct Sgd {
-    learning_rate: Value,
+    numbers: Numbers,
+    /// The factor of the weights that is added to the gradient.
     weight_decay: Option<Value>,
-    momentum: Option<Value>,
-    nesterov: bool,
+    /// What the weights are multiplied with: `1 - learning_rate * weight_decay`.
+    shrink: Option<Value>,
 }
 
-impl Sgd {
-    fn declare(
-        graph: &mut Graph,
-        declared: &mut Declared,
-        weight_decay: bool,
-        momentum: Option<bool>,
-    ) -> Result<Self, GraphError> {
-        let mut scalar = |role| declared.scalar(graph, role, Dtype::F32);
-        Ok(Self {
-            learning_rate: scalar(ScalarRole::LearningRate)?,
-            weight_decay: weight_decay.then(|| scalar(ScalarRole::WeightDecay)).transpose()?,
-            momentum: momentum.map(|_| scalar(ScalarRole::Momentum)).transpose()?,
-            nesterov: momentum.unwrap_or(false),
-        })
-    }
-
-    /// `v' = momentum * v + g`; the step is `v'`, or `g + momentum * v'` with Nesterov's momentum.
-    fn update(&self, graph: &mut Graph, declared: &mut Declared, w: Value, g: Value) -> Result<Value, GraphError> {
-        let g = with_decay(graph, w, g, self.weight_decay)?;
-        let direction = match self.momentum {
-            None => g,
-            Some(momentum) => {
-                let velocity = slot(graph, declared, w, "velocity")?;
-                let kept = graph.mul(velocity, momentum)?;
-                let next = graph.add(kept, g)?;
-                declared.becomes(velocity, next);
-                if self.nesterov {
-                    let ahead = graph.mul(next, momentum)?;
-                    graph.add(g, ahead)?
-                } else {
-                    next
-                }
-            }
-        };
-        let change = graph.mul(direction, self.learning_rate)?;
-        graph.sub(w, change)
-    }
+enum Numbers {
+    Sgd { learning_rate: Value, momentum: Option<Value>, nesterov: bool },
+    Adam(Adam),
+    Rmsprop { learning_rate: Value, alpha: Value, rest: Value, epsilon: Value, momentum: Option<Value> },
+    Adagrad { learning_rate: Value, epsilon: Value },
+    Lamb { adam: Adam, learning_rate: Value },
+    Lion { learning_rate: Value, beta1: Value, beta2: Value },
 }
 
 /// Adam with its moments held as `M = m / (1 - beta1)` and `V = v / (1 - beta2)`: then `M' = beta1 M + g` and
@@ -135,97 +77,309 @@ impl Sgd {
 struct Adam {
     beta1: Value,
     beta2: Value,
-    /// `learning_rate * sqrt(c2) / c1` with `c = (1 - beta^t) / (1 - beta)`.
+    /// `learning_rate * sqrt(c2) / c1` with `c = (1 - beta^t) / (1 - beta)`; for LAMB without the learning rate.
     rate: Value,
     /// `epsilon * sqrt(c2)`.
     epsilon: Value,
-    /// Adam: the factor of the weights that is added to the gradient.
-    weight_decay: Option<Value>,
-    /// AdamW: what the weights are multiplied with, `1 - learning_rate * weight_decay`.
-    shrink: Option<Value>,
 }
 
-impl Adam {
-    /// The scalars are computed in double precision: `1 - beta2` has no digits to lose.
-    fn declare(
+impl Rule {
+    /// `updates` is the number of updates with this one, of type i64. What is computed from the numbers is computed
+    /// in double precision: `1 - beta2` has no digits to lose.
+    pub fn declare(
         graph: &mut Graph,
         declared: &mut Declared,
         update: Update,
-        next_step: Value,
+        updates: Value,
     ) -> Result<Self, GraphError> {
-        let learning_rate = declared.scalar(graph, ScalarRole::LearningRate, Dtype::F64)?;
-        let beta1 = declared.scalar(graph, ScalarRole::Beta1, Dtype::F64)?;
-        let beta2 = declared.scalar(graph, ScalarRole::Beta2, Dtype::F64)?;
-        let epsilon = declared.scalar(graph, ScalarRole::Epsilon, Dtype::F64)?;
-        let steps = graph.cast(next_step, Dtype::F64)?;
-        let c1 = correction(graph, beta1, steps)?;
-        let c2 = correction(graph, beta2, steps)?;
-        let root = graph.sqrt(c2)?;
-        let scaled = graph.mul(learning_rate, root)?;
-        let rate = graph.div(scaled, c1)?;
-        let epsilon = graph.mul(epsilon, root)?;
-        let mut adam = Self {
-            beta1: graph.cast(beta1, Dtype::F32)?,
-            beta2: graph.cast(beta2, Dtype::F32)?,
-            rate: graph.cast(rate, Dtype::F32)?,
-            epsilon: graph.cast(epsilon, Dtype::F32)?,
-            weight_decay: None,
-            shrink: None,
+        let mut wide = |graph: &mut Graph, role| declared.scalar(graph, role, Dtype::F64);
+        let learning_rate = wide(graph, ScalarRole::LearningRate)?;
+        let numbers = match update.optimizer {
+            Optimizer::Sgd => {
+                Numbers::Sgd { learning_rate: single(graph, learning_rate)?, momentum: None, nesterov: false }
+            }
+            Optimizer::Momentum { nesterov } => {
+                let momentum = wide(graph, ScalarRole::Momentum)?;
+                let (learning_rate, momentum) = (single(graph, learning_rate)?, single(graph, momentum)?);
+                Numbers::Sgd { learning_rate, momentum: Some(momentum), nesterov }
+            }
+            Optimizer::Adam | Optimizer::AdamW => {
+                Numbers::Adam(Adam::declare(graph, &mut wide, updates, Some(learning_rate))?)
+            }
+            Optimizer::Lamb => {
+                let adam = Adam::declare(graph, &mut wide, updates, None)?;
+                Numbers::Lamb { adam, learning_rate: single(graph, learning_rate)? }
+            }
+            Optimizer::Rmsprop { momentum } => {
+                let alpha = wide(graph, ScalarRole::Alpha)?;
+                let epsilon = wide(graph, ScalarRole::Epsilon)?;
+                let momentum = momentum.then(|| wide(graph, ScalarRole::Momentum)).transpose()?;
+                let rest = complement(graph, alpha)?;
+                Numbers::Rmsprop {
+                    learning_rate: single(graph, learning_rate)?,
+                    alpha: single(graph, alpha)?,
+                    rest: single(graph, rest)?,
+                    epsilon: single(graph, epsilon)?,
+                    momentum: momentum.map(|momentum| single(graph, momentum)).transpose()?,
+                }
+            }
+            Optimizer::Adagrad => {
+                let epsilon = wide(graph, ScalarRole::Epsilon)?;
+                Numbers::Adagrad { learning_rate: single(graph, learning_rate)?, epsilon: single(graph, epsilon)? }
+            }
+            Optimizer::Lion => {
+                let (beta1, beta2) = (wide(graph, ScalarRole::Beta1)?, wide(graph, ScalarRole::Beta2)?);
+                let learning_rate = single(graph, learning_rate)?;
+                Numbers::Lion { learning_rate, beta1: single(graph, beta1)?, beta2: single(graph, beta2)? }
+            }
         };
-        if update.weight_decay && update.optimizer == Optimizer::AdamW {
-            let decay = declared.scalar(graph, ScalarRole::WeightDecay, Dtype::F64)?;
-            let lost = graph.mul(learning_rate, decay)?;
-            let one = graph.scalar(Dtype::F64, 1.0);
-            let kept = graph.sub(one, lost)?;
-            adam.shrink = Some(graph.cast(kept, Dtype::F32)?);
-        } else if update.weight_decay {
-            adam.weight_decay = Some(declared.scalar(graph, ScalarRole::WeightDecay, Dtype::F32)?);
+        let mut rule = Self { update, numbers, weight_decay: None, shrink: None };
+        if update.weight_decay {
+            let decay = wide(graph, ScalarRole::WeightDecay)?;
+            if update.optimizer.is_decoupled() && update.optimizer != Optimizer::Lamb {
+                let lost = graph.mul(learning_rate, decay)?;
+                let kept = complement(graph, lost)?;
+                rule.shrink = Some(single(graph, kept)?);
+            } else {
+                rule.weight_decay = Some(single(graph, decay)?);
+            }
         }
-        Ok(adam)
+        Ok(rule)
     }
 
-    fn update(&self, graph: &mut Graph, declared: &mut Declared, w: Value, g: Value) -> Result<Value, GraphError> {
-        let g = with_decay(graph, w, g, self.weight_decay)?;
-        let first = slot(graph, declared, w, "first_moment")?;
-        let second = slot(graph, declared, w, "second_moment")?;
-        let kept = graph.mul(first, self.beta1)?;
-        let next_first = graph.add(kept, g)?;
-        let kept = graph.mul(second, self.beta2)?;
-        let square = graph.mul(g, g)?;
-        let next_second = graph.add(kept, square)?;
-        declared.becomes(first, next_first);
-        declared.becomes(second, next_second);
-        let root = graph.sqrt(next_second)?;
-        let divisor = graph.add(root, self.epsilon)?;
-        let ratio = graph.div(next_first, divisor)?;
-        let change = graph.mul(ratio, self.rate)?;
-        let w = match self.shrink {
-            Some(shrink) => graph.mul(w, shrink)?,
-            None => w,
+    /// Writes the update of a group and of its slots, and declares what each becomes; the result is the next weights.
+    pub fn apply(&self, graph: &mut Graph, declared: &mut Declared, group: &Group<'_>) -> Result<Value, GraphError> {
+        let (w, mut g) = (group.weights, group.gradient);
+        let decay = self.weight_decay.filter(|_| group.decays);
+        let shrink = self.shrink.filter(|_| group.decays);
+        if let Some(decay) = decay.filter(|_| self.update.optimizer != Optimizer::Lamb) {
+            let pull = graph.mul(w, decay)?;
+            g = graph.add(g, pull)?;
+        }
+        let mut slots = Slots { declared, group };
+        let next = match &self.numbers {
+            Numbers::Adam(adam) if self.update.fused && decay.is_none() => {
+                adam.fused(graph, &mut slots, (w, g), shrink)?
+            }
+            numbers => {
+                let change = numbers.change(graph, &mut slots, g, decay)?;
+                let w = match shrink {
+                    Some(shrink) => graph.mul(w, shrink)?,
+                    None => w,
+                };
+                graph.sub(w, change)?
+            }
         };
-        graph.sub(w, change)
+        declared.becomes(w, next);
+        Ok(next)
     }
+}
+
+impl Numbers {
+    /// What is taken from the weights.
+    fn change(
+        &self,
+        graph: &mut Graph,
+        slots: &mut Slots<'_, '_>,
+        g: Value,
+        decay: Option<Value>,
+    ) -> Result<Value, GraphError> {
+        match *self {
+            Self::Sgd { learning_rate, momentum, nesterov } => {
+                let Some(momentum) = momentum else { return graph.mul(g, learning_rate) };
+                let velocity = slots.decaying(graph, "velocity", momentum, g)?;
+                let direction = if nesterov {
+                    let ahead = graph.mul(velocity, momentum)?;
+                    graph.add(g, ahead)?
+                } else {
+                    velocity
+                };
+                graph.mul(direction, learning_rate)
+            }
+            Self::Adam(ref adam) => {
+                let ratio = adam.ratio(graph, slots, g)?;
+                graph.mul(ratio, adam.rate)
+            }
+            Self::Rmsprop { learning_rate, alpha, rest, epsilon, momentum } => {
+                let square = graph.mul(g, g)?;
+                let part = graph.mul(square, rest)?;
+                let mean = slots.decaying(graph, "mean_square", alpha, part)?;
+                let scaled = over_root(graph, g, mean, epsilon)?;
+                let direction = match momentum {
+                    Some(momentum) => slots.decaying(graph, "velocity", momentum, scaled)?,
+                    None => scaled,
+                };
+                graph.mul(direction, learning_rate)
+            }
+            Self::Adagrad { learning_rate, epsilon } => {
+                let square = graph.mul(g, g)?;
+                let sum = slots.slot(graph, "square_sum")?;
+                let next = graph.add(sum, square)?;
+                slots.declared.becomes(sum, next);
+                let scaled = over_root(graph, g, next, epsilon)?;
+                graph.mul(scaled, learning_rate)
+            }
+            Self::Lamb { ref adam, learning_rate } => {
+                let ratio = adam.ratio(graph, slots, g)?;
+                let step = graph.mul(ratio, adam.rate)?;
+                let trusted = trusted(graph, slots.group, step, decay)?;
+                graph.mul(trusted, learning_rate)
+            }
+            Self::Lion { learning_rate, beta1, beta2 } => {
+                let momentum = slots.slot(graph, "momentum")?;
+                let excess = graph.sub(momentum, g)?;
+                let [blended, next] = [beta1, beta2].map(|beta| {
+                    let part = graph.mul(excess, beta)?;
+                    graph.add(g, part)
+                });
+                slots.declared.becomes(momentum, next?);
+                let sign = graph.sign(blended?)?;
+                graph.mul(sign, learning_rate)
+            }
+        }
+    }
+}
+
+impl Adam {
+    fn declare(
+        graph: &mut Graph,
+        wide: &mut impl FnMut(&mut Graph, ScalarRole) -> Result<Value, GraphError>,
+        updates: Value,
+        learning_rate: Option<Value>,
+    ) -> Result<Self, GraphError> {
+        let beta1 = wide(graph, ScalarRole::Beta1)?;
+        let beta2 = wide(graph, ScalarRole::Beta2)?;
+        let epsilon = wide(graph, ScalarRole::Epsilon)?;
+        let updates = graph.cast(updates, Dtype::F64)?;
+        let c1 = correction(graph, beta1, updates)?;
+        let c2 = correction(graph, beta2, updates)?;
+        let root = graph.sqrt(c2)?;
+        let scaled = match learning_rate {
+            Some(learning_rate) => graph.mul(learning_rate, root)?,
+            None => root,
+        };
+        let rate = graph.div(scaled, c1)?;
+        let epsilon = graph.mul(epsilon, root)?;
+        Ok(Self {
+            beta1: single(graph, beta1)?,
+            beta2: single(graph, beta2)?,
+            rate: single(graph, rate)?,
+            epsilon: single(graph, epsilon)?,
+        })
+    }
+
+    /// `M' / (sqrt(V') + epsilon)`.
+    fn ratio(&self, graph: &mut Graph, slots: &mut Slots<'_, '_>, g: Value) -> Result<Value, GraphError> {
+        let first = slots.decaying(graph, "first_moment", self.beta1, g)?;
+        let square = graph.mul(g, g)?;
+        let second = slots.decaying(graph, "second_moment", self.beta2, square)?;
+        over_root(graph, first, second, self.epsilon)
+    }
+
+    /// The whole update in one pass over the memory; the result is the next weights.
+    fn fused(
+        &self,
+        graph: &mut Graph,
+        slots: &mut Slots<'_, '_>,
+        (w, g): (Value, Value),
+        shrink: Option<Value>,
+    ) -> Result<Value, GraphError> {
+        let first = slots.slot(graph, "first_moment")?;
+        let second = slots.slot(graph, "second_moment")?;
+        let shrink = shrink.unwrap_or_else(|| graph.scalar(Dtype::F32, 1.0));
+        let outputs = vec![(Dtype::F32, graph.shape(w).to_vec()); 3];
+        let inputs = [w, first, second, g, self.beta1, self.beta2, self.rate, self.epsilon, shrink];
+        let next = graph.custom(("regatta", "AdamW"), &inputs, &outputs)?;
+        slots.declared.becomes(first, next[1]);
+        slots.declared.becomes(second, next[2]);
+        Ok(next[0])
+    }
+}
+
+/// The optimizer's states that belong to a group.
+struct Slots<'a, 'g> {
+    declared: &'a mut Declared,
+    group: &'a Group<'g>,
+}
+
+impl Slots<'_, '_> {
+    fn slot(&mut self, graph: &mut Graph, name: &str) -> Result<Value, GraphError> {
+        let pieces = layout::slot_of(self.group.pieces, name);
+        self.declared.vector(graph, &format!("{}/{name}", self.group.name), pieces)
+    }
+
+    /// A slot that becomes `slot * kept + part`; the result is what it becomes.
+    fn decaying(&mut self, graph: &mut Graph, name: &str, kept: Value, part: Value) -> Result<Value, GraphError> {
+        let slot = self.slot(graph, name)?;
+        let rest = graph.mul(slot, kept)?;
+        let next = graph.add(rest, part)?;
+        self.declared.becomes(slot, next);
+        Ok(next)
+    }
+}
+
+/// LAMB's step: with the pull of the weights, tensor by tensor times the norm of the weights over its own norm, or
+/// times one where either is zero.
+fn trusted(graph: &mut Graph, group: &Group<'_>, step: Value, decay: Option<Value>) -> Result<Value, GraphError> {
+    let step = match decay {
+        Some(decay) => {
+            let pull = graph.mul(group.weights, decay)?;
+            graph.add(step, pull)?
+        }
+        None => step,
+    };
+    let weights = layout::split_flat(graph, group.weights, group.pieces)?;
+    let steps = layout::split_flat(graph, step, group.pieces)?;
+    let mut scaled = Vec::with_capacity(steps.len());
+    for (&weights, step) in weights.iter().zip(steps) {
+        let (weight_norm, step_norm) = (norm(graph, &[weights])?, norm(graph, &[step])?);
+        let zero = graph.scalar(Dtype::F32, 0.0);
+        let one = graph.scalar(Dtype::F32, 1.0);
+        let product = graph.mul(weight_norm, step_norm)?;
+        let is_known = graph.greater(product, zero)?;
+        let ratio = graph.div(weight_norm, step_norm)?;
+        let trust = graph.node("Where", &[is_known, ratio, one], &[])?;
+        scaled.push(graph.mul(step, trust)?);
+    }
+    layout::concat(graph, &scaled)
+}
+
+/// The joint Euclidean norm of vectors.
+pub(super) fn norm(graph: &mut Graph, vectors: &[Value]) -> Result<Value, GraphError> {
+    let mut total = None;
+    for &vector in vectors {
+        let square = graph.mul(vector, vector)?;
+        let sum = graph.sum_all(square)?;
+        total = Some(match total {
+            Some(total) => graph.add(total, sum)?,
+            None => sum,
+        });
+    }
+    let total = total.unwrap_or_else(|| graph.scalar(Dtype::F32, 0.0));
+    graph.sqrt(total)
+}
+
+/// `x / (sqrt(square) + epsilon)`.
+fn over_root(graph: &mut Graph, x: Value, square: Value, epsilon: Value) -> Result<Value, GraphError> {
+    let root = graph.sqrt(square)?;
+    let divisor = graph.add(root, epsilon)?;
+    graph.div(x, divisor)
 }
 
 /// `(1 - beta^t) / (1 - beta)`.
-fn correction(graph: &mut Graph, beta: Value, steps: Value) -> Result<Value, GraphError> {
-    let one = graph.scalar(Dtype::F64, 1.0);
-    let power = graph.pow(beta, steps)?;
-    let above = graph.sub(one, power)?;
-    let below = graph.sub(one, beta)?;
+fn correction(graph: &mut Graph, beta: Value, updates: Value) -> Result<Value, GraphError> {
+    let power = graph.pow(beta, updates)?;
+    let above = complement(graph, power)?;
+    let below = complement(graph, beta)?;
     graph.div(above, below)
 }
 
-fn with_decay(graph: &mut Graph, w: Value, g: Value, decay: Option<Value>) -> Result<Value, GraphError> {
-    let Some(decay) = decay else { return Ok(g) };
-    let pull = graph.mul(w, decay)?;
-    graph.add(g, pull)
+/// `1 - x`.
+fn complement(graph: &mut Graph, x: Value) -> Result<Value, GraphError> {
+    let one = graph.scalar_like(x, 1.0);
+    graph.sub(one, x)
 }
 
-/// A state of the optimizer that belongs to a parameter and has its shape.
-fn slot(graph: &mut Graph, declared: &mut Declared, parameter: Value, name: &str) -> Result<Value, GraphError> {
-    let name = format!("{}/{name}", graph.name(parameter));
-    let shape = graph.shape(parameter).to_vec();
-    let value = graph.input(&name, Dtype::F32, &shape)?;
-    Ok(declared.state(value, Initial::Zeros))
+fn single(graph: &mut Graph, x: Value) -> Result<Value, GraphError> {
+    graph.cast(x, Dtype::F32)
 }

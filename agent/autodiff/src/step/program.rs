@@ -1,7 +1,8 @@
 //! What a finished graph needs from whoever runs it: what to bind where, and what comes out.
 
+use super::layout::{self, Piece};
 use crate::families::Initial;
-use crate::graph::{Dtype, Graph, GraphError, Value};
+use crate::graph::{Dtype, Graph, GraphError, RESERVED_PREFIX, Value};
 
 /// A graph and the description of its inputs and outputs.
 #[derive(Debug, Clone)]
@@ -32,14 +33,17 @@ pub struct Port {
     pub shape: Vec<usize>,
 }
 
-/// A tensor that lives from step to step. In an evaluation only the model's parameters are there, under the
-/// same input names, and nothing comes out.
+/// A tensor that lives from step to step: a number, or a flat vector. In an evaluation only the model's tensors are
+/// there, under the same input names, and nothing comes out.
+///
+/// A step reads each state before it writes its output, so that both may be bound to the same memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct State {
     pub input: Port,
-    /// The output that replaces the input in the next step.
+    /// The output that replaces the input in the next step; `None` where no step changes it.
     pub output: Option<String>,
-    pub initial: Initial,
+    /// The named tensors that it holds one after the other, without gaps. No two of a program have the same name.
+    pub pieces: Vec<Piece>,
 }
 
 /// A number that its caller sets for each trial.
@@ -55,9 +59,18 @@ pub enum ScalarRole {
     Momentum,
     Beta1,
     Beta2,
+    /// RMSprop's share of the mean square that is kept.
+    Alpha,
     Epsilon,
     WeightDecay,
     ClipNorm,
+    ClipValue,
+    /// One over the number of minibatches of an update.
+    GradientShare,
+    /// Zero in the first minibatch of an update, else one.
+    Carry,
+    /// The share of the average of the weights that an update keeps.
+    AverageKept,
     /// The share of elements that is dropped, in `0 .. 1`.
     DropoutRate,
     /// Any i64; it is reduced modulo 2^31 - 1.
@@ -72,9 +85,14 @@ impl ScalarRole {
             Self::Momentum => "momentum",
             Self::Beta1 => "beta1",
             Self::Beta2 => "beta2",
+            Self::Alpha => "alpha",
             Self::Epsilon => "epsilon",
             Self::WeightDecay => "weight_decay",
             Self::ClipNorm => "clip_norm",
+            Self::ClipValue => "clip_value",
+            Self::GradientShare => "gradient_share",
+            Self::Carry => "carry",
+            Self::AverageKept => "average_kept",
             Self::DropoutRate => "dropout_rate",
             Self::DropoutSeed => "dropout_seed",
         }
@@ -90,8 +108,8 @@ pub struct DataInput {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataRole {
-    /// Rows x width.
-    Features,
+    /// Rows x the shape of the model's feature at this position.
+    Feature(usize),
     /// Rows of class indices, or rows x width of values.
     Target,
     /// Independent uniform numbers in `0 .. 1`: the pool that dropout draws its rows from.
@@ -116,7 +134,7 @@ pub enum ResultRole {
 /// The description while its graph is written.
 #[derive(Default)]
 pub(crate) struct Declared {
-    states: Vec<(Value, Option<Value>, Initial)>,
+    states: Vec<(Value, Option<Value>, Vec<Piece>)>,
     scalars: Vec<(ScalarRole, Value)>,
     data: Vec<(DataRole, Value)>,
     indices: Option<Value>,
@@ -125,9 +143,25 @@ pub(crate) struct Declared {
 }
 
 impl Declared {
-    pub fn state(&mut self, input: Value, initial: Initial) -> Value {
-        self.states.push((input, None, initial));
-        input
+    /// A count that begins at zero.
+    pub fn counter(&mut self, graph: &mut Graph, name: &str) -> Result<Value, GraphError> {
+        let input = graph.reserved_input(name, Dtype::I64, &[])?;
+        let name = format!("{RESERVED_PREFIX}{name}");
+        let piece = Piece { name, shape: Vec::new(), offset: 0, initial: Initial::Zeros, position: 0 };
+        self.states.push((input, None, vec![piece]));
+        Ok(input)
+    }
+
+    /// A flat vector of type f32.
+    pub fn vector(&mut self, graph: &mut Graph, name: &str, pieces: Vec<Piece>) -> Result<Value, GraphError> {
+        let input = graph.reserved_input(name, Dtype::F32, &[layout::length(&pieces)])?;
+        self.states.push((input, None, pieces));
+        Ok(input)
+    }
+
+    /// The pieces of all states so far.
+    pub fn pieces(&self) -> impl Iterator<Item = &Piece> {
+        self.states.iter().flat_map(|(_, _, pieces)| pieces)
     }
 
     /// What a state becomes.
@@ -155,11 +189,11 @@ impl Declared {
         shape: &[usize],
     ) -> Result<Value, GraphError> {
         let name = match role {
-            DataRole::Features => "features",
-            DataRole::Target => "target",
-            DataRole::Noise => "noise",
+            DataRole::Feature(position) => format!("feature_{position}"),
+            DataRole::Target => "target".into(),
+            DataRole::Noise => "noise".into(),
         };
-        let value = graph.reserved_input(name, dtype, shape)?;
+        let value = graph.reserved_input(&name, dtype, shape)?;
         self.data.push((role, value));
         Ok(value)
     }
@@ -193,10 +227,10 @@ impl Declared {
             Port { name: info.name, dtype: info.dtype, shape: info.shape }
         };
         let name = |value: Value| graph.name(value).to_owned();
-        let state = |(input, output, initial): (Value, Option<Value>, Initial)| State {
+        let state = |(input, output, pieces): (Value, Option<Value>, Vec<Piece>)| State {
             input: port(input),
             output: output.map(name),
-            initial,
+            pieces,
         };
         Program {
             states: self.states.into_iter().map(state).collect(),

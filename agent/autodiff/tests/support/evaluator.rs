@@ -17,6 +17,8 @@ mod pooling;
 mod reduction;
 #[path = "evaluator/resize.rs"]
 mod resize;
+#[path = "evaluator/update.rs"]
+mod update;
 
 use std::collections::BTreeMap;
 
@@ -95,6 +97,7 @@ fn apply(node: &Node, operands: &[Option<Tensor>]) -> Vec<Tensor> {
         pooling::apply,
         reduction::apply,
         resize::apply,
+        update::apply,
     ];
     let outputs = families.iter().find_map(|family| family(node, operands));
     outputs.unwrap_or_else(|| panic!("the evaluator does not know {}", node.op))
