@@ -11,8 +11,10 @@ mod infer;
 
 pub use build::Transposed;
 pub(crate) use composite::Composite;
+pub(crate) use infer::{
+    SliceRange, Windows, blocks_mode, paddings, permutation, pooling_windows, reduced_axes, resized, slice_ranges,
+};
 pub use infer::{axis_position, broadcast_shapes, knows_shape_of};
-pub(crate) use infer::{permutation, reduced_axes};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -32,6 +34,8 @@ pub enum GraphError {
     ReservedName { name: String },
     #[error("{op} cannot take these operands: {reason}")]
     InvalidOperands { op: String, reason: String },
+    #[error("the tensor {name:?} would have more elements than can be counted")]
+    TooLarge { name: String },
     #[error("the output shape of {op} is not known here")]
     UnknownShape { op: String },
 }
@@ -187,7 +191,7 @@ impl Graph {
     /// Declares an input under the model's own name.
     ///
     /// # Errors
-    /// The name is taken or begins with [`RESERVED_PREFIX`].
+    /// The name is taken or begins with [`RESERVED_PREFIX`], or the shape has more elements than an i64 counts.
     pub fn input(&mut self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<Value, GraphError> {
         if name.starts_with(RESERVED_PREFIX) {
             return Err(GraphError::ReservedName { name: name.into() });
@@ -198,7 +202,7 @@ impl Graph {
     /// Declares an input that is not the model's: its name gets the reserved prefix.
     ///
     /// # Errors
-    /// The name is taken.
+    /// The name is taken, or the shape has more elements than an i64 counts.
     pub fn reserved_input(&mut self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<Value, GraphError> {
         self.declare(format!("{RESERVED_PREFIX}{name}"), dtype, shape)
     }
@@ -266,7 +270,7 @@ impl Graph {
     /// Applies an operator of another domain, whose outputs the caller knows.
     ///
     /// # Errors
-    /// Never for fresh names; the type says so for the sake of its callers.
+    /// An output has more elements than an i64 counts.
     pub fn custom(
         &mut self,
         (domain, op): (&str, &str),
@@ -365,6 +369,10 @@ impl Graph {
     }
 
     fn add_value(&mut self, name: String, dtype: Dtype, shape: Vec<usize>) -> Result<Value, GraphError> {
+        let elements = shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size.max(1)));
+        if elements.is_none_or(|elements| i64::try_from(elements).is_err()) {
+            return Err(GraphError::TooLarge { name });
+        }
         if !self.names.insert(name.clone()) {
             return Err(GraphError::DuplicateName { name });
         }

@@ -2,12 +2,16 @@
 //! file, and a row in `tests/gradients`; `docs/OPS.md` follows from the rows.
 
 mod arithmetic;
+mod convolution;
 mod elementwise;
 mod indexing;
+mod interpolation;
 mod linear;
 mod movement;
 mod normalization;
+mod pooling;
 mod reduction;
+mod resize;
 
 use crate::gradient::{Flow, GradientError};
 use crate::graph::Value;
@@ -58,12 +62,15 @@ const fn stop(op: &'static str) -> Row {
 
 const FAMILIES: &[&[Row]] = &[
     arithmetic::ROWS,
+    convolution::ROWS,
     elementwise::ROWS,
     indexing::ROWS,
     linear::ROWS,
     movement::ROWS,
     normalization::ROWS,
+    pooling::ROWS,
     reduction::ROWS,
+    resize::ROWS,
 ];
 
 /// Every operator of the table.

@@ -192,4 +192,71 @@ impl Graph {
         #[expect(clippy::cast_precision_loss, reason = "a tensor has fewer than 2^52 elements")]
         self.scale(sum, 1.0 / count as f64)
     }
+
+    /// Zeros of the same type as another value.
+    pub fn zeros_like(&mut self, value: Value, shape: &[usize]) -> Result<Value, GraphError> {
+        let zero = self.scalar_like(value, 0.0);
+        self.expand(zero, shape)
+    }
+
+    /// The part of a value between `start` and `end` of each axis: one pair an axis.
+    pub fn window(&mut self, value: Value, range_by_axis: &[(usize, usize)]) -> Result<Value, GraphError> {
+        let shape = self.shape(value).to_vec();
+        let cut: Vec<usize> = (0..shape.len()).filter(|&axis| range_by_axis[axis] != (0, shape[axis])).collect();
+        if cut.is_empty() {
+            return Ok(value);
+        }
+        let starts: Vec<usize> = cut.iter().map(|&axis| range_by_axis[axis].0).collect();
+        let ends: Vec<usize> = cut.iter().map(|&axis| range_by_axis[axis].1).collect();
+        let operands = [value, self.sizes(&starts), self.sizes(&ends), self.sizes(&cut)];
+        self.node("Slice", &operands, &[])
+    }
+
+    /// A value with zeros before and after it along each axis: one pair of counts an axis.
+    pub fn pad(&mut self, value: Value, zeros_by_axis: &[(usize, usize)]) -> Result<Value, GraphError> {
+        if zeros_by_axis.iter().all(|zeros| *zeros == (0, 0)) {
+            return Ok(value);
+        }
+        let before = zeros_by_axis.iter().map(|zeros| zeros.0);
+        let pads: Vec<usize> = before.chain(zeros_by_axis.iter().map(|zeros| zeros.1)).collect();
+        let pads = self.sizes(&pads);
+        self.node("Pad", &[value, pads], &[])
+    }
+
+    /// A value with the order of the elements reversed along some axes.
+    pub fn reversed(&mut self, value: Value, axes: &[usize]) -> Result<Value, GraphError> {
+        if axes.is_empty() {
+            return Ok(value);
+        }
+        let backwards = self.int_vector(vec![-1; axes.len()]);
+        let past_the_first = self.int_vector(vec![i64::from(i32::MIN); axes.len()]);
+        let operands = [value, backwards, past_the_first, self.sizes(axes), backwards];
+        self.node("Slice", &operands, &[])
+    }
+
+    /// Values side by side along an axis.
+    pub fn concat(&mut self, values: &[Value], axis: usize) -> Result<Value, GraphError> {
+        let axis = i64::try_from(axis).expect("an axis fits in an i64");
+        if let [only] = values { Ok(*only) } else { self.node("Concat", values, &[("axis", Attribute::Int(axis))]) }
+    }
+
+    /// Every `step`-th element from `start` on, `count` of them, along each axis from `first` on: one triple an axis.
+    pub fn strided(
+        &mut self,
+        value: Value,
+        first: usize,
+        taken_by_axis: &[(usize, usize, usize)],
+    ) -> Result<Value, GraphError> {
+        let axes: Vec<usize> = (first..first + taken_by_axis.len()).collect();
+        let whole = |(&axis, &taken): (&usize, &(usize, usize, usize))| taken == (0, 1, self.shape(value)[axis]);
+        if axes.iter().zip(taken_by_axis).all(whole) {
+            return Ok(value);
+        }
+        let starts: Vec<usize> = taken_by_axis.iter().map(|taken| taken.0).collect();
+        let steps: Vec<usize> = taken_by_axis.iter().map(|taken| taken.1).collect();
+        let ends: Vec<usize> =
+            taken_by_axis.iter().map(|(start, step, count)| start + (count - 1) * step + 1).collect();
+        let operands = [value, self.sizes(&starts), self.sizes(&ends), self.sizes(&axes), self.sizes(&steps)];
+        self.node("Slice", &operands, &[])
+    }
 }

@@ -1,17 +1,23 @@
 //! The types and shapes of an operator's outputs from those of its operands, for the operators that graphs of
 //! this crate may have. Semantics are those of this crate's opset. A family a file, each with its own rows.
 
+mod convolution;
 mod elementwise;
 mod indexing;
 mod linear;
 mod movement;
 mod normalization;
+mod pooling;
 mod reduction;
+mod resize;
 
 use super::{Dtype, Graph, GraphError, Node, Value};
 
-pub(crate) use movement::permutation;
+pub(crate) use convolution::Windows;
+pub(crate) use movement::{SliceRange, blocks_mode, paddings, permutation, slice_ranges};
+pub(crate) use pooling::pooling_windows;
 pub(crate) use reduction::reduced_axes;
+pub(crate) use resize::resized;
 
 type Inferred = (Dtype, Vec<usize>);
 
@@ -20,8 +26,17 @@ type Outputs = Result<Vec<Inferred>, GraphError>;
 
 type Rule = fn(&Operands<'_>) -> Outputs;
 
-const FAMILIES: &[&[(&str, Rule)]] =
-    &[elementwise::ROWS, indexing::ROWS, linear::ROWS, movement::ROWS, normalization::ROWS, reduction::ROWS];
+const FAMILIES: &[&[(&str, Rule)]] = &[
+    convolution::ROWS,
+    elementwise::ROWS,
+    indexing::ROWS,
+    linear::ROWS,
+    movement::ROWS,
+    normalization::ROWS,
+    pooling::ROWS,
+    reduction::ROWS,
+    resize::ROWS,
+];
 
 fn rule_of(op: &str) -> Option<Rule> {
     FAMILIES.iter().copied().flatten().find(|(name, _)| *name == op).map(|(_, rule)| *rule)
@@ -87,6 +102,21 @@ impl Operands<'_> {
     fn ints(&self, position: usize) -> Result<&[i64], GraphError> {
         let ints = self.graph.constant_ints(self.value(position)?);
         ints.ok_or_else(|| self.invalid(format!("operand {position} must be a constant")))
+    }
+
+    fn is_given(&self, position: usize) -> bool {
+        self.node.inputs.get(position).copied().flatten().is_some()
+    }
+
+    /// The constant integers of an operand that may be left out.
+    fn optional_ints(&self, position: usize) -> Result<Option<&[i64]>, GraphError> {
+        if self.is_given(position) { self.ints(position).map(Some) } else { Ok(None) }
+    }
+
+    /// The position of the axis that an attribute names.
+    fn axis(&self, attribute: &str, default: i64, rank: usize) -> Result<usize, GraphError> {
+        let axis = self.node.int(attribute, default);
+        axis_position(axis, rank).ok_or_else(|| self.invalid(format!("{attribute} {axis} with {rank} dimensions")))
     }
 
     fn invalid(&self, reason: String) -> GraphError {

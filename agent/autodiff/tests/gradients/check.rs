@@ -30,8 +30,18 @@ pub fn check(name: &str, inputs: &[(&[usize], Draw)], build: Build) {
 
 /// The gradient of a random weighting of the output, for every element of every input.
 pub fn check_with(name: &str, inputs: &[(&[usize], Draw)], build: &dyn Fn(&mut Graph, &[Value]) -> Built) {
+    check_on(Provider::Cpu, name, inputs, build);
+}
+
+/// The same in the formulation that is meant for a provider.
+pub fn check_on(
+    provider: Provider,
+    name: &str,
+    inputs: &[(&[usize], Draw)],
+    build: &dyn Fn(&mut Graph, &[Value]) -> Built,
+) {
     let mut random = Random(1);
-    let mut graph = Graph::new(Provider::Cpu);
+    let mut graph = Graph::new(provider);
     let mut feeds = BTreeMap::new();
     let mut values = Vec::new();
     for (position, (shape, draw)) in inputs.iter().enumerate() {

@@ -3,6 +3,7 @@
 
 mod arithmetic;
 mod check;
+mod convolution;
 mod elementwise;
 #[path = "../support/evaluator.rs"]
 mod evaluator;
@@ -11,5 +12,7 @@ mod linear;
 mod lowerings;
 mod movement;
 mod normalization;
+mod pooling;
 mod reduction;
+mod resize;
 mod sweep;

@@ -1,6 +1,8 @@
 //! Runs a graph in double precision, slowly and plainly: the oracle of this crate's tests. A family a file.
 //! Floats are f64 whatever their declared type; truth values are integers.
 
+#[path = "evaluator/convolution.rs"]
+mod convolution;
 #[path = "evaluator/elementwise.rs"]
 mod elementwise;
 #[path = "evaluator/indexing.rs"]
@@ -9,8 +11,12 @@ mod indexing;
 mod linear;
 #[path = "evaluator/movement.rs"]
 mod movement;
+#[path = "evaluator/pooling.rs"]
+mod pooling;
 #[path = "evaluator/reduction.rs"]
 mod reduction;
+#[path = "evaluator/resize.rs"]
+mod resize;
 
 use std::collections::BTreeMap;
 
@@ -80,7 +86,16 @@ fn operand(graph: &Graph, known: &BTreeMap<Value, Tensor>, value: Value) -> Tens
 }
 
 fn apply(node: &Node, operands: &[Option<Tensor>]) -> Vec<Tensor> {
-    let families = [elementwise::apply, indexing::apply, linear::apply, movement::apply, reduction::apply];
+    let families = [
+        convolution::apply,
+        elementwise::apply,
+        indexing::apply,
+        linear::apply,
+        movement::apply,
+        pooling::apply,
+        reduction::apply,
+        resize::apply,
+    ];
     let outputs = families.iter().find_map(|family| family(node, operands));
     outputs.unwrap_or_else(|| panic!("the evaluator does not know {}", node.op))
 }
