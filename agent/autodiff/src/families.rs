@@ -8,12 +8,16 @@ pub use mlp::{Activation, Mlp};
 
 pub(crate) use forward::{Buffer, Forward};
 
+use std::sync::Arc;
+
 use crate::graph::{Dtype, GraphError, Value};
+use crate::import::Imported;
 
 /// A model that can be trained. A new family is its file and one variant here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Model {
     Mlp(Mlp),
+    Imported(Arc<Imported>),
 }
 
 /// A tensor that a model takes: one row of it, the batch axis left out.
@@ -29,6 +33,7 @@ impl Model {
     pub fn features(&self) -> Vec<Feature> {
         match self {
             Self::Mlp(mlp) => mlp.features(),
+            Self::Imported(imported) => imported.features().to_vec(),
         }
     }
 
@@ -36,6 +41,7 @@ impl Model {
     pub fn output(&self) -> Vec<usize> {
         match self {
             Self::Mlp(mlp) => vec![mlp.outputs],
+            Self::Imported(imported) => imported.output().to_vec(),
         }
     }
 
@@ -44,6 +50,7 @@ impl Model {
     pub(crate) fn forward(&self, context: &mut Forward<'_>, features: &[Value]) -> Result<Value, GraphError> {
         match self {
             Self::Mlp(mlp) => mlp.forward(context, features[0]),
+            Self::Imported(imported) => imported.forward(context, features),
         }
     }
 }

@@ -120,11 +120,15 @@ pub fn evaluation(plan: &EvaluationPlan) -> Result<Program, StepError> {
 }
 
 fn check_sizes(model: &Model, loss: Loss, rows: usize, batch: usize) -> Result<(), StepError> {
-    let Model::Mlp(mlp) = model;
-    let hidden = mlp.hidden.iter().copied().min().unwrap_or(1);
+    let hidden = match model {
+        Model::Mlp(mlp) => mlp.hidden.iter().copied().min().unwrap_or(1),
+        Model::Imported(_) => 1,
+    };
+    let inputs = model.features().iter().flat_map(|feature| feature.shape.clone()).min().unwrap_or(1);
+    let outputs: usize = model.output().iter().product();
     let sizes = [
-        ("the input width", mlp.inputs),
-        ("the output width", mlp.outputs),
+        ("the input width", inputs),
+        ("the output width", outputs),
         ("a hidden width", hidden),
         ("the number of rows", rows),
         ("the batch size", batch),
@@ -134,7 +138,6 @@ fn check_sizes(model: &Model, loss: Loss, rows: usize, batch: usize) -> Result<(
     }
     match loss {
         Loss::CrossEntropy { classes: needed } | Loss::MeanSquaredError { width: needed } => {
-            let outputs = mlp.outputs;
             if outputs == needed { Ok(()) } else { Err(StepError::Outputs { outputs, needed }) }
         }
     }
