@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use regatta_autodiff::families::{Activation, Model};
+use regatta_autodiff::families::{Activation, Mlp, Model};
 use regatta_autodiff::graph::Dtype;
 use regatta_autodiff::step::{Loss, Optimizer, State, StepPlan};
 use safetensors::tensor::{SafeTensors, TensorView};
@@ -150,12 +150,9 @@ fn refused(reason: &str) -> TrainingError {
 
 /// A shape in words that stay the same whatever the types are called.
 fn shape_name(plan: &StepPlan) -> String {
-    let Model::Mlp(mlp) = &plan.model;
-    let activation = match mlp.activation {
-        Activation::Relu => "relu",
-        Activation::Tanh => "tanh",
-        Activation::Sigmoid => "sigmoid",
-        Activation::Gelu => "gelu",
+    let model = match &plan.model {
+        Model::Mlp(mlp) => mlp_name(mlp),
+        Model::Imported(imported) => format!("imported {}", imported.shape_words()),
     };
     let loss = match plan.loss {
         Loss::CrossEntropy { .. } => "cross_entropy",
@@ -168,11 +165,21 @@ fn shape_name(plan: &StepPlan) -> String {
         Optimizer::Adam => "adam",
         Optimizer::AdamW => "adamw",
     };
-    let widths: Vec<String> =
-        [mlp.inputs].iter().chain(&mlp.hidden).chain([&mlp.outputs]).map(ToString::to_string).collect();
-    let dropout = if mlp.dropout { " dropout" } else { "" };
     let decay = if plan.update.weight_decay { " weight_decay" } else { "" };
     let clip = if plan.clip { " clip" } else { "" };
     let (rows, batch) = (plan.rows, plan.batch);
-    format!("mlp {} {activation}{dropout} {loss} {optimizer}{decay}{clip} rows {rows} batch {batch}", widths.join("-"))
+    format!("{model} {loss} {optimizer}{decay}{clip} rows {rows} batch {batch}")
+}
+
+fn mlp_name(mlp: &Mlp) -> String {
+    let activation = match mlp.activation {
+        Activation::Relu => "relu",
+        Activation::Tanh => "tanh",
+        Activation::Sigmoid => "sigmoid",
+        Activation::Gelu => "gelu",
+    };
+    let widths: Vec<String> =
+        [mlp.inputs].iter().chain(&mlp.hidden).chain([&mlp.outputs]).map(ToString::to_string).collect();
+    let dropout = if mlp.dropout { " dropout" } else { "" };
+    format!("mlp {} {activation}{dropout}", widths.join("-"))
 }

@@ -171,6 +171,12 @@ impl Imported {
         self.rates.iter().copied().reduce(f64::max)
     }
 
+    /// What its weights are, in words that are the same for every trial of it.
+    pub fn shape_words(&self) -> String {
+        let words = |parameter: &Parameter| format!("{:?}{:?}", parameter.name, parameter.shape);
+        self.parameters.iter().chain(&self.statistics).map(words).collect::<Vec<_>>().join(" ")
+    }
+
     /// The batch sizes that it was opened for.
     pub fn batches(&self) -> impl Iterator<Item = usize> {
         self.body_by_batch.keys().copied()
