@@ -11,10 +11,10 @@ mod infer;
 
 pub use build::Transposed;
 pub(crate) use composite::Composite;
+pub(crate) use encode::{dtype_code, dtype_of};
 pub(crate) use infer::{
     SliceRange, Windows, blocks_mode, paddings, permutation, pooling_windows, reduced_axes, resized, slice_ranges,
 };
-pub(crate) use encode::{dtype_code, dtype_of};
 pub use infer::{axis_position, broadcast_shapes, knows_shape_of};
 
 use std::collections::{BTreeMap, BTreeSet};

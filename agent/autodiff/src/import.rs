@@ -25,7 +25,7 @@ pub use model::Imported;
 use crate::graph::{Dtype, RESERVED_PREFIX, dtype_of};
 use crate::onnx::tensor_shape_proto::dimension;
 use crate::onnx::{GraphProto, ModelProto, ValueInfoProto, type_proto};
-use parameters::Roles;
+use parameters::{Kind, Roles};
 
 /// What is taken of a file, and not more.
 pub(crate) struct Limits {
@@ -116,9 +116,41 @@ impl ModelFile {
         &self.inputs
     }
 
+    /// What a person should know of the file.
+    pub fn notices(&self) -> &[Notice] {
+        &self.roles.notices
+    }
+
+    /// Whose weights an initializer holds; `None` where it is a constant.
+    pub(crate) fn source_of(&self, name: &str) -> Option<TensorSource> {
+        let role = self.roles.role_by_name.get(name)?;
+        let (source, transposed) = match &role.kind {
+            Kind::Tied { to, transposed } => (to.as_str(), *transposed),
+            Kind::Parameter { .. } | Kind::Statistics => (name, false),
+        };
+        Some(TensorSource { name: source.into(), shape: role.shape.clone(), transposed })
+    }
+
+    /// The model as it was read, whose weights each of its initializers holds, and its opset.
+    pub(crate) fn into_parts(self) -> (ModelProto, BTreeMap<String, TensorSource>, i64) {
+        let source = |name: &String| Some((name.clone(), self.source_of(name)?));
+        let sources = self.roles.role_by_name.keys().filter_map(source).collect();
+        (self.model, sources, self.opset)
+    }
+
     fn graph(&self) -> &GraphProto {
         graph_of(&self.model)
     }
+}
+
+/// Whose weights a tensor of a file holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TensorSource {
+    pub name: String,
+    /// Of the tensor itself.
+    pub shape: Vec<usize>,
+    /// Whether it holds the transpose of the weights.
+    pub transposed: bool,
 }
 
 /// The model behind bytes.

@@ -4,11 +4,12 @@
 //! numbers: what must be drawn (initial weights, noise) is described, and its caller draws it.
 
 pub mod backward;
+pub mod export;
 pub mod families;
 pub mod gradient;
 pub mod graph;
-pub mod lower;
 pub mod import;
+pub mod lower;
 pub mod onnx;
 pub mod operators;
 mod rules;

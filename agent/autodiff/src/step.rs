@@ -138,7 +138,11 @@ fn check_sizes(model: &Model, loss: Loss, rows: usize, batch: usize) -> Result<(
     }
     match loss {
         Loss::CrossEntropy { classes: needed } | Loss::MeanSquaredError { width: needed } => {
-            if outputs == needed { Ok(()) } else { Err(StepError::Outputs { outputs, needed }) }
+            if outputs == needed {
+                Ok(())
+            } else {
+                Err(StepError::Outputs { outputs, needed })
+            }
         }
     }
 }

@@ -52,7 +52,8 @@ impl Golden {
     /// A tensor's numbers; none where the tensor is not there.
     pub fn numbers(&self, name: &str) -> Vec<f64> {
         let tensors = SafeTensors::deserialize(&self.tensors).expect("the numbers are safetensors");
-        let tensor = tensors.tensor(name).unwrap_or_else(|_| panic!("{name} is not among the numbers of {}", self.name));
+        let tensor =
+            tensors.tensor(name).unwrap_or_else(|_| panic!("{name} is not among the numbers of {}", self.name));
         let data = tensor.data();
         let f64s = |size: usize, number: &dyn Fn(&[u8]) -> f64| data.chunks_exact(size).map(number).collect();
         match tensor.dtype() {
@@ -87,10 +88,8 @@ pub fn models() -> Vec<Golden> {
 
 fn golden(model: &Value) -> Golden {
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
-    let port = |value: &Value| Port {
-        name: text(&value["name"]),
-        shape: list(&value["shape"]).iter().map(size).collect(),
-    };
+    let port =
+        |value: &Value| Port { name: text(&value["name"]), shape: list(&value["shape"]).iter().map(size).collect() };
     let file = |value: &Value| File {
         name: text(&value["file"]),
         exporter: text(&value["exporter"]),

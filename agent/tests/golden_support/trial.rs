@@ -8,9 +8,10 @@ use std::sync::Arc;
 use regatta_agent::model::imported;
 use regatta_agent::runtime::{Array, Compiled, Device, Interrupt, Runtime};
 use regatta_autodiff::backward::{Backward, backward};
+use regatta_autodiff::export::export;
 use regatta_autodiff::families::{Initial, Mode, Model};
 use regatta_autodiff::graph::{Dtype, Provider};
-use regatta_autodiff::import::Settings;
+use regatta_autodiff::import::{ModelFile, Settings};
 use regatta_autodiff::step::Port as Input;
 
 use super::numbers::{File, Golden, Optimizer};
@@ -160,6 +161,29 @@ impl Trial {
             })
             .collect()
     }
+}
+
+/// What the user's own file gives for the first batch, with the weights that were trained put into it.
+#[expect(clippy::cast_possible_truncation, reason = "weights are single precision")]
+pub fn exported_output(golden: &Golden, file: &File, trial: &Trial, size: usize) -> Result<Vec<f64>, String> {
+    let single = |numbers: &Vec<f64>| numbers.iter().map(|&number| number as f32).collect();
+    let weights: BTreeMap<String, Vec<f32>> =
+        trial.weights.iter().map(|(name, numbers)| (name.clone(), single(numbers))).collect();
+    let bytes = export(&file.bytes(), &weights).map_err(text)?;
+    let read = ModelFile::read(&bytes, &Settings::default()).map_err(text)?;
+    let mut compiled = runtime().compile(&bytes).map_err(text)?;
+    let mut bindings = compiled.bindings().map_err(text)?;
+    for (input, port) in read.inputs().iter().zip(&golden.inputs) {
+        let contents = array(input.dtype, &golden.batch(port, "input.", 0));
+        let tensor = compiled.tensor(&port.shape, &contents).map_err(text)?;
+        bindings.input(&input.name, &tensor).map_err(text)?;
+    }
+    let shape = &trial.backward.output.shape;
+    let mut output = compiled.tensor(shape, &array(Dtype::F32, &vec![0.0; size])).map_err(text)?;
+    bindings.output("output", &mut output).map_err(text)?;
+    compiled.run(&bindings, &Interrupt::new().map_err(text)?).map_err(text)?;
+    let Array::F32(numbers) = output.read().map_err(text)? else { return Err("the output is no float".into()) };
+    Ok(numbers.into_iter().map(f64::from).collect())
 }
 
 fn given(initial: &Initial) -> Vec<f64> {

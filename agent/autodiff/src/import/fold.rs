@@ -9,6 +9,9 @@ use crate::graph::{Constant, Dtype, Elements, Graph, axis_position, broadcast_sh
 /// More elements than a shape has.
 const ELEMENTS_MAX: usize = 4096;
 
+/// Of a tensor whose elements are all the same.
+const FILLED_MAX: usize = 1 << 24;
+
 /// What a node gives, where it depends on nothing but sizes and small constants. `fill` is the element of a
 /// `ConstantOfShape`.
 pub(super) fn folded(graph: &Graph, old: &Old, fill: Option<&Constant>) -> Option<Constant> {
@@ -21,11 +24,8 @@ pub(super) fn folded(graph: &Graph, old: &Old, fill: Option<&Constant>) -> Optio
         "ConstantOfShape" => return filled(ints(graph.constant_of(old.input(0)?)?)?, fill),
         _ => {}
     }
-    let operands: Vec<&Constant> = old
-        .inputs
-        .iter()
-        .map(|input| input.and_then(|value| graph.constant_of(value)))
-        .collect::<Option<Vec<_>>>()?;
+    let operands: Vec<&Constant> =
+        old.inputs.iter().map(|input| input.and_then(|value| graph.constant_of(value))).collect::<Option<Vec<_>>>()?;
     let first = *operands.first()?;
     if operands.iter().any(|operand| count(operand) > ELEMENTS_MAX) {
         return None;
@@ -82,7 +82,7 @@ fn shape_part(shape: &[usize], old: &Old) -> Option<Vec<i64>> {
 fn filled(sizes: &[i64], fill: Option<&Constant>) -> Option<Constant> {
     let shape: Vec<usize> = sizes.iter().map(|&size| usize::try_from(size).ok()).collect::<Option<_>>()?;
     let elements = shape.iter().try_fold(1_usize, |product, &size| product.checked_mul(size))?;
-    if elements > super::LIMITS.elements_max {
+    if elements > FILLED_MAX {
         return None;
     }
     let (dtype, elements) = match fill.map(|fill| (fill.dtype, &fill.elements)) {
@@ -159,7 +159,9 @@ fn int_op(left: i64, right: i64, op: Op) -> Option<i64> {
         Op::Mul => left.checked_mul(right),
         Op::Div => left.checked_div(right),
         // ONNX's remainder has the sign of the divisor.
-        Op::Mod => left.checked_rem(right).map(|rest| if rest != 0 && (rest < 0) != (right < 0) { rest + right } else { rest }),
+        Op::Mod => {
+            left.checked_rem(right).map(|rest| if rest != 0 && (rest < 0) != (right < 0) { rest + right } else { rest })
+        }
     }
 }
 
@@ -254,11 +256,11 @@ mod tests {
         check("Gather", &[v(&[4, 5, 6]), scalar(-1)], Some(scalar(6)));
         check("Slice", &[v(&[4, 5, 6]), v(&[-2]), v(&[i64::MAX])], Some(v(&[5, 6])));
         check("Range", &[scalar(0), scalar(5), scalar(2)], Some(v(&[0, 2, 4])));
-        check("ConstantOfShape", &[v(&[0])], Some(Constant {
-            dtype: Dtype::F32,
-            shape: vec![0],
-            elements: Elements::Float(vec![]),
-        }));
+        check(
+            "ConstantOfShape",
+            &[v(&[0])],
+            Some(Constant { dtype: Dtype::F32, shape: vec![0], elements: Elements::Float(vec![]) }),
+        );
     }
 
     #[test]

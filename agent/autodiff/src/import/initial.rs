@@ -104,9 +104,8 @@ impl Use<'_> {
 
     /// The fan of a weight of this shape; `None` where the operand is none.
     fn fan(&self, shape: &[usize]) -> Option<Fan> {
-        let is_set = |name: &str| {
-            self.node.attribute.iter().any(|attribute| attribute.name() == name && attribute.i() != 0)
-        };
+        let is_set =
+            |name: &str| self.node.attribute.iter().any(|attribute| attribute.name() == name && attribute.i() != 0);
         let fan = |inputs: usize, outputs: usize| {
             #[expect(clippy::cast_precision_loss, reason = "a layer has fewer than 2^52 inputs")]
             Some(Fan { inputs: inputs.max(1) as f64, outputs: outputs.max(1) as f64 })

@@ -107,12 +107,8 @@ impl ModelFile {
                 continue;
             };
             let given = || Ok::<_, ImportError>(Initial::Given(std::sync::Arc::new(singles_of(tensor)?)));
-            let parameter = |initial, trains| Parameter {
-                name: tensor.name().into(),
-                shape: role.shape.clone(),
-                initial,
-                trains,
-            };
+            let parameter =
+                |initial, trains| Parameter { name: tensor.name().into(), shape: role.shape.clone(), initial, trains };
             match role.kind {
                 Kind::Parameter { frozen } => {
                     let redrawn = if frozen { None } else { self.redrawn(tensor.name(), &role.shape) };

@@ -28,7 +28,8 @@ impl ModelFile {
         let mut model = self.model.clone();
         model.ir_version = Some(model.ir_version().max(IR_VERSION_MIN));
         let graph = model.graph.as_mut().expect("a model without a graph was refused");
-        graph.input = self.inputs.iter().zip(&shapes).map(|(input, shape)| port(&input.name, input.dtype, shape)).collect();
+        graph.input =
+            self.inputs.iter().zip(&shapes).map(|(input, shape)| port(&input.name, input.dtype, shape)).collect();
         // What the file says of shapes was true for the batch that it was exported with.
         graph.value_info.clear();
         graph.output.retain(|output| output.name() == self.output);

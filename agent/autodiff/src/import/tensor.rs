@@ -44,7 +44,8 @@ pub(super) fn constant_of(tensor: &TensorProto) -> Result<Constant, ImportError>
     let shape = shape_of(tensor)?;
     let count: usize = shape.iter().product();
     let code = tensor.data_type();
-    let dtype = dtype_of(i64::from(code)).ok_or_else(|| bad(format!("elements of ONNX's type {code} are not taken")))?;
+    let dtype =
+        dtype_of(i64::from(code)).ok_or_else(|| bad(format!("elements of ONNX's type {code} are not taken")))?;
     let elements = match &tensor.raw_data {
         Some(bytes) => from_raw(dtype, bytes),
         None => from_fields(dtype, tensor),

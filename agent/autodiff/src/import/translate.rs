@@ -56,13 +56,6 @@ impl Old {
         }
     }
 
-    pub fn text(&self, name: &str) -> Option<&str> {
-        match self.attributes.get(name) {
-            Some(Attribute::Text(text)) => Some(text),
-            _ => None,
-        }
-    }
-
     pub fn take_ints(&mut self, name: &str) -> Option<Vec<i64>> {
         match self.attributes.remove(name) {
             Some(Attribute::Ints(ints)) => Some(ints),

@@ -6,6 +6,9 @@ use crate::graph::{Constant, Dtype, Elements};
 use crate::import::ImportError;
 use crate::onnx::NodeProto;
 
+/// Elements of a mask; whole channels are dropped by small ones.
+const MASK_MAX: usize = 1 << 24;
+
 /// Random numbers on their way to a dropout.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Noise {
@@ -45,7 +48,9 @@ impl Translator<'_, '_> {
                 Bound::Noise(Noise::Mask { shape, keep: if is_below { threshold } else { 1.0 - threshold } })
             }
             ("Div", Noise::Mask { shape, keep }) if is_first && threshold == Some(keep) => {
-                let ones = vec![1.0; shape.iter().product()];
+                let elements = shape.iter().try_fold(1_usize, |product, &size| product.checked_mul(size));
+                let elements = elements.filter(|&elements| elements <= MASK_MAX).ok_or_else(|| self.strange(node))?;
+                let ones = vec![1.0; elements];
                 let ones = Constant { dtype: Dtype::F32, shape, elements: Elements::Float(ones) };
                 let ones = self.graph_mut().constant(ones);
                 Bound::Value(self.dropped(ones, 1.0 - keep)?)
