@@ -6,7 +6,7 @@ pub mod mlp;
 pub use forward::{Initial, Mode, Parameter};
 pub use mlp::{Activation, Mlp};
 
-pub(crate) use forward::{Buffer, Forward};
+pub(crate) use forward::Forward;
 
 use std::sync::Arc;
 
