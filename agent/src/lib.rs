@@ -5,6 +5,7 @@ mod clock;
 pub mod data;
 pub mod device;
 pub mod lane;
+pub mod model;
 pub mod nats;
 mod recipe;
 pub mod runtime;

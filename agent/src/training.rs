@@ -9,9 +9,10 @@ mod draw;
 mod engine;
 mod error;
 mod metrics;
+mod model;
 mod plan;
-mod stream;
 mod schedule;
+mod stream;
 mod tensors;
 
 use std::collections::BTreeMap;
@@ -21,14 +22,16 @@ pub use dataset::{Affine, Dataset, Feature, Split, Target, Values};
 pub use engine::Engine;
 pub use error::TrainingError;
 pub use metrics::{Metric, Scores};
-pub use plan::{Activation, Adam, Loss, ModelPlan, OptimizerPlan, Plan};
-pub use stream::{Batches, Place, ReadBlock, Source, Stream};
+pub use model::ModelPlan;
+pub use plan::{Adam, Loss, OptimizerPlan, Plan};
+pub use regatta_autodiff::families::{Activation, Norm, Pool};
 pub use schedule::Schedule;
+pub use stream::{Batches, Place, ReadBlock, Source, Stream};
 
 use crate::runtime::Interrupt;
 use checkpoint::Checkpoint;
 use engine::{DeviceData, Shape};
-use schedule::{Place, Plateau};
+use schedule::{Moment, Plateau};
 use tensors::{EvaluationTensors, Minibatch, StepTensors, initial_states};
 
 /// Measured values by name: `train_loss`, `validation_loss`, and for classes `train_accuracy`,
@@ -169,8 +172,8 @@ impl<'engine> Training<'engine> {
         if place_in_update + 1 < u64::from(self.plan.accumulate) {
             return Minibatch::Adds { begins: place_in_update == 0 };
         }
-        let place = Place { step, steps_per_epoch: self.steps_per_epoch(), epochs: self.plan.epochs };
-        Minibatch::Updates { learning_rate: self.plan.learning_rate() * self.plan.schedule.factor(place, plateau) }
+        let moment = Moment { step, steps_per_epoch: self.steps_per_epoch(), epochs: self.plan.epochs };
+        Minibatch::Updates { learning_rate: self.plan.learning_rate() * self.plan.schedule.factor(moment, plateau) }
     }
 
     /// Loss and, for classes, accuracy over the whole validation split, without dropout. The first of an epoch's end

@@ -35,8 +35,8 @@ fn steps_in_place_give_the_bits_of_steps_from_one_memory_into_another() {
     let runtime = runtime(1);
     for (position, optimizer) in OPTIMIZERS.into_iter().enumerate() {
         for hidden in [vec![12, 8], vec![]] {
-            let fused = position + 1 == OPTIMIZERS.len();
-            let plan = StepPlan { average: true, ..plan(optimizer, &hidden, fused) };
+            let own_operators = position + 1 == OPTIMIZERS.len();
+            let plan = StepPlan { average: true, ..plan(optimizer, &hidden, own_operators) };
             let program = training_step(&plan).unwrap();
             let in_place = trained(&runtime, &program, Memory::InPlace);
             let apart = trained(&runtime, &program, Memory::Apart);
@@ -61,8 +61,8 @@ fn accumulations_in_place_give_the_same_bits_too() {
 #[test]
 fn adamw_as_one_operator_gives_the_bits_of_stock_operators() {
     for optimizer in [Optimizer::AdamW, Optimizer::Adam] {
-        let of = |fused| {
-            let stock = plan(optimizer, &[12, 8], fused);
+        let of = |own_operators| {
+            let stock = plan(optimizer, &[12, 8], own_operators);
             let update = Update { weight_decay: optimizer == Optimizer::AdamW, ..stock.update };
             trained(&runtime(1), &training_step(&StepPlan { update, ..stock }).unwrap(), Memory::InPlace)
         };
@@ -165,12 +165,12 @@ fn spread(at: usize) -> f32 {
     (at * 7919 % 1009) as f32 / 1009.0 - 0.5
 }
 
-fn plan(optimizer: Optimizer, hidden: &[usize], fused: bool) -> StepPlan {
+fn plan(optimizer: Optimizer, hidden: &[usize], own_operators: bool) -> StepPlan {
     let (hidden, dropout) = (hidden.to_vec(), !hidden.is_empty());
     StepPlan {
         model: Model::Mlp(Mlp { inputs: 6, hidden, activation: Activation::Tanh, dropout, outputs: 3 }),
         loss: Loss::CrossEntropy { classes: 3 },
-        update: Update { optimizer, weight_decay: true, fused },
+        update: Update { optimizer, weight_decay: true, own_operators },
         undecayed: vec!["*.bias".into()],
         clip: Clip { norm: true, value: true },
         accumulate: false,

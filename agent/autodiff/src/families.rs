@@ -18,7 +18,10 @@ pub use transformer::Transformer;
 
 pub(crate) use forward::{Buffer, Forward};
 
+use std::sync::Arc;
+
 use crate::graph::{Dtype, GraphError, Value};
+use crate::import::Imported;
 
 /// A model that can be trained. A new family is its file and one variant here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +31,7 @@ pub enum Model {
     Resnet(Resnet),
     Transformer(Transformer),
     Tabular(Tabular),
+    Imported(Arc<Imported>),
 }
 
 /// A tensor that a model takes: one row of it, the batch axis left out.
@@ -47,6 +51,7 @@ impl Model {
             Self::Resnet(resnet) => resnet.features(),
             Self::Transformer(transformer) => transformer.features(),
             Self::Tabular(tabular) => tabular.features(),
+            Self::Imported(imported) => imported.features().to_vec(),
         }
     }
 
@@ -58,6 +63,7 @@ impl Model {
             Self::Resnet(resnet) => vec![resnet.outputs],
             Self::Transformer(transformer) => transformer.output(),
             Self::Tabular(tabular) => vec![tabular.outputs],
+            Self::Imported(imported) => imported.output().to_vec(),
         }
     }
 
@@ -70,6 +76,7 @@ impl Model {
             Self::Resnet(resnet) => resnet.forward(context, features[0]),
             Self::Transformer(transformer) => transformer.forward(context, features[0]),
             Self::Tabular(tabular) => tabular.forward(context, features),
+            Self::Imported(imported) => imported.forward(context, features),
         }
     }
 }

@@ -11,6 +11,7 @@ mod infer;
 
 pub use build::Transposed;
 pub(crate) use composite::Composite;
+pub(crate) use encode::{dtype_code, dtype_of};
 pub(crate) use infer::{
     SliceRange, Windows, blocks_mode, paddings, permutation, pooling_windows, reduced_axes, resized, slice_ranges,
 };

@@ -3,9 +3,12 @@
 //! Pure: it builds and differentiates graphs as data. It knows no runtime, no device, no clock, no random
 //! numbers: what must be drawn (initial weights, noise) is described, and its caller draws it.
 
+pub mod backward;
+pub mod export;
 pub mod families;
 pub mod gradient;
 pub mod graph;
+pub mod import;
 pub mod lower;
 pub mod onnx;
 pub mod operators;

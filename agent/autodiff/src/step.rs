@@ -12,7 +12,7 @@ mod program;
 
 pub use clip::Clip;
 pub use layout::Piece;
-pub use loss::Loss;
+pub use loss::{CrossEntropy, Loss};
 pub use optimizer::{Optimizer, Update};
 pub use program::{DataInput, DataRole, Port, Program, ResultOutput, ResultRole, Scalar, ScalarRole, State};
 
@@ -31,8 +31,8 @@ use program::Declared;
 pub enum StepError {
     #[error("{what} must be at least 1")]
     Zero { what: &'static str },
-    #[error("the model gives {outputs} numbers a row where the loss needs {needed}")]
-    Outputs { outputs: usize, needed: usize },
+    #[error("the loss cannot be of rows of shape {output:?}, which the model gives")]
+    Output { output: Vec<usize> },
     #[error("no parameter of the model trains")]
     NothingTrains,
     #[error(transparent)]
@@ -54,6 +54,8 @@ pub struct StepPlan {
     pub accumulate: bool,
     /// Whether an exponential average of the weights is kept, which evaluations then use.
     pub average: bool,
+    /// Whether evaluations give the model's outputs too, for measures that are taken elsewhere.
+    pub outputs: bool,
     /// Rows of the data that is held on the device.
     pub rows: usize,
     /// Rows of a minibatch.
@@ -136,11 +138,17 @@ pub fn evaluation(plan: &StepPlan, rows: usize, batch: usize) -> Result<Program,
 
     let mut context = Forward::over(graph, Mode::Evaluation, Dropout::Off, tensors);
     let output = plan.model.forward(&mut context, &batch.features)?;
-    let measured = loss::summed_loss(graph, plan.loss, output, batch.target, weights)?;
+    let settings = loss_settings(graph, declared, plan)?;
+    let measured = loss::summed_loss(graph, &plan.loss, settings, output, (batch.target, weights))?;
 
     declared.result(ResultRole::Loss, measured.loss);
+    declared.result(ResultRole::Weight, measured.weight);
     if let Some(correct) = measured.correct {
         declared.result(ResultRole::Correct, correct);
+        declared.result(ResultRole::Counted, measured.counted);
+    }
+    if plan.outputs {
+        declared.output(output);
     }
     writing.end()
 }
@@ -221,7 +229,11 @@ impl<'a> Writing<'a> {
         if Part::all(&layout).next().is_none() {
             return Err(StepError::NothingTrains);
         }
-        Ok(Self { plan, layout, graph: Graph::new(plan.provider), declared: Declared::default() })
+        let mut graph = Graph::new(plan.provider);
+        if plan.update.own_operators {
+            graph.allow_own_operators();
+        }
+        Ok(Self { plan, layout, graph, declared: Declared::default() })
     }
 
     /// A state that counts these runs; the result is its value with this one.
@@ -269,7 +281,8 @@ impl<'a> Writing<'a> {
         let mut context = Forward::over(graph, Mode::Training, Dropout::training(step), tensors.clone());
         let output = plan.model.forward(&mut context, &batch.features)?;
         let Forward { buffers: gathered, dropout, .. } = context;
-        let measured = loss::batch_loss(graph, plan.loss, output, batch.target)?;
+        let settings = loss_settings(graph, declared, plan)?;
+        let measured = loss::batch_loss(graph, &plan.loss, settings, output, batch.target)?;
         dropout.declare(graph, declared);
         if let Some(vector) = buffers {
             let next = next_buffers(graph, &gathered)?;
@@ -287,8 +300,10 @@ impl<'a> Writing<'a> {
             found = rest;
         }
         declared.result(ResultRole::Loss, measured.loss);
-        if let Some(correct) = measured.correct {
-            declared.result(ResultRole::Correct, correct);
+        for (role, value) in [(ResultRole::Correct, measured.correct), (ResultRole::Counted, measured.counted)] {
+            if let Some(value) = value {
+                declared.result(role, value);
+            }
         }
         Ok(gradients)
     }
@@ -365,15 +380,31 @@ fn check_sizes(plan: &StepPlan) -> Result<(), StepError> {
     if let Some((what, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
         return Err(StepError::Zero { what });
     }
-    match plan.loss {
-        Loss::CrossEntropy { classes: needed } | Loss::MeanSquaredError { width: needed } => {
-            if outputs == needed {
-                Ok(())
-            } else {
-                Err(StepError::Outputs { outputs, needed })
+    target(plan).map(drop)
+}
+
+/// The numbers of the loss that a trial may vary, as inputs.
+fn loss_settings(graph: &mut Graph, declared: &mut Declared, plan: &StepPlan) -> Result<loss::Settings, GraphError> {
+    let mut settings = loss::Settings::default();
+    match &plan.loss {
+        Loss::CrossEntropy(form) => {
+            if form.smoothed {
+                settings.smoothing = Some(declared.scalar(graph, ScalarRole::LabelSmoothing, Dtype::F32)?);
+            }
+            if let Some(classes) = plan.loss.classes(&plan.model.output()).filter(|_| form.weighted) {
+                settings.class_weights = Some(declared.data(graph, DataRole::ClassWeights, Dtype::F32, &[classes])?);
             }
         }
+        Loss::Huber => settings.delta = Some(declared.scalar(graph, ScalarRole::HuberDelta, Dtype::F32)?),
+        Loss::BinaryCrossEntropy | Loss::MeanSquaredError | Loss::MeanAbsoluteError | Loss::KlDivergence => {}
     }
+    Ok(settings)
+}
+
+/// Type and shape of a row of the target.
+fn target(plan: &StepPlan) -> Result<(Dtype, Vec<usize>), StepError> {
+    let output = plan.model.output();
+    plan.loss.target(&output).ok_or(StepError::Output { output })
 }
 
 struct Batch {
@@ -382,7 +413,7 @@ struct Batch {
 }
 
 /// The whole data as inputs, and the rows that the index input picks.
-fn declare_batch(graph: &mut Graph, declared: &mut Declared, plan: &StepPlan) -> Result<Batch, GraphError> {
+fn declare_batch(graph: &mut Graph, declared: &mut Declared, plan: &StepPlan) -> Result<Batch, StepError> {
     let rows = plan.rows;
     let indices = declared.indices(graph, plan.batch)?;
     let mut features = Vec::new();
@@ -392,10 +423,8 @@ fn declare_batch(graph: &mut Graph, declared: &mut Declared, plan: &StepPlan) ->
         let whole = declared.data(graph, role, feature.dtype, &shape)?;
         features.push(graph.gather(whole, indices)?);
     }
-    let (dtype, shape) = match plan.loss {
-        Loss::CrossEntropy { .. } => (Dtype::I64, vec![rows]),
-        Loss::MeanSquaredError { width } => (Dtype::F32, vec![rows, width]),
-    };
+    let (dtype, shape) = target(plan)?;
+    let shape = [&[rows], shape.as_slice()].concat();
     let target = declared.data(graph, DataRole::Target, dtype, &shape)?;
     Ok(Batch { features, target: graph.gather(target, indices)? })
 }

@@ -136,7 +136,7 @@ fn lion_update_is_its_papers() {
 
 #[test]
 fn lamb_scales_each_tensor_by_its_norm() {
-    let update = Update { optimizer: Optimizer::Lamb, weight_decay: true, fused: false };
+    let update = Update { optimizer: Optimizer::Lamb, weight_decay: true, own_operators: false };
     let plan = StepPlan { update, ..plan(Activation::Tanh, CLASSES, false) };
     let program = training_step(&plan).unwrap();
     let numbers = Numbers::default();
@@ -171,10 +171,10 @@ type Reference = fn(f64, f64, &mut [f64; 2], i32, &Numbers) -> f64;
 /// Several steps with weight decay of all but the biases, with and without clipping that bites, as stock operators
 /// and as one, against the reference.
 fn check_update(optimizer: Optimizer, reference: Reference) {
-    for (clip, fused) in [(false, false), (false, true), (true, false), (true, true)] {
+    for (clip, own_operators) in [(false, false), (false, true), (true, false), (true, true)] {
         let numbers = Numbers { clip_norm: 0.05, ..Numbers::default() };
         let plan = StepPlan {
-            update: Update { optimizer, weight_decay: true, fused },
+            update: Update { optimizer, weight_decay: true, own_operators },
             clip: Clip { norm: clip, value: false },
             ..plan(Activation::Tanh, CLASSES, true)
         };
@@ -291,7 +291,7 @@ fn average_follows_the_weights() {
 
 #[test]
 fn states_hold_every_tensor_once_and_without_gaps() {
-    let update = Update { optimizer: Optimizer::AdamW, weight_decay: true, fused: true };
+    let update = Update { optimizer: Optimizer::AdamW, weight_decay: true, own_operators: true };
     let plan = StepPlan { update, accumulate: true, average: true, ..plan(Activation::Relu, CLASSES, true) };
     let program = training_step(&plan).unwrap();
     let mut names = Vec::new();
@@ -396,7 +396,7 @@ fn plan(activation: Activation, loss: Loss, dropout: bool) -> StepPlan {
     StepPlan {
         model: Model::Mlp(mlp),
         loss,
-        update: Update { optimizer: Optimizer::Sgd, weight_decay: false, fused: false },
+        update: Update { optimizer: Optimizer::Sgd, weight_decay: false, own_operators: false },
         undecayed: vec!["*.bias".into()],
         clip: Clip::default(),
         accumulate: false,

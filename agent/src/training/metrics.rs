@@ -45,6 +45,11 @@ impl Metric {
         }
     }
 
+    /// Whether it looks at the model's outputs, and not only at the loss.
+    pub fn needs_outputs(self) -> bool {
+        self != Self::Perplexity
+    }
+
     /// # Errors
     /// `Configuration` when the metric does not go with the target, or would take too much memory.
     fn measure(self, target: &Target) -> Result<Option<Box<dyn Measure>>, TrainingError> {

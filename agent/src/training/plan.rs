@@ -1,13 +1,13 @@
 //! What is to be trained, every value resolved, and its split into a shape (which compiles) and numbers.
 
-use regatta_autodiff::families::{Mlp, Model};
+use regatta_autodiff::families::Model;
 use regatta_autodiff::graph::{Dtype, Provider};
 use regatta_autodiff::step::{self, Clip, Optimizer, Scalar, ScalarRole, StepPlan, Update};
 
-pub use regatta_autodiff::families::Activation;
-
 use super::TrainingError;
-use super::dataset::{Feature, Split, Target};
+use super::dataset::{Split, Target};
+use super::metrics::Metric;
+use super::model::ModelPlan;
 use super::schedule::Schedule;
 use crate::runtime::Array;
 
@@ -30,25 +30,53 @@ pub struct Plan {
     /// The share that an update keeps of the average of the weights, which is then what is evaluated.
     pub average: Option<f64>,
     pub schedule: Schedule,
+    /// What is measured on the validation rows beside the loss, and beside the accuracy for classes.
+    pub metrics: Vec<Metric>,
     /// Epochs of the whole training, which a schedule runs over.
     pub epochs: u32,
     pub seed: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum ModelPlan {
-    Mlp {
-        hidden: Vec<usize>,
-        activation: Activation,
-        /// The share of each hidden layer's outputs that is dropped, in `0 .. 1`.
-        dropout: f32,
+pub enum Loss {
+    CrossEntropy {
+        /// The share of the target that is spread over all classes, in `0 .. 1`.
+        smoothing: f64,
+        /// How much each class counts.
+        class_weights: Option<Vec<f32>>,
+        /// Positions of this class do not count.
+        ignored: Option<i64>,
     },
+    BinaryCrossEntropy,
+    MeanSquaredError,
+    MeanAbsoluteError,
+    Huber {
+        /// Where it turns from squared to absolute.
+        delta: f64,
+    },
+    KlDivergence,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loss {
-    CrossEntropy,
-    MeanSquaredError,
+impl Loss {
+    /// Cross-entropy in which every position and class counts alike.
+    pub fn cross_entropy() -> Self {
+        Self::CrossEntropy { smoothing: 0.0, class_weights: None, ignored: None }
+    }
+
+    fn form(&self) -> step::Loss {
+        match self {
+            Self::CrossEntropy { smoothing, class_weights, ignored } => step::Loss::CrossEntropy(step::CrossEntropy {
+                smoothed: *smoothing > 0.0,
+                weighted: class_weights.is_some(),
+                ignored: *ignored,
+            }),
+            Self::BinaryCrossEntropy => step::Loss::BinaryCrossEntropy,
+            Self::MeanSquaredError => step::Loss::MeanSquaredError,
+            Self::MeanAbsoluteError => step::Loss::MeanAbsoluteError,
+            Self::Huber { .. } => step::Loss::Huber,
+            Self::KlDivergence => step::Loss::KlDivergence,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -108,6 +136,7 @@ impl Plan {
             accumulate: 1,
             average: None,
             schedule: Schedule::Constant,
+            metrics: Vec::new(),
             epochs: 1,
             seed,
         }
@@ -115,18 +144,27 @@ impl Plan {
 
     /// Whether every number is in its range.
     pub(super) fn check(&self) -> Result<(), TrainingError> {
-        let ModelPlan::Mlp { dropout, .. } = self.model;
         let positive = |number: f64| number.is_finite() && number > 0.0;
         let not_negative = |number: f64| number.is_finite() && number >= 0.0;
         let share = |number: f64| (0.0..1.0).contains(&number);
         let mut rules = vec![
             ("batch_size is at least 1", self.batch_size > 0),
-            ("dropout is in 0 .. 1", share(f64::from(dropout))),
+            ("dropout is in 0 .. 1", self.model.dropout().is_none_or(|rate| share(f64::from(rate)))),
             ("clip_norm is above 0", self.clip_norm.is_none_or(|norm| positive(f64::from(norm)))),
             ("clip_value is above 0", self.clip_value.is_none_or(|value| positive(f64::from(value)))),
             ("accumulate is at least 1", self.accumulate > 0),
             ("average is in 0 .. 1", self.average.is_none_or(share)),
         ];
+        match &self.loss {
+            Loss::CrossEntropy { smoothing, class_weights, .. } => {
+                let is_weight = |weight: &f32| not_negative(f64::from(*weight));
+                let are_weights = class_weights.as_ref().is_none_or(|weights| weights.iter().all(is_weight));
+                rules.push(("label_smoothing is in 0 .. 1", share(*smoothing)));
+                rules.push(("class_weights are not negative", are_weights));
+            }
+            Loss::Huber { delta } => rules.push(("delta is above 0", positive(*delta))),
+            Loss::BinaryCrossEntropy | Loss::MeanSquaredError | Loss::MeanAbsoluteError | Loss::KlDivergence => {}
+        }
         if let OptimizerPlan::Sgd { momentum, nesterov, .. } = self.optimizer {
             rules.push(("nesterov needs momentum", !nesterov || momentum > 0.0));
         }
@@ -146,48 +184,73 @@ impl Plan {
         }
     }
 
+    /// Rows of a minibatch of these rows.
+    pub(super) fn batch(&self, train: &Split) -> usize {
+        self.batch_size.min(train.rows())
+    }
+
     /// What of the plan decides the graph. Plans of the same shape share a compiled one.
-    pub(super) fn shape(&self, train: &Split, provider: Provider) -> Result<StepPlan, TrainingError> {
-        let (loss, outputs) = match (self.loss, &train.target) {
-            (Loss::CrossEntropy, Target::Classes { classes, .. }) => {
-                (step::Loss::CrossEntropy(step::CrossEntropy::default()), *classes)
-            }
-            (Loss::MeanSquaredError, target @ Target::Values { .. }) => (step::Loss::MeanSquaredError, target.width()),
-            (Loss::CrossEntropy, Target::Values { .. }) | (Loss::MeanSquaredError, Target::Classes { .. }) => {
-                let reason = "cross-entropy goes with classes, squared errors with values".into();
-                return Err(TrainingError::Configuration { reason });
-            }
-        };
-        let ModelPlan::Mlp { hidden, activation, dropout } = &self.model;
-        let mlp = Mlp {
-            inputs: train.features.iter().map(Feature::width).sum(),
-            hidden: hidden.clone(),
-            activation: *activation,
-            dropout: *dropout > 0.0,
-            outputs,
-        };
+    pub(super) fn shape(&self, model: Model, train: &Split, provider: Provider) -> Result<StepPlan, TrainingError> {
+        let loss = self.loss.form();
+        self.check_target(&model, &loss, &train.target)?;
         Ok(StepPlan {
-            model: Model::Mlp(mlp),
+            model,
             loss,
             update: self.optimizer.update(provider),
             undecayed: self.undecayed.clone(),
             clip: Clip { norm: self.clip_norm.is_some(), value: self.clip_value.is_some() },
             accumulate: self.accumulate > 1,
             average: self.average.is_some(),
+            outputs: self.metrics.iter().any(|metric| metric.needs_outputs()),
             rows: train.rows(),
-            batch: self.batch_size.min(train.rows()),
+            batch: self.batch(train),
             provider,
         })
     }
 
+    /// Whether the loss of the model's outputs can be of such targets.
+    fn check_target(&self, model: &Model, loss: &step::Loss, target: &Target) -> Result<(), TrainingError> {
+        let output = model.output();
+        let wanted = loss.target(&output);
+        let (dtype, classes) = match target {
+            Target::Classes { classes, .. } => (Dtype::I64, Some(*classes)),
+            Target::Values { .. } => (Dtype::F32, None),
+        };
+        let fits = wanted.as_ref().is_some_and(|(kind, shape)| *kind == dtype && shape == target.shape());
+        let classes_fit = classes.is_none_or(|classes| loss.classes(&output).is_some_and(|known| known >= classes));
+        let weights_fit = match &self.loss {
+            Loss::CrossEntropy { class_weights: Some(weights), .. } => loss.classes(&output) == Some(weights.len()),
+            _ => true,
+        };
+        if fits && classes_fit && weights_fit {
+            return Ok(());
+        }
+        let reason = format!(
+            "the loss of outputs of shape {output:?} does not go with targets of shape {:?}{}; cross-entropy goes with \
+             classes, with as many weights, the other losses with values",
+            target.shape(),
+            classes.map_or_else(String::new, |classes| format!(" of {classes} classes")),
+        );
+        Err(TrainingError::Configuration { reason })
+    }
+
     /// What a scalar input of the plan's graph is set to.
-    pub(super) fn scalar(&self, scalar: &Scalar) -> Array {
+    pub(super) fn scalar(&self, scalar: &Scalar, model: &Model) -> Array {
+        let dropout = match (self.model.dropout(), model) {
+            (Some(rate), _) => f64::from(rate),
+            (None, Model::Imported(imported)) => imported.dropout_rate().unwrap_or(0.0),
+            (None, _) => 0.0,
+        };
         if scalar.role == ScalarRole::DropoutSeed {
             return Array::I64(vec![self.seed.cast_signed()]);
         }
-        let ModelPlan::Mlp { dropout, .. } = self.model;
         let mut numbers = self.optimizer.numbers();
-        numbers.push((ScalarRole::DropoutRate, f64::from(dropout)));
+        numbers.push((ScalarRole::DropoutRate, dropout));
+        match self.loss {
+            Loss::CrossEntropy { smoothing, .. } => numbers.push((ScalarRole::LabelSmoothing, smoothing)),
+            Loss::Huber { delta } => numbers.push((ScalarRole::HuberDelta, delta)),
+            Loss::BinaryCrossEntropy | Loss::MeanSquaredError | Loss::MeanAbsoluteError | Loss::KlDivergence => {}
+        }
         numbers.extend(self.clip_norm.map(|norm| (ScalarRole::ClipNorm, f64::from(norm))));
         numbers.extend(self.clip_value.map(|value| (ScalarRole::ClipValue, f64::from(value))));
         numbers.extend(self.average.map(|kept| (ScalarRole::AverageKept, kept)));
@@ -229,7 +292,7 @@ impl OptimizerPlan {
             Self::Lion { .. } => Optimizer::Lion,
         };
         let weight_decay = self.numbers().into_iter().any(|(role, n)| role == ScalarRole::WeightDecay && n > 0.0);
-        Update { optimizer, weight_decay, fused: provider == Provider::Cpu }
+        Update { optimizer, weight_decay, own_operators: provider == Provider::Cpu }
     }
 
     fn numbers(&self) -> Vec<(ScalarRole, f64)> {

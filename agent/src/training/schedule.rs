@@ -23,9 +23,9 @@ pub enum Schedule {
     Plateau { factor: f64, patience: u32 },
 }
 
-/// A place in a training.
+/// A moment in a training.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct Moment {
     /// Steps before this one.
     pub step: u64,
     pub steps_per_epoch: u64,
@@ -53,11 +53,11 @@ impl Default for Plateau {
 }
 
 impl Schedule {
-    /// The factor of the learning rate in the step at `place`.
-    pub(super) fn factor(self, place: Place, plateau: Plateau) -> f64 {
+    /// The factor of the learning rate in the step at `moment`.
+    pub(super) fn factor(self, moment: Moment, plateau: Plateau) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "a training has fewer than 2^52 steps")]
-        let share = place.step as f64 / (place.steps_per_epoch * u64::from(place.epochs)).max(1) as f64;
-        let epoch = place.step / place.steps_per_epoch.max(1);
+        let share = moment.step as f64 / (moment.steps_per_epoch * u64::from(moment.epochs)).max(1) as f64;
+        let epoch = moment.step / moment.steps_per_epoch.max(1);
         let power = |factor: f64, times: u64| factor.powi(i32::try_from(times).unwrap_or(i32::MAX));
         match self {
             Self::Constant => 1.0,
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     fn factor(schedule: Schedule, step: u64) -> f64 {
-        schedule.factor(Place { step, steps_per_epoch: 10, epochs: 4 }, Plateau::default())
+        schedule.factor(Moment { step, steps_per_epoch: 10, epochs: 4 }, Plateau::default())
     }
 
     #[test]
@@ -156,7 +156,7 @@ mod tests {
         let mut factors = Vec::new();
         for (epoch, loss) in [(1, 3.0), (2, 2.0), (3, 2.5), (3, 2.5), (4, 2.0), (5, 2.0), (6, 2.0), (7, 1.0)] {
             schedule.observe(&mut plateau, epoch, loss);
-            factors.push(schedule.factor(Place { step: epoch * 10, steps_per_epoch: 10, epochs: 9 }, plateau));
+            factors.push(schedule.factor(Moment { step: epoch * 10, steps_per_epoch: 10, epochs: 9 }, plateau));
         }
 
         assert_eq!(factors, [1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25]);

@@ -6,6 +6,7 @@ mod weight;
 use super::{Flowing, Kernel, Row, rule};
 use crate::gradient::Flow;
 use crate::graph::{Attribute, Graph, GraphError, Value, Windows};
+use crate::own;
 
 pub(super) const ROWS: &[Row] = &[
     rule("Conv", conv, "ConvTranspose(dy, w); the products of x and dy under each element of w; sum(dy)")
@@ -19,6 +20,9 @@ fn conv(flow: &mut Flow<'_>) -> Flowing {
     let (image_shape, kernel_shape) = (flow.graph.shape(image).to_vec(), flow.graph.shape(kernel).to_vec());
     let windows = Windows::of(&flow.node, &image_shape[2..], &kernel_shape[2..]);
     let windows = windows.ok_or_else(|| flow.unsupported("its windows do not fit"))?;
+    if let Some((to_image, to_kernel)) = own::convolution_gradients(flow.graph, &flow.node, dy)? {
+        return Ok(vec![Some(to_image), Some(to_kernel), Some(to_bias(flow.graph, dy)?)]);
+    }
     let groups = flow.node.int("group", 1);
     let graph = &mut *flow.graph;
     let to_image = transposed(graph, dy, kernel, &windows, groups, &image_shape[2..])?;

@@ -5,6 +5,7 @@
 use super::layout::{self, Piece};
 use super::program::{Declared, ScalarRole};
 use crate::graph::{Dtype, Graph, GraphError, Value};
+use crate::own::DOMAIN;
 
 /// The form of an update; its numbers are inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,8 +13,9 @@ pub struct Update {
     pub optimizer: Optimizer,
     /// Whether weight decay is in the graph at all; its factor is an input.
     pub weight_decay: bool,
-    /// Whether AdamW, and Adam without weight decay, are one node of the operator `regatta.AdamW`. The same numbers.
-    pub fused: bool,
+    /// Whether the graph may have operators of [`own::DOMAIN`](crate::own::DOMAIN): AdamW, and Adam without weight decay,
+    /// are then one node, with the same numbers.
+    pub own_operators: bool,
 }
 
 /// Optimizers as in `torch.optim`: weight decay is added to the gradient, except in `AdamW`, `Lamb` and `Lion`.
@@ -158,8 +160,8 @@ impl Rule {
         }
         let mut slots = Slots { declared, group };
         let next = match &self.numbers {
-            Numbers::Adam(adam) if self.update.fused && decay.is_none() => {
-                adam.fused(graph, &mut slots, (w, g), shrink)?
+            Numbers::Adam(adam) if self.update.own_operators && decay.is_none() => {
+                adam.own_operators(graph, &mut slots, (w, g), shrink)?
             }
             numbers => {
                 let change = numbers.change(graph, &mut slots, g, decay)?;
@@ -277,7 +279,7 @@ impl Adam {
     }
 
     /// The whole update in one pass over the memory; the result is the next weights.
-    fn fused(
+    fn own_operators(
         &self,
         graph: &mut Graph,
         slots: &mut Slots<'_, '_>,
@@ -289,7 +291,7 @@ impl Adam {
         let shrink = shrink.unwrap_or_else(|| graph.scalar(Dtype::F32, 1.0));
         let outputs = vec![(Dtype::F32, graph.shape(w).to_vec()); 3];
         let inputs = [w, first, second, g, self.beta1, self.beta2, self.rate, self.epsilon, shrink];
-        let next = graph.custom(("regatta", "AdamW"), &inputs, &outputs)?;
+        let next = graph.custom((DOMAIN, "AdamW"), &inputs, &[], &outputs)?;
         slots.declared.becomes(first, next[1]);
         slots.declared.becomes(second, next[2]);
         Ok(next[0])

@@ -16,6 +16,8 @@ pub struct Program {
     /// How much each row counts (f32); only in an evaluation.
     pub row_weights: Option<Port>,
     pub results: Vec<ResultOutput>,
+    /// What the model gives for the batch; only in an evaluation that was asked for it.
+    pub output: Option<Port>,
 }
 
 impl Program {
@@ -75,6 +77,10 @@ pub enum ScalarRole {
     DropoutRate,
     /// Any i64; it is reduced modulo 2^31 - 1.
     DropoutSeed,
+    /// The share of a class target that is spread over all classes, in `0 .. 1`.
+    LabelSmoothing,
+    /// Where Huber's loss turns from squared to absolute.
+    HuberDelta,
 }
 
 impl ScalarRole {
@@ -95,6 +101,8 @@ impl ScalarRole {
             Self::AverageKept => "average_kept",
             Self::DropoutRate => "dropout_rate",
             Self::DropoutSeed => "dropout_seed",
+            Self::LabelSmoothing => "label_smoothing",
+            Self::HuberDelta => "huber_delta",
         }
     }
 }
@@ -110,8 +118,10 @@ pub struct DataInput {
 pub enum DataRole {
     /// Rows x the shape of the model's feature at this position.
     Feature(usize),
-    /// Rows of class indices, or rows x width of values.
+    /// Rows x what the loss is of: class indices, or values.
     Target,
+    /// How much each class counts.
+    ClassWeights,
     /// Independent uniform numbers in `0 .. 1`: the pool that dropout draws its rows from.
     Noise,
 }
@@ -127,8 +137,12 @@ pub struct ResultOutput {
 pub enum ResultRole {
     /// The mean over the batch in a step, the weighted sum over its rows in an evaluation.
     Loss,
-    /// How many rows have their greatest output at their class.
+    /// In an evaluation: what the sum is to be divided by.
+    Weight,
+    /// How many positions that count have their greatest output at their class.
     Correct,
+    /// How many positions count; in a step only where it is not all of them.
+    Counted,
 }
 
 /// The description while its graph is written.
@@ -140,6 +154,7 @@ pub(crate) struct Declared {
     indices: Option<Value>,
     row_weights: Option<Value>,
     results: Vec<(ResultRole, Value)>,
+    output: Option<Value>,
 }
 
 impl Declared {
@@ -191,6 +206,7 @@ impl Declared {
         let name = match role {
             DataRole::Feature(position) => format!("feature_{position}"),
             DataRole::Target => "target".into(),
+            DataRole::ClassWeights => "class_weights".into(),
             DataRole::Noise => "noise".into(),
         };
         let value = graph.reserved_input(&name, dtype, shape)?;
@@ -218,8 +234,13 @@ impl Declared {
         self.results.push((role, value));
     }
 
+    pub fn output(&mut self, value: Value) {
+        self.output = Some(value);
+    }
+
     pub fn into_program(self, mut graph: Graph) -> Program {
-        for output in self.states.iter().filter_map(|state| state.1).chain(self.results.iter().map(|result| result.1)) {
+        let next = self.states.iter().filter_map(|state| state.1);
+        for output in next.chain(self.results.iter().map(|result| result.1)).chain(self.output) {
             graph.output(output);
         }
         let port = |value: Value| {
@@ -238,6 +259,7 @@ impl Declared {
             data: self.data.into_iter().map(|(role, value)| DataInput { role, input: port(value) }).collect(),
             indices: port(self.indices.expect("every program declares its indices")),
             row_weights: self.row_weights.map(port),
+            output: self.output.map(port),
             results: self.results.into_iter().map(|(role, value)| ResultOutput { role, name: name(value) }).collect(),
             graph,
         }

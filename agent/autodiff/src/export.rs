@@ -1,0 +1,78 @@
+//! A trained model as a plain file for inference: its weights in the graph that its user gave.
+
+use std::collections::BTreeMap;
+
+use prost::Message;
+
+use crate::import::{ImportError, ModelFile, Settings, TensorSource};
+use crate::onnx::{GraphProto, TensorProto};
+
+/// The user's own file with `weights` (parameters and running statistics by the names of its initializers) in the place
+/// of those that it came with, and every dropout and batch normalisation as in an evaluation. An initializer that is
+/// tied to another gets that one's weights; those without new weights stay.
+///
+/// # Errors
+/// The file cannot be imported, some weights are not its own, or it draws random numbers other than by `Dropout`.
+pub fn export(file: &[u8], weights: &BTreeMap<String, Vec<f32>>) -> Result<Vec<u8>, ImportError> {
+    let read = ModelFile::read(file, &Settings::default())?;
+    if let Some(name) = weights.keys().find(|name| read.source_of(name.as_str()).is_none()) {
+        return Err(ImportError::NoParameter { name: name.clone() });
+    }
+    let (mut model, sources, opset) = read.into_parts();
+    let graph = model.graph.as_mut().ok_or_else(|| ImportError::Malformed { reason: "it has no graph".into() })?;
+    for tensor in &mut graph.initializer {
+        if let Some(source) = sources.get(tensor.name()) {
+            put(tensor, source, weights)?;
+        }
+    }
+    infer_only(graph, opset)?;
+    Ok(model.encode_to_vec())
+}
+
+/// Overwrites a tensor with the weights that belong to it, where there are any.
+fn put(
+    tensor: &mut TensorProto,
+    source: &TensorSource,
+    weights: &BTreeMap<String, Vec<f32>>,
+) -> Result<(), ImportError> {
+    let Some(numbers) = weights.get(&source.name) else { return Ok(()) };
+    let elements: usize = source.shape.iter().product();
+    if numbers.len() != elements {
+        let reason = format!("{} numbers for the shape {:?}", numbers.len(), source.shape);
+        return Err(ImportError::Tensor { name: source.name.clone(), reason });
+    }
+    let bytes = match (source.transposed, &source.shape[..]) {
+        (true, &[rows, columns]) => {
+            // The tensor is the transpose of the weights: its rows are their columns.
+            let turned = (0..elements).map(|at| numbers[at % columns * rows + at / columns]);
+            turned.flat_map(f32::to_le_bytes).collect()
+        }
+        _ => numbers.iter().flat_map(|number| number.to_le_bytes()).collect(),
+    };
+    tensor.float_data.clear();
+    tensor.raw_data = Some(bytes);
+    Ok(())
+}
+
+fn infer_only(graph: &mut GraphProto, opset: i64) -> Result<(), ImportError> {
+    for node in &mut graph.node {
+        match node.op_type() {
+            "Dropout" if opset >= 12 => node.input.truncate(2),
+            "BatchNormalization" => {
+                node.output.truncate(1);
+                node.attribute.retain(|attribute| attribute.name() != "training_mode");
+            }
+            "RandomUniformLike" | "Bernoulli" => {
+                return Err(ImportError::Operator {
+                    op: node.op_type().into(),
+                    node: node.name().into(),
+                    opset,
+                    reason: "the file would draw random numbers in inference".into(),
+                    help: "export the module in eval() mode and put the weights of the checkpoint into it",
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

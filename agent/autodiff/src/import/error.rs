@@ -1,0 +1,66 @@
+//! Why a model file cannot be trained, and what is worth saying of one that can.
+
+use crate::gradient::GradientError;
+use crate::graph::GraphError;
+
+/// Why a model cannot be imported, in words for the person who exported it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ImportError {
+    #[error("this is no ONNX model: {reason}")]
+    Malformed { reason: String },
+    #[error("the model has {found} {what}, and at most {most} are taken")]
+    TooLarge { what: &'static str, found: u64, most: u64 },
+    #[error("operator {op} at node {node:?} (opset {opset}) cannot be trained: {reason}; {help}")]
+    Operator { op: String, node: String, opset: i64, reason: String, help: &'static str },
+    #[error("opset {opset} of the model is not known here: 9 to 24 are; export it again with opset_version=20")]
+    Opset { opset: i64 },
+    #[error("tensor {name:?} lies in a file beside the model; save the model again as one file (external_data=False)")]
+    ExternalData { name: String },
+    #[error("tensor {name:?}: {reason}")]
+    Tensor { name: String, reason: String },
+    #[error("input {name:?} of the model: {reason}")]
+    Input { name: String, reason: String },
+    #[error("the model has no output {wanted:?}; it has {known:?}")]
+    Output { wanted: String, known: Vec<String> },
+    #[error(
+        "the model gives {found} rows for a batch of {batch}: its batch size was fixed when it was exported; \
+         export it with a dynamic batch axis, or train with the batch size it was exported with"
+    )]
+    FixedBatch { batch: usize, found: usize },
+    #[error("no float initializer of the model reaches its output: there is nothing to train")]
+    NothingTrains,
+    #[error("no parameter of the model is called {name:?}")]
+    NoParameter { name: String },
+    #[error(transparent)]
+    Gradient(#[from] GradientError),
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+}
+
+/// What a person should know of a model that was imported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// Batch normalisation seems to be folded into the convolutions, as exporters do for inference.
+    Inference,
+    /// Dropouts of different rates; they are all dropped at one rate.
+    DropoutRates { rates: Vec<String> },
+    /// Two initializers hold the same matrix and are trained as one parameter.
+    Tied { kept: String, same: String },
+}
+
+impl std::fmt::Display for Notice {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Inference => formatter.write_str(
+                "convolutions with a bias and no normalisation: if the module has batch normalisation or dropout, they \
+                 were taken out when it was exported; export it in train() mode, with optimize=False",
+            ),
+            Self::DropoutRates { rates } => {
+                write!(formatter, "the model drops at several rates ({}); one rate is used for all", rates.join(", "))
+            }
+            Self::Tied { kept, same } => {
+                write!(formatter, "{same:?} holds the same weights as {kept:?}: they are trained as one parameter")
+            }
+        }
+    }
+}

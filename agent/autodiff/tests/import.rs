@@ -1,0 +1,90 @@
+//! Model files that are damaged or hostile: refused with an error, whatever they hold.
+
+use std::path::PathBuf;
+
+use regatta_autodiff::import::{Axis, ImportError, ModelFile, Notice, Settings};
+
+const BATCH: usize = 4;
+
+fn golden(name: &str) -> Vec<u8> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
+    std::fs::read(folder.join(name)).expect("the golden file is there")
+}
+
+/// Reads, opens and translates a file without a runtime between.
+fn import(bytes: &[u8]) -> Result<usize, ImportError> {
+    let file = ModelFile::read(bytes, &Settings::default())?;
+    let size = |axis: &Axis| match axis {
+        Axis::Fixed(size) => *size,
+        Axis::Free(_) => 3,
+    };
+    let rows: Vec<Vec<usize>> = file.inputs().iter().map(|input| input.axes[1..].iter().map(size).collect()).collect();
+    let batch = file.fixed_batch().unwrap_or(BATCH);
+    let opened = file.opened(&rows, batch)?;
+    Ok(file.closed(&rows, &[(batch, opened)])?.parameters().len())
+}
+
+/// Bytes changed at places that follow from `seed`.
+fn damaged(bytes: &[u8], seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).expect("31 bits") % below.max(1)
+    };
+    let mut bytes = bytes.to_vec();
+    for _ in 0..=next(4) {
+        let at = next(bytes.len());
+        match next(4) {
+            0 => bytes[at] ^= 1 << next(8),
+            1 => bytes[at] = u8::try_from(next(256)).expect("a byte"),
+            2 => {
+                bytes.remove(at);
+            }
+            _ => bytes.insert(at, u8::try_from(next(256)).expect("a byte")),
+        }
+    }
+    bytes
+}
+
+#[test]
+fn damaged_files_are_errors_at_worst() {
+    let names = ["mlp.dynamo.onnx", "lstm.torchscript.onnx", "bert.torchscript-17.onnx", "gpt.dynamo-23.onnx"];
+    let mut refused = 0;
+    for name in names {
+        let bytes = golden(name);
+        for seed in 0..150 {
+            refused += usize::from(import(&damaged(&bytes, seed)).is_err());
+        }
+    }
+    assert!(refused > 0, "no damage was noticed");
+}
+
+#[test]
+fn cut_files_are_refused() {
+    let bytes = golden("mlp.dynamo.onnx");
+    for length in 0..bytes.len() / 2 {
+        assert!(import(&bytes[..length]).is_err(), "{length}");
+    }
+}
+
+#[test]
+fn a_whole_file_is_imported_with_all_its_parameters() {
+    assert_eq!(import(&golden("mlp.dynamo.onnx")).unwrap(), 6);
+}
+
+#[test]
+fn an_export_for_inference_is_noticed() {
+    for name in ["dropouts.dynamo-eval.onnx", "dropouts.torchscript-eval.onnx"] {
+        let file = ModelFile::read(&golden(name), &Settings::default()).unwrap();
+        assert!(file.notices().contains(&Notice::Inference), "{name}");
+    }
+    let file = ModelFile::read(&golden("dropouts.dynamo.onnx"), &Settings::default()).unwrap();
+    assert!(!file.notices().contains(&Notice::Inference));
+}
+
+#[test]
+fn an_unknown_output_is_named() {
+    let settings = Settings { output: Some("nothing".into()), ..Settings::default() };
+    let error = ModelFile::read(&golden("mlp.dynamo.onnx"), &settings).unwrap_err();
+    assert_eq!(error, ImportError::Output { wanted: "nothing".into(), known: vec!["output".into()] });
+}

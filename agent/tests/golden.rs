@@ -1,0 +1,155 @@
+//! Models as PyTorch exports them, against PyTorch's own numbers: gradients, training and evaluation.
+
+#[path = "golden_support/numbers.rs"]
+mod numbers;
+#[path = "golden_support/trial.rs"]
+mod trial;
+
+use std::collections::BTreeMap;
+
+use numbers::{Golden, models};
+use regatta_autodiff::families::Mode;
+use trial::{Trial, exported_output};
+
+/// Of the norm of a tensor.
+const GRADIENT_ERROR_MAX: f64 = 1e-4;
+const LOSS_ERROR_MAX: f64 = 1e-4;
+const OUTPUT_ERROR_MAX: f64 = 1e-4;
+const EXPORT_ERROR_MAX: f64 = 1e-5;
+/// A norm that is no division by zero.
+const TINY: f64 = 1e-12;
+
+/// The models that train.
+fn golden() -> Vec<Golden> {
+    models().into_iter().filter(|golden| !golden.optimizers.is_empty()).collect()
+}
+
+fn check(names: &[&str]) {
+    let mut failures = Vec::new();
+    for golden in golden().iter().filter(|golden| names.contains(&golden.name.as_str())) {
+        for file in &golden.files {
+            match one(golden, file) {
+                Ok(row) => println!("{row}"),
+                Err(reason) => failures.push(format!("{}: {reason}", file.name)),
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+fn one(golden: &Golden, file: &numbers::File) -> Result<String, String> {
+    let mut trial = Trial::new(golden, file, Mode::Training)?;
+    let mut evaluation = Trial::new(golden, file, Mode::Evaluation)?;
+    let output = evaluation.output(golden, 0)?;
+    within("output.eval", &output, &golden.numbers("output.eval"), TINY, OUTPUT_ERROR_MAX)?;
+    let (_, gradients) = trial.step(golden, 0)?;
+    let mut expected = BTreeMap::new();
+    for name in gradients.keys() {
+        let tensor = file.gradient_by_parameter.get(name).ok_or_else(|| format!("{name} trains unexpectedly"))?;
+        expected.insert(name, golden.numbers(tensor));
+    }
+    // The gradient of a bias that the softmax or a norm cancels is zero: it is held against the whole gradient.
+    let floor = 1e-4 * norm(expected.values().flatten().copied());
+    let mut worst: f64 = 0.0;
+    for (name, gradient) in &gradients {
+        worst = worst.max(within(name, gradient, &expected[name], floor, GRADIENT_ERROR_MAX)?);
+    }
+    let mut losses = (0.0, 0.0);
+    for optimizer in &golden.optimizers {
+        let mut trial = Trial::new(golden, file, Mode::Training)?;
+        let curve = trial.train(golden, optimizer)?;
+        let expected = golden.numbers(&format!("loss.{}", optimizer.name));
+        for (step, (loss, expected)) in curve.iter().zip(&expected).enumerate() {
+            if (loss - expected).abs() > LOSS_ERROR_MAX * expected.abs() {
+                return Err(format!("{}: the loss of step {step} is {loss}, PyTorch's {expected}", optimizer.name));
+            }
+        }
+        losses = (curve[0], curve[curve.len() - 1]);
+        evaluation.take_weights(&trial);
+        let output = evaluation.output(golden, 0)?;
+        let expected = golden.numbers(&format!("output.{}", optimizer.name));
+        within(&format!("output.{}", optimizer.name), &output, &expected, TINY, 10.0 * OUTPUT_ERROR_MAX)?;
+        // ONNX Runtime behind our interface takes no features of type bool.
+        if golden.name != "attention" {
+            let plain = exported_output(golden, file, &trial, output.len())?;
+            within("the exported file's output", &plain, &output, TINY, EXPORT_ERROR_MAX)?;
+        }
+        for (name, buffer) in trial.statistics() {
+            let expected = golden.numbers(&format!("buffer.{}.{name}", optimizer.name));
+            within(&name, buffer, &expected, TINY, 10.0 * OUTPUT_ERROR_MAX)?;
+        }
+    }
+    Ok(format!(
+        "| {} | {} | {} | {} | {} | {worst:.1e} | {:.4} -> {:.4} |",
+        golden.name,
+        file.exporter,
+        file.opset,
+        trial.nodes(),
+        gradients.len(),
+        losses.0,
+        losses.1
+    ))
+}
+
+fn norm(numbers: impl Iterator<Item = f64>) -> f64 {
+    numbers.map(|x| x * x).sum::<f64>().sqrt()
+}
+
+/// The distance of two tensors by the norm of the expected one, or by `floor` where that is greater.
+fn within(what: &str, found: &[f64], expected: &[f64], floor: f64, error_max: f64) -> Result<f64, String> {
+    if found.len() != expected.len() {
+        return Err(format!("{what}: {} numbers of {}", found.len(), expected.len()));
+    }
+    let distance = norm(found.iter().zip(expected).map(|(x, y)| x - y));
+    let error = distance / norm(expected.iter().copied()).max(floor);
+    // Written so that a NaN fails.
+    if error <= error_max { Ok(error) } else { Err(format!("{what}: relative error {error:.2e}")) }
+}
+
+#[test]
+fn multilayer_perceptrons_train_as_in_pytorch() {
+    check(&["mlp", "regression", "tabular"]);
+}
+
+#[test]
+fn convolutional_nets_train_as_in_pytorch() {
+    check(&["resnet18", "resnet50", "mobilenet", "unet", "groupnorm", "convnext", "autoencoder", "conv1d", "conv3d"]);
+}
+
+#[test]
+fn transformers_train_as_in_pytorch() {
+    check(&["bert", "gpt", "vit", "encoder", "attention"]);
+}
+
+#[test]
+fn recurrent_nets_train_as_in_pytorch() {
+    check(&["lstm", "gru"]);
+}
+
+#[test]
+fn every_model_of_the_index_belongs_to_a_test() {
+    let tested = [
+        "mlp",
+        "regression",
+        "tabular",
+        "resnet18",
+        "resnet50",
+        "mobilenet",
+        "unet",
+        "groupnorm",
+        "convnext",
+        "autoencoder",
+        "conv1d",
+        "conv3d",
+        "bert",
+        "gpt",
+        "vit",
+        "encoder",
+        "attention",
+        "lstm",
+        "gru",
+    ];
+    for golden in golden() {
+        assert!(tested.contains(&golden.name.as_str()), "{}", golden.name);
+    }
+}

@@ -1,0 +1,127 @@
+//! The golden folder: its index, and the numbers of each model.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+
+pub struct Golden {
+    pub name: String,
+    pub inputs: Vec<Port>,
+    pub target: Port,
+    pub loss: String,
+    pub class_axis: usize,
+    pub batches: usize,
+    pub steps: usize,
+    pub optimizers: Vec<Optimizer>,
+    pub files: Vec<File>,
+    tensors: Vec<u8>,
+}
+
+pub struct Port {
+    pub name: String,
+    pub shape: Vec<usize>,
+}
+
+pub struct Optimizer {
+    pub name: String,
+    settings: Value,
+}
+
+impl Optimizer {
+    pub fn number(&self, name: &str) -> f64 {
+        self.settings[name].as_f64().unwrap_or_else(|| panic!("{name} of {}", self.name))
+    }
+}
+
+pub struct File {
+    pub name: String,
+    pub exporter: String,
+    pub opset: i64,
+    pub gradient_by_parameter: BTreeMap<String, String>,
+}
+
+impl File {
+    pub fn bytes(&self) -> Vec<u8> {
+        std::fs::read(folder().join(&self.name)).expect("the file of the index is there")
+    }
+}
+
+impl Golden {
+    /// A tensor's numbers; none where the tensor is not there.
+    pub fn numbers(&self, name: &str) -> Vec<f64> {
+        let tensors = SafeTensors::deserialize(&self.tensors).expect("the numbers are safetensors");
+        let tensor =
+            tensors.tensor(name).unwrap_or_else(|_| panic!("{name} is not among the numbers of {}", self.name));
+        let data = tensor.data();
+        let f64s = |size: usize, number: &dyn Fn(&[u8]) -> f64| data.chunks_exact(size).map(number).collect();
+        match tensor.dtype() {
+            Dtype::F64 => f64s(8, &|bytes| f64::from_le_bytes(bytes.try_into().unwrap())),
+            Dtype::F32 => f64s(4, &|bytes| f64::from(f32::from_le_bytes(bytes.try_into().unwrap()))),
+            #[expect(clippy::cast_precision_loss, reason = "tokens and classes are small")]
+            Dtype::I64 => f64s(8, &|bytes| i64::from_le_bytes(bytes.try_into().unwrap()) as f64),
+            Dtype::BOOL | Dtype::U8 => f64s(1, &|bytes| f64::from(bytes[0])),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// One batch of an input or of the target.
+    pub fn batch(&self, port: &Port, prefix: &str, batch: usize) -> Vec<f64> {
+        let all = self.numbers(&format!("{prefix}{}", port.name));
+        let size: usize = port.shape.iter().product();
+        assert_eq!(all.len(), size * self.batches);
+        all[batch * size..(batch + 1) * size].to_vec()
+    }
+}
+
+pub fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+/// Every model of the index.
+pub fn models() -> Vec<Golden> {
+    let index = std::fs::read(folder().join("index.json")).expect("the index is there");
+    let index: Value = serde_json::from_slice(&index).expect("the index is JSON");
+    list(&index["models"]).iter().map(golden).collect()
+}
+
+fn golden(model: &Value) -> Golden {
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let port =
+        |value: &Value| Port { name: text(&value["name"]), shape: list(&value["shape"]).iter().map(size).collect() };
+    let file = |value: &Value| File {
+        name: text(&value["file"]),
+        exporter: text(&value["exporter"]),
+        opset: value["opset"].as_i64().expect("an opset"),
+        gradient_by_parameter: value["parameters"]
+            .as_object()
+            .expect("parameters by name")
+            .iter()
+            .filter_map(|(name, of)| Some((name.clone(), of["gradient"].as_str()?.to_owned())))
+            .collect(),
+    };
+    Golden {
+        name: text(&model["name"]),
+        inputs: list(&model["inputs"]).iter().map(port).collect(),
+        target: port(&model["target"]),
+        loss: text(&model["loss"]),
+        class_axis: model["class_axis"].as_u64().map_or(1, |axis| usize::try_from(axis).unwrap()),
+        batches: size(&model["batches"]),
+        steps: size(&model["steps"]),
+        optimizers: list(&model["optimizers"])
+            .iter()
+            .map(|optimizer| Optimizer { name: text(&optimizer["name"]), settings: optimizer.clone() })
+            .collect(),
+        files: list(&model["files"]).iter().map(file).collect(),
+        tensors: std::fs::read(folder().join(text(&model["numbers"]))).expect("the numbers of the index are there"),
+    }
+}
+
+fn list(value: &Value) -> &Vec<Value> {
+    value.as_array().expect("a list")
+}
+
+fn size(value: &Value) -> usize {
+    usize::try_from(value.as_u64().expect("a size")).expect("a size")
+}
