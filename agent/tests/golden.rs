@@ -13,8 +13,14 @@ use trial::{Trial, exported_output};
 
 /// Of the norm of a tensor.
 const GRADIENT_ERROR_MAX: f64 = 1e-4;
+/// Of the norm of all gradients: what double precision leaves of a gradient that is zero.
+const ZERO_MAX: f64 = 1e-12;
+/// Of the norm of all gradients: what single precision leaves of it.
+const CANCELLED_ERROR_MAX: f64 = 1e-6;
 const LOSS_ERROR_MAX: f64 = 1e-4;
 const OUTPUT_ERROR_MAX: f64 = 1e-4;
+/// After fifty steps in single precision, whose rounding every step carries on; the losses on the way are the close check.
+const TRAINED_ERROR_MAX: f64 = 5e-3;
 const EXPORT_ERROR_MAX: f64 = 1e-5;
 /// A norm that is no division by zero.
 const TINY: f64 = 1e-12;
@@ -48,11 +54,17 @@ fn one(golden: &Golden, file: &numbers::File) -> Result<String, String> {
         let tensor = file.gradient_by_parameter.get(name).ok_or_else(|| format!("{name} trains unexpectedly"))?;
         expected.insert(name, golden.numbers(tensor));
     }
-    // The gradient of a bias that the softmax or a norm cancels is zero: it is held against the whole gradient.
-    let floor = 1e-4 * norm(expected.values().flatten().copied());
+    let whole = norm(expected.values().flatten().copied());
     let mut worst: f64 = 0.0;
     for (name, gradient) in &gradients {
-        worst = worst.max(within(name, gradient, &expected[name], floor, GRADIENT_ERROR_MAX)?);
+        let expected = &expected[name];
+        // A bias that a softmax or a norm cancels has a gradient of zero, and rounding only: there is no relative error.
+        let error = if norm(expected.iter().copied()) < ZERO_MAX * whole {
+            within(name, gradient, expected, whole, CANCELLED_ERROR_MAX)?
+        } else {
+            within(name, gradient, expected, TINY, GRADIENT_ERROR_MAX)?
+        };
+        worst = worst.max(error);
     }
     let mut losses = (0.0, 0.0);
     for optimizer in &golden.optimizers {
@@ -68,7 +80,7 @@ fn one(golden: &Golden, file: &numbers::File) -> Result<String, String> {
         evaluation.take_weights(&trial);
         let output = evaluation.output(golden, 0)?;
         let expected = golden.numbers(&format!("output.{}", optimizer.name));
-        within(&format!("output.{}", optimizer.name), &output, &expected, TINY, 10.0 * OUTPUT_ERROR_MAX)?;
+        within(&format!("output.{}", optimizer.name), &output, &expected, TINY, TRAINED_ERROR_MAX)?;
         // ONNX Runtime behind our interface takes no features of type bool.
         if golden.name != "attention" {
             let plain = exported_output(golden, file, &trial, output.len())?;
@@ -76,7 +88,7 @@ fn one(golden: &Golden, file: &numbers::File) -> Result<String, String> {
         }
         for (name, buffer) in trial.statistics() {
             let expected = golden.numbers(&format!("buffer.{}.{name}", optimizer.name));
-            within(&name, buffer, &expected, TINY, 10.0 * OUTPUT_ERROR_MAX)?;
+            within(&name, buffer, &expected, TINY, TRAINED_ERROR_MAX)?;
         }
     }
     Ok(format!(
