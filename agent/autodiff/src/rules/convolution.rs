@@ -6,6 +6,7 @@ mod weight;
 use super::{Flowing, Kernel, Row, rule};
 use crate::gradient::Flow;
 use crate::graph::{Attribute, Graph, GraphError, Value, Windows};
+use crate::own;
 
 pub(super) const ROWS: &[Row] = &[
     rule("Conv", conv, "ConvTranspose(dy, w); the products of x and dy under each element of w; sum(dy)")
@@ -21,6 +22,9 @@ fn conv(flow: &mut Flow<'_>) -> Flowing {
     let windows = windows.ok_or_else(|| flow.unsupported("its windows do not fit"))?;
     let groups = flow.node.int("group", 1);
     let graph = &mut *flow.graph;
+    if let Some((to_image, to_kernel)) = own::convolution_gradients(graph, &flow.node, dy)? {
+        return Ok(vec![Some(to_image), Some(to_kernel), Some(to_bias(graph, dy)?)]);
+    }
     let to_image = transposed(graph, dy, kernel, &windows, groups, &image_shape[2..])?;
     let to_kernel = weight::gradient(graph, (image, dy), &windows, &kernel_shape)?;
     Ok(vec![Some(to_image), Some(to_kernel), Some(to_bias(graph, dy)?)])
