@@ -44,6 +44,9 @@ const REFUSED: &[(&str, &str)] = &[
     ("STFT", "It has no gradient rule: prepare spectra before training."),
     ("NonMaxSuppression", "Its choice has no gradient: leave it out of the model that is trained."),
     ("RoiAlign", "It has no gradient rule."),
+    ("GridSample", "It has no gradient rule: resample at fixed places with Resize, or by Gather."),
+    ("LpPool", "It has no gradient rule: write it as a power, AveragePool and a root."),
+    ("MaxUnpool", "It has no gradient rule, and no kernel on CUDA: enlarge with Resize."),
 ];
 
 /// What to do about an operator without a gradient rule.

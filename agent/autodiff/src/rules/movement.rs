@@ -23,10 +23,6 @@ pub(super) const ROWS: &[Row] = &[
     rule("Trilu", trilu, "the same triangle of dy"),
     stop("Shape"),
     stop("Size"),
-    stop("ConstantOfShape"),
-    stop("EyeLike"),
-    stop("NonZero"),
-    stop("Range"),
 ];
 
 fn reshape(flow: &mut Flow<'_>) -> Flowing {

@@ -19,7 +19,7 @@ fn flow_stops_at_operators_without_a_gradient() {
 fn missing_rule_names_operator_node_and_opset() {
     let mut graph = Graph::new(Provider::Cpu);
     let x = graph.input("x", Dtype::F32, &[2]).unwrap();
-    let y = graph.custom(("example", "Sparkle"), &[x], &[(Dtype::F32, vec![2])]).unwrap()[0];
+    let y = graph.custom(("example", "Sparkle"), &[x], &[], &[(Dtype::F32, vec![2])]).unwrap()[0];
     let one = graph.constant(regatta_autodiff::graph::Constant {
         dtype: Dtype::F32,
         shape: vec![2],
