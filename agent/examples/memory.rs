@@ -22,7 +22,7 @@ fn main() -> anyhow::Result<()> {
     );
     let adam = Adam { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
     let model = ModelPlan::Mlp { hidden: vec![512, 512], activation: Activation::Relu, dropout: 0.1 };
-    let plan = Plan::new(model, Loss::CrossEntropy, OptimizerPlan::AdamW(adam), 128, 1);
+    let plan = Plan::new(model, Loss::cross_entropy(), OptimizerPlan::AdamW(adam), 128, 1);
     let mut engine = Engine::new(&library, Device::Cpu, 1)?;
     let data = Arc::new(data());
     println!("784-512-512-10, batch 128, adamw, 6,400 rows (19.1 MiB); MiB of memory");

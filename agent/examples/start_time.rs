@@ -26,7 +26,7 @@ fn main() -> anyhow::Result<()> {
         let mut times = Vec::new();
         for seed in 0..=TRIALS {
             let model = ModelPlan::Mlp { hidden: hidden.clone(), activation: Activation::Relu, dropout: 0.1 };
-            let plan = Plan::new(model, Loss::CrossEntropy, OptimizerPlan::AdamW(adam), 32, seed);
+            let plan = Plan::new(model, Loss::cross_entropy(), OptimizerPlan::AdamW(adam), 32, seed);
             let begin = Instant::now();
             engine.start(&plan, &data, None)?.train_step()?;
             times.push(begin.elapsed().as_secs_f64() * 1e3);

@@ -31,7 +31,7 @@ fn main() -> anyhow::Result<()> {
     println!("{:38} {:>7} {:>12} {:>12} {:>12}", "model", "threads", "median us", "p10 us", "p90 us");
     for (name, width, hidden, batch_size, optimizer, dropout) in cases {
         let model = ModelPlan::Mlp { hidden, activation: Activation::Relu, dropout };
-        let plan = Plan::new(model, Loss::CrossEntropy, optimizer, batch_size, 1);
+        let plan = Plan::new(model, Loss::cross_entropy(), optimizer, batch_size, 1);
         for threads in [1, 2] {
             let mut engine = Engine::new(&library, Device::Cpu, threads)?;
             let times = step_times(&mut engine, &plan, &Arc::new(data(width)))?;

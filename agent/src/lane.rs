@@ -142,7 +142,7 @@ impl LaneFloor {
     fn run(&mut self, assignment: &Assignment) -> Result<Ending, TrainingError> {
         let Self { lane, engine, reports, interrupt } = self;
         let offer = &assignment.offer;
-        let plan = plan(&offer.recipe, offer.resource, offer.seed)?;
+        let plan = plan(&offer.recipe, assignment.model.as_ref(), offer.resource, offer.seed)?;
         let (resume, before) = match &assignment.resume {
             Some((bytes, elapsed)) => (Some(bytes.as_slice()), *elapsed),
             None => (None, Duration::ZERO),

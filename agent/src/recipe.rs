@@ -1,40 +1,37 @@
 //! Turns the wire's recipe into the training's plan.
 
+use std::sync::Arc;
+
+use regatta_autodiff::import::{Settings, Weights};
 use regatta_schemas::recipe::{self, Recipe};
 
-use crate::training::{Activation, Adam, Loss, ModelPlan, OptimizerPlan, Plan, Schedule, TrainingError};
+use crate::training::{
+    Activation, Adam, Loss, Metric, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Schedule, TrainingError,
+};
 
-/// The plan of a trial of `epochs` epochs in all. Whether its numbers make sense is for the training to say.
+/// The plan of a trial of `epochs` epochs in all, with the model's file where the recipe names one. Whether its
+/// numbers make sense is for the training to say.
 ///
 /// # Errors
 /// The recipe asks for what this agent does not train.
-pub fn plan(recipe: &Recipe, epochs: u32, seed: u64) -> Result<Plan, TrainingError> {
-    let is_plain_loss = recipe.loss.settings() == recipe::Loss::Plain(recipe.loss.name()).settings();
-    let supported = [
-        ("settings of the loss", is_plain_loss),
-        ("precision", recipe.precision == recipe::Precision::Single),
-        ("augmentations", recipe.augment.is_empty()),
-        ("further metrics", recipe.metrics.is_empty()),
-    ];
+pub fn plan(recipe: &Recipe, file: Option<&Arc<Vec<u8>>>, epochs: u32, seed: u64) -> Result<Plan, TrainingError> {
+    let supported =
+        [("precision", recipe.precision == recipe::Precision::Single), ("augmentations", recipe.augment.is_empty())];
     if let Some((what, _)) = supported.into_iter().find(|(_, is_known)| !is_known) {
         return Err(unknown(what));
     }
-    let loss = match recipe.loss.name() {
-        recipe::LossName::CrossEntropy => Loss::CrossEntropy,
-        recipe::LossName::MeanSquaredError => Loss::MeanSquaredError,
-        _ => return Err(unknown("loss")),
-    };
     Ok(Plan {
-        model: model(&recipe.model)?,
-        loss,
+        model: model(&recipe.model, file)?,
+        loss: loss(&recipe.loss),
         optimizer: optimizer(&recipe.optimizer),
-        batch_size: recipe.batch_size as usize,
+        batch_size: size(recipe.batch_size),
         clip_norm: recipe.clip_norm.map(single),
         clip_value: recipe.clip_value.map(single),
         undecayed: recipe.undecayed.clone(),
         accumulate: recipe.accumulate,
         average: recipe.average,
         schedule: schedule(&recipe.schedule),
+        metrics: recipe.metrics.iter().copied().map(metric).collect(),
         epochs,
         seed,
     })
@@ -45,19 +42,125 @@ fn single(number: f64) -> f32 {
     number as f32
 }
 
-fn model(model: &recipe::Model) -> Result<ModelPlan, TrainingError> {
-    let recipe::Model::Mlp(mlp) = model else { return Err(unknown("model")) };
-    Ok(ModelPlan::Mlp {
-        hidden: mlp.hidden_widths().into_iter().map(|width| width as usize).collect(),
-        activation: match mlp.activation {
-            recipe::Activation::Relu => Activation::Relu,
-            recipe::Activation::Tanh => Activation::Tanh,
-            recipe::Activation::Sigmoid => Activation::Sigmoid,
-            recipe::Activation::Gelu => Activation::Gelu,
-            _ => return Err(unknown("activation")),
+fn size(number: u32) -> usize {
+    number as usize
+}
+
+fn sizes(numbers: &[u32]) -> Vec<usize> {
+    numbers.iter().copied().map(size).collect()
+}
+
+fn model(model: &recipe::Model, file: Option<&Arc<Vec<u8>>>) -> Result<ModelPlan, TrainingError> {
+    Ok(match model {
+        recipe::Model::Mlp(mlp) => ModelPlan::Mlp {
+            hidden: sizes(&mlp.hidden_widths()),
+            activation: activation(mlp.activation),
+            dropout: single(mlp.dropout),
         },
-        dropout: single(mlp.dropout),
+        recipe::Model::Cnn(cnn) => ModelPlan::Cnn {
+            channels: sizes(&cnn.channels),
+            layers: size(cnn.layers),
+            kernel: size(cnn.kernel),
+            norm: norm(cnn.norm),
+            activation: activation(cnn.activation),
+            pool: match cnn.pool {
+                recipe::Pool::Max => Pool::Max,
+                recipe::Pool::Average => Pool::Average,
+            },
+            global_pool: cnn.global_pool,
+            hidden: sizes(&cnn.hidden),
+            dropout: single(cnn.dropout),
+        },
+        recipe::Model::Resnet(resnet) => ModelPlan::Resnet {
+            blocks: sizes(&resnet.blocks),
+            width: size(resnet.width),
+            bottleneck: resnet.bottleneck,
+            norm: norm(resnet.norm),
+            activation: activation(resnet.activation),
+            dropout: single(resnet.dropout),
+        },
+        recipe::Model::Transformer(transformer) => ModelPlan::Transformer {
+            decoder: transformer.direction == recipe::Direction::Decoder,
+            layers: size(transformer.layers),
+            width: size(transformer.width),
+            heads: size(transformer.heads),
+            ratio: size(transformer.ratio),
+            patch: transformer.patch.map(size),
+            vocabulary: transformer.vocabulary.map(size),
+            activation: activation(transformer.activation),
+            dropout: single(transformer.dropout),
+        },
+        recipe::Model::Tabular(tabular) => ModelPlan::Tabular {
+            embedding: tabular.embedding.map(size),
+            hidden: sizes(&tabular.hidden),
+            norm: norm(tabular.norm),
+            activation: activation(tabular.activation),
+            dropout: single(tabular.dropout),
+        },
+        recipe::Model::Onnx(onnx) => ModelPlan::File {
+            onnx: file.ok_or_else(|| unknown("model's file"))?.clone(),
+            settings: Settings {
+                output: onnx.output.clone(),
+                weights: match onnx.weights {
+                    recipe::Weights::File => Weights::File,
+                    recipe::Weights::Kaiming => Weights::Kaiming,
+                    recipe::Weights::Xavier => Weights::Xavier,
+                },
+                frozen: onnx.frozen.clone(),
+            },
+            dropout: onnx.dropout.map(single),
+        },
     })
+}
+
+fn activation(activation: recipe::Activation) -> Activation {
+    match activation {
+        recipe::Activation::Relu => Activation::Relu,
+        recipe::Activation::Tanh => Activation::Tanh,
+        recipe::Activation::Sigmoid => Activation::Sigmoid,
+        recipe::Activation::Gelu => Activation::Gelu,
+        recipe::Activation::Silu => Activation::Silu,
+        recipe::Activation::LeakyRelu => Activation::LeakyRelu,
+        recipe::Activation::Elu => Activation::Elu,
+        recipe::Activation::HardSwish => Activation::HardSwish,
+        recipe::Activation::Mish => Activation::Mish,
+    }
+}
+
+fn norm(norm: recipe::Norm) -> Norm {
+    match norm {
+        recipe::Norm::None => Norm::None,
+        recipe::Norm::Batch => Norm::Batch,
+        recipe::Norm::Group => Norm::Group,
+        recipe::Norm::Layer => Norm::Layer,
+    }
+}
+
+fn loss(loss: &recipe::Loss) -> Loss {
+    let settings = loss.settings();
+    match settings.name {
+        recipe::LossName::CrossEntropy => Loss::CrossEntropy {
+            smoothing: settings.label_smoothing,
+            class_weights: settings.class_weights.map(|weights| weights.into_iter().map(single).collect()),
+            ignored: settings.ignore_index,
+        },
+        recipe::LossName::BinaryCrossEntropy => Loss::BinaryCrossEntropy,
+        recipe::LossName::MeanSquaredError => Loss::MeanSquaredError,
+        recipe::LossName::MeanAbsoluteError => Loss::MeanAbsoluteError,
+        recipe::LossName::Huber => Loss::Huber { delta: settings.delta },
+        recipe::LossName::KlDivergence => Loss::KlDivergence,
+    }
+}
+
+fn metric(metric: recipe::Metric) -> Metric {
+    match metric {
+        recipe::Metric::Top5Accuracy => Metric::Top5Accuracy,
+        recipe::Metric::F1 => Metric::F1,
+        recipe::Metric::Auroc => Metric::Auroc,
+        recipe::Metric::MeanAbsoluteError => Metric::MeanAbsoluteError,
+        recipe::Metric::R2 => Metric::R2,
+        recipe::Metric::Perplexity => Metric::Perplexity,
+    }
 }
 
 fn optimizer(optimizer: &recipe::Optimizer) -> OptimizerPlan {

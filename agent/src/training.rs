@@ -60,6 +60,8 @@ struct Progress {
     /// Over the steps of the epoch that is not finished, or of the last one between two epochs.
     loss_sum: f64,
     correct_sum: f64,
+    /// Positions that `correct_sum` is of.
+    counted_sum: f64,
     plateau: Plateau,
 }
 
@@ -113,14 +115,17 @@ impl<'engine> Training<'engine> {
         let indices = self.next_indices();
         let minibatch = self.minibatch();
         let measured = self.tensors.train(self.shape, &indices, minibatch, &self.interrupt)?;
+        #[expect(clippy::cast_precision_loss, reason = "a batch has fewer than 2^52 positions")]
+        let positions = (self.shape.plan().batch * self.source.train.target.width()) as f64;
         let progress = &mut self.progress;
         if progress.step_in_epoch == 0 {
-            (progress.loss_sum, progress.correct_sum) = (0.0, 0.0);
+            (progress.loss_sum, progress.correct_sum, progress.counted_sum) = (0.0, 0.0, 0.0);
         }
         progress.step += 1;
         progress.step_in_epoch += 1;
         progress.loss_sum += f64::from(measured.loss);
         progress.correct_sum += f64::from(measured.correct.unwrap_or(0.0));
+        progress.counted_sum += measured.counted.map_or(positions, f64::from);
         if !measured.loss.is_finite() {
             return Err(TrainingError::Diverged { step: progress.step, loss: measured.loss });
         }
@@ -156,10 +161,9 @@ impl<'engine> Training<'engine> {
         let mut metrics = Metrics::new();
         if steps > 0 {
             #[expect(clippy::cast_precision_loss, reason = "an epoch has fewer than 2^52 rows")]
-            let (steps, rows) = (steps as f64, (steps * self.shape.plan().batch as u64) as f64);
-            metrics.insert("train_loss", self.progress.loss_sum / steps);
+            metrics.insert("train_loss", self.progress.loss_sum / steps as f64);
             if matches!(self.source.train.target, Target::Classes { .. }) {
-                metrics.insert("train_accuracy", self.progress.correct_sum / rows);
+                metrics.insert("train_accuracy", self.progress.correct_sum / self.progress.counted_sum.max(1.0));
             }
         }
         metrics
@@ -183,23 +187,26 @@ impl<'engine> Training<'engine> {
     /// The loss is not finite, the device failed, or the interrupt was raised.
     pub fn evaluate(&mut self) -> Result<Metrics, TrainingError> {
         if self.evaluation.is_none() {
-            self.evaluation = Some(EvaluationTensors::bind(self.shape, &self.tensors, &self.data.validation)?);
+            let tensors = EvaluationTensors::bind(self.shape, &self.plan, &self.tensors, &self.data.validation)?;
+            self.evaluation = Some(tensors);
         }
         let tensors = self.evaluation.as_mut().expect("it was made above");
-        let rows = self.source.validation.rows();
-        let summed = tensors.evaluate(&mut self.shape.evaluation, rows, &self.interrupt)?;
-        if !summed.loss.is_finite() {
+        let target = &self.source.validation.target;
+        let mut scores = Scores::new(&self.plan.metrics, target, self.plan.ignored())?;
+        let summed = tensors.evaluate(&mut self.shape.evaluation, target, &mut scores, &self.interrupt)?;
+        // Where no position counts, there is no loss either.
+        let loss = if summed.weight > 0.0 { summed.loss / summed.weight } else { summed.loss };
+        if !loss.is_finite() {
             #[expect(clippy::cast_possible_truncation, reason = "it is not a number in any precision")]
-            return Err(TrainingError::Diverged { step: self.progress.step, loss: summed.loss as f32 });
+            return Err(TrainingError::Diverged { step: self.progress.step, loss: loss as f32 });
         }
-        #[expect(clippy::cast_precision_loss, reason = "a split has fewer than 2^52 rows")]
-        let rows = rows as f64;
         if self.progress.step_in_epoch == 0 {
             let Progress { epoch, plateau, .. } = &mut self.progress;
-            self.plan.schedule.observe(plateau, *epoch, summed.loss / rows);
+            self.plan.schedule.observe(plateau, *epoch, loss);
         }
-        let mut metrics = Metrics::from([("validation_loss", summed.loss / rows)]);
-        metrics.extend(summed.correct.map(|correct| ("validation_accuracy", correct / rows)));
+        let mut metrics = Metrics::from([("validation_loss", loss)]);
+        metrics.extend(summed.correct.map(|correct| ("validation_accuracy", correct / summed.counted.max(1.0))));
+        metrics.extend(scores.finish(loss));
         Ok(metrics)
     }
 

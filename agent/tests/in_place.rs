@@ -9,7 +9,7 @@ use regatta_agent::runtime::{Array, Compiled, Device, Interrupt, Runtime, Tensor
 use regatta_autodiff::families::{Activation, Mlp, Model};
 use regatta_autodiff::graph::{Dtype, Provider};
 use regatta_autodiff::step::{
-    Clip, DataRole, Loss, Optimizer, Program, ScalarRole, StepPlan, Update, accumulation, training_step,
+    Clip, CrossEntropy, DataRole, Loss, Optimizer, Program, ScalarRole, StepPlan, Update, accumulation, training_step,
 };
 
 const ROWS: usize = 48;
@@ -169,12 +169,13 @@ fn plan(optimizer: Optimizer, hidden: &[usize], own_operators: bool) -> StepPlan
     let (hidden, dropout) = (hidden.to_vec(), !hidden.is_empty());
     StepPlan {
         model: Model::Mlp(Mlp { inputs: 6, hidden, activation: Activation::Tanh, dropout, outputs: 3 }),
-        loss: Loss::CrossEntropy { classes: 3 },
+        loss: Loss::CrossEntropy(CrossEntropy::default()),
         update: Update { optimizer, weight_decay: true, own_operators },
         undecayed: vec!["*.bias".into()],
         clip: Clip { norm: true, value: true },
         accumulate: false,
         average: false,
+        outputs: false,
         rows: ROWS,
         batch: BATCH,
         provider: Provider::Cpu,

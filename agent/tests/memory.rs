@@ -52,7 +52,7 @@ fn library() -> PathBuf {
 fn plan() -> Plan {
     let adam = Adam { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
     let model = ModelPlan::Mlp { hidden: vec![64], activation: Activation::Relu, dropout: 0.1 };
-    Plan { clip_norm: Some(1.0), ..Plan::new(model, Loss::CrossEntropy, OptimizerPlan::AdamW(adam), 32, 1) }
+    Plan { clip_norm: Some(1.0), ..Plan::new(model, Loss::cross_entropy(), OptimizerPlan::AdamW(adam), 32, 1) }
 }
 
 fn data() -> Arc<Dataset> {

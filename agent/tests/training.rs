@@ -65,7 +65,7 @@ fn check_every_row(engine: &mut Engine) {
     ];
     for activation in [Activation::Relu, Activation::Tanh, Activation::Sigmoid, Activation::Gelu] {
         for optimizer in optimizers {
-            for (loss, data) in [(Loss::CrossEntropy, classes(32, 600)), (Loss::MeanSquaredError, values(32, 600))] {
+            for (loss, data) in [(Loss::cross_entropy(), classes(32, 600)), (Loss::MeanSquaredError, values(32, 600))] {
                 for clip_norm in [None, Some(0.05)] {
                     let model = ModelPlan::Mlp { hidden: vec![16, 8], activation, dropout: 0.0 };
                     let plan = Plan { clip_norm, ..Plan::new(model, loss, optimizer, 32, 3) };
@@ -415,7 +415,7 @@ fn missing_library_is_an_error() {
 
 fn plan(optimizer: OptimizerPlan, dropout: f32) -> Plan {
     let model = ModelPlan::Mlp { hidden: vec![24, 16], activation: Activation::Relu, dropout };
-    Plan::new(model, Loss::CrossEntropy, optimizer, 32, 5)
+    Plan::new(model, Loss::cross_entropy(), optimizer, 32, 5)
 }
 
 fn losses(training: &mut Training<'_>, steps: usize) -> Vec<f32> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use regatta_agent::runtime::{Array, Compiled, CudaSettings, Device, Interrupt, Runtime, RuntimeError, Tensor};
 use regatta_agent::training::{
-    Activation, Adam, Dataset, Engine, Loss, ModelPlan, OptimizerPlan, Plan, Split, Target, Feature, TrainingError,
+    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, OptimizerPlan, Plan, Split, Target, TrainingError,
 };
 use regatta_autodiff::graph::{Dtype, Graph, GraphError, Provider};
 use regatta_autodiff::step::{Port, Program};
@@ -82,7 +82,7 @@ fn train_with(
 ) -> Result<(), TrainingError> {
     let mut engine = engine?.with_cuda(cuda);
     let model = ModelPlan::Mlp { hidden: vec![32, 16], activation: Activation::Relu, dropout: 0.1 };
-    let plan = Plan { clip_norm: Some(1.0), ..Plan::new(model, Loss::CrossEntropy, optimizer, BATCH, 1) };
+    let plan = Plan { clip_norm: Some(1.0), ..Plan::new(model, Loss::cross_entropy(), optimizer, BATCH, 1) };
     let mut training = engine.start(&plan, &data(), None)?;
     for step in 0..STEPS {
         mark(&format!("step {step}"));
@@ -126,12 +126,13 @@ fn replay_a_step(runtime: &Runtime) -> Result<(), RuntimeError> {
             activation: families::Activation::Relu,
             dropout: true,
         }),
-        loss: step::Loss::CrossEntropy { classes: CLASSES },
-        update: step::Update { optimizer: step::Optimizer::AdamW, weight_decay: true, fused: false },
+        loss: step::Loss::CrossEntropy(step::CrossEntropy::default()),
+        update: step::Update { optimizer: step::Optimizer::AdamW, weight_decay: true, own_operators: false },
         undecayed: vec!["*.bias".into()],
         clip: step::Clip { norm: true, value: false },
         accumulate: false,
         average: false,
+        outputs: false,
         provider: Provider::Cuda,
         rows: ROWS,
         batch: BATCH,

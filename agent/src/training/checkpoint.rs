@@ -2,11 +2,12 @@
 //!
 //! Bytes from outside are never trusted: whatever does not fit is a typed error.
 
+mod words;
+
 use std::collections::BTreeMap;
 
-use regatta_autodiff::families::{Activation, Model};
 use regatta_autodiff::graph::Dtype;
-use regatta_autodiff::step::{Loss, Optimizer, Piece, State, StepPlan};
+use regatta_autodiff::step::{Piece, State, StepPlan};
 use safetensors::tensor::{SafeTensors, TensorView};
 use serde_json::{Value, json};
 
@@ -35,10 +36,10 @@ pub(super) fn write(
     states: &[State],
     checkpoint: &Checkpoint,
 ) -> Result<Vec<u8>, TrainingError> {
-    let Progress { step, epoch, step_in_epoch, loss_sum, correct_sum, plateau } = checkpoint.progress;
+    let Progress { step, epoch, step_in_epoch, loss_sum, correct_sum, counted_sum, plateau } = checkpoint.progress;
     let metadata = json!({
         "version": VERSION,
-        "shape": shape_name(plan),
+        "shape": words::of(plan),
         "seed": seed,
         "step": step,
         "epoch": epoch,
@@ -46,6 +47,7 @@ pub(super) fn write(
         // As bits, because a decimal may come back changed in its last place.
         "loss_sum_bits": loss_sum.to_bits(),
         "correct_sum_bits": correct_sum.to_bits(),
+        "counted_sum_bits": counted_sum.to_bits(),
         "plateau_factor_bits": plateau.factor.to_bits(),
         "plateau_best_bits": plateau.best.to_bits(),
         "plateau_stale": plateau.stale,
@@ -100,7 +102,7 @@ fn progress(metadata: &Value, plan: &StepPlan, seed: u64) -> Result<Progress, Tr
     if version != VERSION {
         return Err(refused(&format!("it has version {version}, not {VERSION}")));
     }
-    let (expected, found) = (shape_name(plan), metadata.get("shape").and_then(Value::as_str).unwrap_or_default());
+    let (expected, found) = (words::of(plan), metadata.get("shape").and_then(Value::as_str).unwrap_or_default());
     if found != expected {
         return Err(refused(&format!("it is of {found:?}, not of {expected:?}")));
     }
@@ -113,6 +115,7 @@ fn progress(metadata: &Value, plan: &StepPlan, seed: u64) -> Result<Progress, Tr
         step_in_epoch: number("step_in_epoch")?,
         loss_sum: f64::from_bits(number("loss_sum_bits")?),
         correct_sum: f64::from_bits(number("correct_sum_bits")?),
+        counted_sum: f64::from_bits(number("counted_sum_bits")?),
         plateau: Plateau {
             factor: f64::from_bits(number("plateau_factor_bits")?),
             best: f64::from_bits(number("plateau_best_bits")?),
@@ -173,45 +176,4 @@ fn element_type(dtype: Dtype) -> Result<(safetensors::Dtype, usize), TrainingErr
 
 fn refused(reason: &str) -> TrainingError {
     TrainingError::Checkpoint { reason: reason.into() }
-}
-
-/// A shape in words that stay the same whatever the types are called.
-fn shape_name(plan: &StepPlan) -> String {
-    let Model::Mlp(mlp) = &plan.model;
-    let activation = match mlp.activation {
-        Activation::Relu => "relu",
-        Activation::Tanh => "tanh",
-        Activation::Sigmoid => "sigmoid",
-        Activation::Gelu => "gelu",
-    };
-    let loss = match plan.loss {
-        Loss::CrossEntropy { .. } => "cross_entropy",
-        Loss::MeanSquaredError { .. } => "mean_squared_error",
-    };
-    let optimizer = match plan.update.optimizer {
-        Optimizer::Sgd => "sgd",
-        Optimizer::Momentum { nesterov: false } => "momentum",
-        Optimizer::Momentum { nesterov: true } => "nesterov",
-        Optimizer::Adam => "adam",
-        Optimizer::AdamW => "adamw",
-        Optimizer::Rmsprop { momentum: false } => "rmsprop",
-        Optimizer::Rmsprop { momentum: true } => "rmsprop_momentum",
-        Optimizer::Adagrad => "adagrad",
-        Optimizer::Lamb => "lamb",
-        Optimizer::Lion => "lion",
-    };
-    let widths: Vec<String> =
-        [mlp.inputs].iter().chain(&mlp.hidden).chain([&mlp.outputs]).map(ToString::to_string).collect();
-    let dropout = if mlp.dropout { " dropout" } else { "" };
-    let decay = if plan.update.weight_decay { " weight_decay" } else { "" };
-    let undecayed = plan.undecayed.iter().filter(|_| plan.update.weight_decay);
-    let undecayed: String = undecayed.map(|pattern| format!(" but {pattern}")).collect();
-    let clip = if plan.clip.norm { " clip" } else { "" };
-    let clip_value = if plan.clip.value { " clip_value" } else { "" };
-    let accumulate = if plan.accumulate { " accumulate" } else { "" };
-    let average = if plan.average { " average" } else { "" };
-    let (rows, batch) = (plan.rows, plan.batch);
-    let model = format!("mlp {} {activation}{dropout}", widths.join("-"));
-    let update = format!("{optimizer}{decay}{undecayed}{clip}{clip_value}{accumulate}{average}");
-    format!("{model} {loss} {update} rows {rows} batch {batch}")
 }

@@ -3,13 +3,16 @@
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
-use regatta_autodiff::families;
+use regatta_autodiff::families::{self, Model};
 use regatta_autodiff::graph::{Dtype, Provider};
+use regatta_autodiff::import::{Imported, Settings};
 use regatta_autodiff::step::{DataRole, Program, StepPlan, accumulation, evaluation, training_step};
 
 use super::dataset::{Affine, Dataset, Feature, Split, Target, Values};
+use super::model::ModelPlan;
 use super::plan::Plan;
 use super::{Training, TrainingError, draw};
+use crate::model::imported;
 use crate::runtime::{Array, Compiled, CudaSettings, Device, Runtime, RuntimeError, Tensor};
 
 /// Compiled shapes that a lane keeps; the one that was used longest ago goes first.
@@ -27,7 +30,17 @@ pub struct Engine {
     /// The one used last is at the end.
     shapes: Vec<Shape>,
     datasets: Vec<Resident>,
+    files: Vec<ReadFile>,
     compiled_count: usize,
+}
+
+/// A model file that was read for rows of these shapes and batches of these sizes.
+struct ReadFile {
+    onnx: Arc<Vec<u8>>,
+    settings: Settings,
+    rows: Vec<Vec<usize>>,
+    batches: [usize; 2],
+    model: Arc<Imported>,
 }
 
 /// Compiled graphs with what trials of its shape share.
@@ -73,7 +86,7 @@ impl Engine {
     /// The library or the device cannot be used; the error says what is missing.
     pub fn new(library: &Path, device: Device, threads: usize) -> Result<Self, RuntimeError> {
         let runtime = Runtime::load(library, device, threads)?;
-        Ok(Self { runtime, shapes: Vec::new(), datasets: Vec::new(), compiled_count: 0 })
+        Ok(Self { runtime, shapes: Vec::new(), datasets: Vec::new(), files: Vec::new(), compiled_count: 0 })
     }
 
     /// The same with other settings for CUDA, for what it compiles from now on.
@@ -96,8 +109,9 @@ impl Engine {
         if !known {
             data.check()?;
         }
-        let position =
-            self.shape(plan.shape(&data.train, provider_of(self.runtime.device()))?, data.validation.rows())?;
+        let model = self.model(plan, data)?;
+        let shape = plan.shape(model, &data.train, provider_of(self.runtime.device()))?;
+        let position = self.shape(shape, data.validation.rows())?;
         let resident = self.device_data(position, data)?;
         Training::start(&mut self.shapes[position], plan, data, resident, resume)
     }
@@ -105,6 +119,31 @@ impl Engine {
     /// How many shapes were compiled so far: trials of one shape share one.
     pub fn compiled_count(&self) -> usize {
         self.compiled_count
+    }
+
+    /// The plan's model for the data; a file is read once for all trials of a shape.
+    fn model(&mut self, plan: &Plan, data: &Dataset) -> Result<Model, TrainingError> {
+        if let Some(model) = plan.model.family(&data.train)? {
+            return Ok(model);
+        }
+        let ModelPlan::File { onnx, settings, .. } = &plan.model else {
+            unreachable!("every model that is no family is a file");
+        };
+        let rows: Vec<Vec<usize>> = data.train.features.iter().map(|feature| feature.shape.clone()).collect();
+        let batches = [plan.batch(&data.train), evaluation_batch(data.validation.rows())];
+        let is_same = |read: &ReadFile| {
+            Arc::ptr_eq(&read.onnx, onnx) && read.settings == *settings && read.rows == rows && read.batches == batches
+        };
+        if let Some(read) = self.files.iter().find(|read| is_same(read)) {
+            return Ok(Model::Imported(Arc::clone(&read.model)));
+        }
+        let model = Arc::new(imported(&self.runtime, onnx, settings, &rows, &batches)?);
+        if self.files.len() == SHAPES_MAX {
+            self.files.remove(0);
+        }
+        let (onnx, settings) = (Arc::clone(onnx), settings.clone());
+        self.files.push(ReadFile { onnx, settings, rows, batches, model: Arc::clone(&model) });
+        Ok(Model::Imported(model))
     }
 
     /// The position of the shape, compiled now if it is not there.
@@ -142,6 +181,11 @@ impl Engine {
     }
 }
 
+/// Rows of one run of an evaluation of so many.
+fn evaluation_batch(rows: usize) -> usize {
+    rows.min(EVALUATION_BATCH)
+}
+
 fn provider_of(device: Device) -> Provider {
     match device {
         Device::Cpu => Provider::Cpu,
@@ -159,7 +203,7 @@ impl Shape {
     fn compile(runtime: &Runtime, plan: StepPlan, validation_rows: usize) -> Result<Self, TrainingError> {
         let step = Stage::compile(runtime, training_step(&plan)?)?;
         let accumulation = plan.accumulate.then(|| Stage::compile(runtime, accumulation(&plan)?)).transpose()?;
-        let evaluation = evaluation(&plan, validation_rows, validation_rows.min(EVALUATION_BATCH))?;
+        let evaluation = evaluation(&plan, validation_rows, evaluation_batch(validation_rows))?;
         let evaluation = Stage::compile(runtime, evaluation)?;
         let mut noise = Vec::new();
         for input in step.program.data.iter().filter(|input| input.role == DataRole::Noise) {

@@ -2,6 +2,7 @@
 
 use regatta_autodiff::step::StepError;
 
+use crate::model::ModelError;
 use crate::runtime::RuntimeError;
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -42,5 +43,14 @@ impl From<RuntimeError> for TrainingError {
 impl From<StepError> for TrainingError {
     fn from(error: StepError) -> Self {
         Self::Configuration { reason: error.to_string() }
+    }
+}
+
+impl From<ModelError> for TrainingError {
+    fn from(error: ModelError) -> Self {
+        match error {
+            ModelError::Import(error) => Self::Configuration { reason: error.to_string() },
+            ModelError::Runtime(error) => error.into(),
+        }
     }
 }

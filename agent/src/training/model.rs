@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use regatta_autodiff::families::transformer::{Answer, Input};
 use regatta_autodiff::families::{Activation, Cnn, Mlp, Model, Norm, Pool, Resnet, Tabular, Transformer};
-use regatta_autodiff::import::{ImportError, Settings};
+use regatta_autodiff::import::Settings;
 
 use super::TrainingError;
 use super::dataset::{Feature, Split, Target, Values};
@@ -163,7 +163,9 @@ impl ModelPlan {
                 let known = if *decoder { known.max(outputs) } else { known };
                 Ok(Input::Tokens { length: *length, vocabulary: vocabulary.unwrap_or(known).max(known) })
             }
-            (_, shape @ [_, _, _], Some(patch)) => Ok(Input::Image { shape: [shape[0], shape[1], shape[2]], patch: *patch }),
+            (_, shape @ [_, _, _], Some(patch)) => {
+                Ok(Input::Image { shape: [shape[0], shape[1], shape[2]], patch: *patch })
+            }
             (Values::F32(_) | Values::U8(_), [length, width], None) => {
                 Ok(Input::Sequence { length: *length, width: *width })
             }
@@ -206,11 +208,5 @@ fn unfit(feature: &Feature, family: &str, wanted: &str) -> TrainingError {
     let (name, shape) = (&feature.name, &feature.shape);
     TrainingError::Configuration {
         reason: format!("rows of `{name}` have shape {shape:?}, and the family `{family}` takes {wanted}"),
-    }
-}
-
-impl From<ImportError> for TrainingError {
-    fn from(error: ImportError) -> Self {
-        Self::Configuration { reason: error.to_string() }
     }
 }

@@ -261,6 +261,22 @@ impl Plan {
         scalar_array(scalar.input.dtype, number)
     }
 
+    /// How much each class counts; empty where all count alike.
+    pub(super) fn class_weights(&self) -> &[f32] {
+        match &self.loss {
+            Loss::CrossEntropy { class_weights: Some(weights), .. } => weights,
+            _ => &[],
+        }
+    }
+
+    /// The class whose positions do not count.
+    pub(super) fn ignored(&self) -> Option<i64> {
+        match &self.loss {
+            Loss::CrossEntropy { ignored, .. } => *ignored,
+            _ => None,
+        }
+    }
+
     /// The optimizer's learning rate, before the schedule.
     pub(super) fn learning_rate(&self) -> f64 {
         let rate = self.optimizer.numbers().into_iter().find(|(role, _)| *role == ScalarRole::LearningRate);

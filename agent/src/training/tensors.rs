@@ -9,7 +9,9 @@ use regatta_autodiff::families::Initial;
 use regatta_autodiff::graph::Dtype;
 use regatta_autodiff::step::{DataRole, Piece, Port, Program, ResultRole, ScalarRole, State};
 
+use super::dataset::Target;
 use super::engine::{DeviceSplit, Shape, Stage, zeros};
+use super::metrics::Scores;
 use super::plan::{Plan, scalar_array};
 use super::{TrainingError, draw};
 use crate::runtime::{Array, Bindings, Compiled, Interrupt, RuntimeError, Tensor};
@@ -38,43 +40,42 @@ fn initial(piece: &Piece, seed: u64) -> Vec<f32> {
 pub(super) struct Measured {
     pub loss: f32,
     pub correct: Option<f32>,
+    /// How many positions counted, where it is not all of them.
+    pub counted: Option<f32>,
 }
 
-/// What an evaluation measured: sums over rows.
+/// What an evaluation measured: sums over rows. The mean loss is `loss / weight`, the accuracy `correct / counted`.
+#[derive(Default)]
 pub(super) struct Summed {
     pub loss: f64,
+    pub weight: f64,
     pub correct: Option<f64>,
+    pub counted: f64,
 }
 
 /// The host's ends of a graph: indices in, results out.
 struct HostEnds {
     index_name: String,
     indices: Tensor,
-    loss: Tensor,
-    correct: Option<Tensor>,
+    results: Vec<(ResultRole, Tensor)>,
 }
 
 impl HostEnds {
     fn new(program: &Program) -> Result<Self, RuntimeError> {
         let indices = zeros(Dtype::I64, program.indices.shape.iter().product());
-        let result = || Tensor::on_host(&[], &zeros(Dtype::F32, 1));
-        let has_correct = program.results.iter().any(|output| output.role == ResultRole::Correct);
+        let result = |role| Ok((role, Tensor::on_host(&[], &zeros(Dtype::F32, 1))?));
+        let results: Result<Vec<_>, RuntimeError> = program.results.iter().map(|output| result(output.role)).collect();
         Ok(Self {
             index_name: program.indices.name.clone(),
             indices: Tensor::on_host(&program.indices.shape, &indices)?,
-            loss: result()?,
-            correct: has_correct.then(result).transpose()?,
+            results: results?,
         })
     }
 
     fn bind(&mut self, program: &Program, bindings: &mut Bindings) -> Result<(), RuntimeError> {
         bindings.input(&self.index_name, &self.indices)?;
-        for output in &program.results {
-            match (output.role, &mut self.correct) {
-                (ResultRole::Correct, Some(correct)) => bindings.output(&output.name, correct)?,
-                (ResultRole::Correct, None) => {}
-                (ResultRole::Loss, _) => bindings.output(&output.name, &mut self.loss)?,
-            }
+        for (output, (_, tensor)) in program.results.iter().zip(&mut self.results) {
+            bindings.output(&output.name, tensor)?;
         }
         Ok(())
     }
@@ -84,9 +85,10 @@ impl HostEnds {
         bindings.refresh(&self.index_name, &self.indices)
     }
 
-    fn read(&self) -> Result<Measured, RuntimeError> {
-        let correct = self.correct.as_ref().map(Tensor::read_f32).transpose()?;
-        Ok(Measured { loss: self.loss.read_f32()?, correct })
+    /// What was measured, where the graph measures it.
+    fn read(&self, role: ResultRole) -> Result<Option<f32>, RuntimeError> {
+        let found = self.results.iter().find(|(known, _)| *known == role);
+        found.map(|(_, tensor)| tensor.read_f32()).transpose()
     }
 }
 
@@ -130,13 +132,13 @@ impl Bound {
         }
         let mut varying = None;
         for scalar in &program.scalars {
-            let tensor = Tensor::on_host(&[], &plan.scalar(scalar))?;
+            let tensor = Tensor::on_host(&[], &plan.scalar(scalar, &shape.plan().model))?;
             bindings.input(&scalar.input.name, &tensor)?;
             if matches!(scalar.role, ScalarRole::LearningRate | ScalarRole::Carry) {
                 varying = Some(HostScalar { port: scalar.input.clone(), tensor });
             }
         }
-        bind_data(program, &mut bindings, data, &shape.noise)?;
+        bind_data(stage, &mut bindings, data, &shape.noise, plan)?;
         let mut ends = HostEnds::new(program)?;
         ends.bind(program, &mut bindings)?;
         Ok(Self { bindings, ends, varying })
@@ -154,7 +156,11 @@ impl Bound {
             scalar.write(varying, &mut self.bindings)?;
         }
         compiled.run(&self.bindings, interrupt)?;
-        self.ends.read()
+        Ok(Measured {
+            loss: self.ends.read(ResultRole::Loss)?.expect("every graph that trains measures its loss"),
+            correct: self.ends.read(ResultRole::Correct)?,
+            counted: self.ends.read(ResultRole::Counted)?,
+        })
     }
 }
 
@@ -228,19 +234,26 @@ impl StepTensors {
 }
 
 fn bind_data(
-    program: &Program,
+    stage: &Stage,
     bindings: &mut Bindings,
     data: &DeviceSplit,
     noise: &[Tensor],
+    plan: &Plan,
 ) -> Result<(), RuntimeError> {
     let mut noise = noise.iter();
-    for input in &program.data {
-        let tensor = match input.role {
-            DataRole::Feature(position) => &data.features[position],
-            DataRole::Target => &data.target,
-            DataRole::Noise => noise.next().expect("a shape has every noise pool of its step"),
-        };
-        bindings.input(&input.input.name, tensor)?;
+    for input in &stage.program.data {
+        let name = &input.input.name;
+        match input.role {
+            DataRole::Feature(position) => bindings.input(name, &data.features[position])?,
+            DataRole::Target => bindings.input(name, &data.target)?,
+            DataRole::ClassWeights => {
+                let weights = Array::F32(plan.class_weights().to_vec());
+                bindings.input(name, &stage.compiled.tensor(&input.input.shape, &weights)?)?;
+            }
+            DataRole::Noise => {
+                bindings.input(name, noise.next().expect("a shape has every noise pool of its step"))?;
+            }
+        }
     }
     Ok(())
 }
@@ -251,11 +264,13 @@ pub(super) struct EvaluationTensors {
     ends: HostEnds,
     weight_name: String,
     weights: Tensor,
+    /// What the model gives, where somebody measures it, and its numbers of one row.
+    output: Option<(Tensor, usize)>,
     batch: usize,
 }
 
 impl EvaluationTensors {
-    pub fn bind(shape: &Shape, trained: &StepTensors, data: &DeviceSplit) -> Result<Self, TrainingError> {
+    pub fn bind(shape: &Shape, plan: &Plan, trained: &StepTensors, data: &DeviceSplit) -> Result<Self, TrainingError> {
         let Stage { program, compiled } = &shape.evaluation;
         let weights = program.row_weights.as_ref().expect("every evaluation weighs its rows");
         let batch = weights.shape.iter().product();
@@ -263,22 +278,53 @@ impl EvaluationTensors {
         for state in &program.states {
             bindings.input(&state.input.name, &trained.state_by_name[&state.input.name])?;
         }
-        bind_data(program, &mut bindings, data, &[])?;
+        for scalar in &program.scalars {
+            let number = Tensor::on_host(&[], &plan.scalar(scalar, &shape.plan().model))?;
+            bindings.input(&scalar.input.name, &number)?;
+        }
+        bind_data(&shape.evaluation, &mut bindings, data, &[], plan)?;
         let mut ends = HostEnds::new(program)?;
         ends.bind(program, &mut bindings)?;
         let weight_name = weights.name.clone();
         let weights = Tensor::on_host(&weights.shape, &zeros(Dtype::F32, batch))?;
         bindings.input(&weight_name, &weights)?;
-        Ok(Self { bindings, ends, weight_name, weights, batch })
+        let output = match &program.output {
+            None => None,
+            Some(port) => {
+                let count = port.shape.iter().product();
+                let mut tensor = Tensor::on_host(&port.shape, &zeros(Dtype::F32, count))?;
+                bindings.output(&port.name, &mut tensor)?;
+                Some((tensor, count / batch))
+            }
+        };
+        Ok(Self { bindings, ends, weight_name, weights, output, batch })
     }
 
-    pub fn evaluate(&mut self, stage: &mut Stage, rows: usize, interrupt: &Interrupt) -> Result<Summed, RuntimeError> {
-        let mut summed = Summed { loss: 0.0, correct: None };
+    /// Over all rows of the target; the scores see the outputs of each.
+    pub fn evaluate(
+        &mut self,
+        stage: &mut Stage,
+        target: &Target,
+        scores: &mut Scores,
+        interrupt: &Interrupt,
+    ) -> Result<Summed, TrainingError> {
+        let rows = target.rows();
+        let mut summed = Summed::default();
         for first in (0..rows).step_by(self.batch) {
-            let measured = self.batch(&mut stage.compiled, first, rows, interrupt)?;
-            summed.loss += f64::from(measured.loss);
-            if let Some(correct) = measured.correct {
-                summed.correct = Some(summed.correct.unwrap_or(0.0) + f64::from(correct));
+            self.batch(&mut stage.compiled, first, rows, interrupt)?;
+            let read = |role| Ok::<_, RuntimeError>(self.ends.read(role)?.map(f64::from));
+            summed.loss += read(ResultRole::Loss)?.unwrap_or(0.0);
+            summed.weight += read(ResultRole::Weight)?.unwrap_or(0.0);
+            summed.counted += read(ResultRole::Counted)?.unwrap_or(0.0);
+            if let Some(correct) = read(ResultRole::Correct)? {
+                summed.correct = Some(summed.correct.unwrap_or(0.0) + correct);
+            }
+            if let Some((output, width)) = &self.output {
+                let Array::F32(numbers) = output.read()? else {
+                    unreachable!("a model's outputs are of type f32");
+                };
+                let counted = self.batch.min(rows - first);
+                scores.add(&numbers[..counted * width], target, first)?;
             }
         }
         Ok(summed)
@@ -291,7 +337,7 @@ impl EvaluationTensors {
         first: usize,
         rows: usize,
         interrupt: &Interrupt,
-    ) -> Result<Measured, RuntimeError> {
+    ) -> Result<(), RuntimeError> {
         let whole = first..first + self.batch;
         let row = |row: usize| if row < rows { i64::try_from(row).expect("a row fits in an i64") } else { 0 };
         let indices: Vec<i64> = whole.clone().map(row).collect();
@@ -299,7 +345,6 @@ impl EvaluationTensors {
         self.ends.write(&indices, &mut self.bindings)?;
         self.weights.write(&Array::F32(weights))?;
         self.bindings.refresh(&self.weight_name, &self.weights)?;
-        compiled.run(&self.bindings, interrupt)?;
-        self.ends.read()
+        compiled.run(&self.bindings, interrupt)
     }
 }

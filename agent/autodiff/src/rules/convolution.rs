@@ -25,9 +25,6 @@ fn conv(flow: &mut Flow<'_>) -> Flowing {
     }
     let groups = flow.node.int("group", 1);
     let graph = &mut *flow.graph;
-    if let Some((to_image, to_kernel)) = own::convolution_gradients(graph, &flow.node, dy)? {
-        return Ok(vec![Some(to_image), Some(to_kernel), Some(to_bias(graph, dy)?)]);
-    }
     let to_image = transposed(graph, dy, kernel, &windows, groups, &image_shape[2..])?;
     let to_kernel = weight::gradient(graph, (image, dy), &windows, &kernel_shape)?;
     Ok(vec![Some(to_image), Some(to_kernel), Some(to_bias(graph, dy)?)])
