@@ -3,9 +3,15 @@
 //! Machines read each other with [`crate::decode`], which is lenient. This module knows no space to
 //! search, only whether one is written correctly.
 
+mod amounts;
 mod assignment;
+mod augment;
 mod data;
+mod kinds;
+mod loss;
+mod model;
 mod optimizer;
+mod place;
 mod reader;
 mod recipe;
 mod space;

@@ -29,10 +29,20 @@ pub struct Limits {
     pub labels_max: usize,
     /// Characters of a free text: a detail, a label, a line of output.
     pub text_chars_max: usize,
-    /// Hidden layers of a model.
+    /// Hidden layers of a model, or of one of its stages.
     pub layers_max: u32,
-    /// Units of a hidden layer.
+    /// Stages of a model, each of half the height and width of the one before.
+    pub stages_max: u32,
+    /// Units of a hidden layer, channels of a convolution, the width of a position or of an embedding.
     pub width_max: u32,
+    /// Height and width of a kernel.
+    pub kernel_max: u32,
+    /// Height and width of a patch.
+    pub patch_max: u32,
+    /// Heads of an attention.
+    pub heads_max: u32,
+    /// How many times as wide as a position the hidden layer of a transformer's block is.
+    pub ratio_max: u32,
     /// Rows of a training step.
     pub batch_size_max: u32,
     /// Bytes of one checkpoint.
@@ -43,6 +53,12 @@ pub struct Limits {
     pub model_bytes_max: u64,
     /// Numbers of one data set, as an agent holds it.
     pub data_values_max: u64,
+    /// Axes of a row of features.
+    pub axes_max: usize,
+    /// Height and width of an image.
+    pub image_side_max: u32,
+    /// Positions of a row of tokens.
+    pub positions_max: u32,
     /// Classes of a target.
     pub classes_max: usize,
     /// Different texts of a column of features; each becomes a feature.
@@ -69,12 +85,20 @@ pub const LIMITS: Limits = Limits {
     labels_max: 32,
     text_chars_max: 4_096,
     layers_max: 128,
+    stages_max: 16,
     width_max: 65_536,
+    kernel_max: 63,
+    patch_max: 1_024,
+    heads_max: 1_024,
+    ratio_max: 64,
     batch_size_max: 1_048_576,
     checkpoint_bytes_max: 8 * 1024 * 1024 * 1024,
     data_bytes_max: 64 * 1024 * 1024 * 1024,
     model_bytes_max: 2 * 1024 * 1024 * 1024 - 1,
     data_values_max: 1 << 31,
+    axes_max: 6,
+    image_side_max: 16_384,
+    positions_max: 1 << 20,
     classes_max: 65_536,
     column_texts_max: 1_024,
     vocabulary_max: 1 << 20,

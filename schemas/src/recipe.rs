@@ -120,7 +120,7 @@ pub enum LossName {
 pub struct LossSettings {
     pub name: LossName,
     /// Cross-entropy: the share of the target that is spread over all classes, from 0 to below 1.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub label_smoothing: f64,
     /// Cross-entropy: how much a row of each class counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -129,12 +129,22 @@ pub struct LossSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ignore_index: Option<i64>,
     /// Huber: where it turns from squared to absolute.
-    #[serde(default = "default_delta")]
+    #[serde(default = "default_delta", skip_serializing_if = "is_default_delta")]
     pub delta: f64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
 }
 
 fn default_delta() -> f64 {
     1.0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_default_delta(delta: &f64) -> bool {
+    *delta == default_delta()
 }
 
 /// The numbers that a model computes in. Weights and the optimizer stay in single precision.

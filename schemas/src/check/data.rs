@@ -4,77 +4,143 @@ use std::collections::BTreeSet;
 
 use crate::limits::LIMITS;
 
-use super::reader::{Fields, Node};
+use super::amounts::{between, texts, whole, wholes, word};
+use super::kinds::Kinds;
+use super::place;
+use super::reader::{Fields, Node, list_of};
 
-const KEYS: [&str; 9] =
-    ["file", "object", "format", "task", "features", "target", "validation", "split_seed", "normalize"];
-const SHA256_DIGITS: usize = 64;
+const FORMATS: Kinds = Kinds {
+    key: "format",
+    shared: &["file", "object", "task", "target", "validation", "split_seed", "normalize", "stream"],
+    own: &[
+        ("npz", &["features", "categorical", "shape", "channels", "validation_features", "validation_target"]),
+        ("csv", &["features", "categorical", "shape", "channels"]),
+        ("npy", &["shape", "channels"]),
+        ("parquet", &["features", "categorical", "shape", "channels"]),
+        ("images", &["image_size"]),
+        ("tokens", &["length"]),
+        ("shards", &["features", "categorical", "shape", "channels"]),
+    ],
+};
+/// Formats that say themselves what the target is.
+const WITH_TARGET: [&str; 3] = ["npy", "images", "tokens"];
+const STREAMED: [&str; 3] = ["images", "tokens", "shards"];
+const TASKS: [&str; 4] = ["classification", "regression", "multilabel", "language_model"];
 
 /// The task, where it could be read.
 pub fn check(node: &Node) -> Option<&'static str> {
     let fields = node.fields()?;
-    fields.only(&KEYS);
-    place(&fields);
-    let format = fields.required("format", "`npz` or `csv`").and_then(|node| node.word(&["npz", "csv"]));
-    let target =
-        fields.required("target", "the name of the array or column that is to be learned").and_then(|node| node.text());
-    if let Some(node) = fields.optional("features") {
-        features(&node, format, target);
-    }
-    if let Some(node) = fields.optional("validation") {
-        node.number(|share| share > 0.0 && share < 1.0, "a number between 0 and 1, for example 0.2");
-    }
+    let format = FORMATS.kind(&fields);
+    place::check(&fields, "data set", LIMITS.data_bytes_max);
+    columns(&fields, format);
+    validation(&fields);
     if let Some(node) = fields.optional("split_seed") {
         node.whole(0..=u64::MAX);
     }
-    if let Some(node) = fields.optional("normalize") {
-        node.word(&["none", "standard", "scale"]);
-    }
-    let task = fields.required("task", "`classification` or `regression`");
-    task.and_then(|node| node.word(&["classification", "regression"]))
+    word(&fields, "normalize", &["none", "standard", "scale", "channel"]);
+    form(&fields, format);
+    stream(&fields, format);
+    let task = fields.required("task", &format!("one of {}", list_of(TASKS.into_iter())))?;
+    let word = task.word(&TASKS)?;
+    fits(&task, word, format);
+    Some(word)
 }
 
-fn place(fields: &Fields) {
-    match (fields.optional("file"), fields.optional("object")) {
-        (Some(_), Some(object)) => object.fault("is given together with `file`", "keep one of the two"),
-        (None, None) => fields.fault("file", "is missing", "add `file`: the path of the data set; or `object`"),
-        (Some(file), None) => drop(file.text()),
-        (None, Some(object)) => {
-            let Some(object) = object.fields() else { return };
-            object.only(&["sha256", "bytes", "file_name"]);
-            let digits = format!("{SHA256_DIGITS} hexadecimal digits");
-            if let Some(node) = object.required("sha256", &digits)
-                && let Some(text) = node.text()
-                && (text.len() != SHA256_DIGITS || !text.bytes().all(|byte| byte.is_ascii_hexdigit()))
-            {
-                node.wrong_value(format!("give {digits}"));
-            }
-            if let Some(node) = object.required("bytes", "the size of the object") {
-                node.whole(1..=LIMITS.data_bytes_max);
-            }
-            if let Some(node) = object.optional("file_name").filter(|node| node.value != "") {
-                node.text();
-            }
-        }
+fn columns(fields: &Fields, format: Option<&str>) {
+    let target = if format.is_some_and(|format| WITH_TARGET.contains(&format)) {
+        fields.optional("target")
+    } else {
+        fields.required("target", "the name of the array or column that is to be learned")
+    };
+    let target = target.and_then(|node| node.text());
+    if let Some(node) = fields.optional("features") {
+        features(&node, target);
+    }
+    for name in texts(fields, "categorical") {
+        not_target(&name, target);
     }
 }
 
-fn features(node: &Node, format: Option<&str>, target: Option<&str>) {
+fn not_target(name: &Node, target: Option<&str>) {
+    if let Some(text) = target.filter(|target| name.value == *target) {
+        name.fault(format!("is `{text}`, the target"), "remove it: a target cannot be a feature");
+    }
+}
+
+/// The names, one or several.
+fn features<'a>(node: &Node<'a>, target: Option<&str>) -> Vec<Node<'a>> {
     let names = if node.value.is_array() { node.list().unwrap_or_default() } else { vec![node.clone()] };
     if names.is_empty() {
-        node.fault("is an empty list", "name at least one, or leave `features` out");
-    }
-    if format == Some("npz") && node.value.is_array() {
-        node.fault("is a list, and the features of an npz are one array", "give its name as a text");
+        node.fault("is an empty list", "name at least one, or leave it out");
     }
     let mut seen = BTreeSet::new();
     for name in &names {
         let Some(text) = name.text() else { continue };
-        if Some(text) == target {
-            name.fault(format!("is `{text}`, the target"), "remove it: a target cannot be a feature");
-        }
+        not_target(name, target);
         if !seen.insert(text) {
             name.fault(format!("is `{text}`, which is in the list already"), "remove one of the two");
         }
+    }
+    names
+}
+
+fn validation(fields: &Fields) {
+    between(fields, "validation", "0.2");
+    let (own, target) = (fields.optional("validation_features"), fields.optional("validation_target"));
+    match (&own, &target) {
+        (Some(_), None) => fields.fault("validation_target", "is missing", "add it: the targets to validate on"),
+        (None, Some(_)) => fields.fault("validation_features", "is missing", "add it: the features to validate on"),
+        (Some(_), Some(_)) | (None, None) => {}
+    }
+    let target = target.and_then(|node| node.text());
+    let Some(own) = own else { return };
+    let count = features(&own, target).len();
+    let trained = fields.optional("features").and_then(|node| node.value.as_array()).map_or(1, Vec::len);
+    if count > 0 && trained > 0 && count != trained {
+        own.fault(format!("has {count} names, and `features` {trained}"), "name as many, in the same order");
+    }
+}
+
+/// The form of a row.
+fn form(fields: &Fields, format: Option<&str>) {
+    if let Some(node) = fields.optional("shape")
+        && let Some(lengths) = wholes(&node, 1..=LIMITS.axes_max, 1..=u32::MAX)
+    {
+        let values = lengths.iter().try_fold(1_u64, |values, length| values.checked_mul(*length));
+        if values.is_none_or(|values| values > LIMITS.data_values_max) {
+            let help = format!("give lengths whose product is at most {}", LIMITS.data_values_max);
+            node.fault("has more values than an agent holds", help);
+        }
+    }
+    word(fields, "channels", &["first", "last"]);
+    if let Some(node) = fields.optional("image_size") {
+        wholes(&node, 2..=2, 1..=LIMITS.image_side_max);
+    }
+    if format == Some("tokens") {
+        fields.required("length", "how many tokens make a row, for example 128");
+    }
+    whole(fields, "length", 1..=LIMITS.positions_max);
+}
+
+fn stream(fields: &Fields, format: Option<&str>) {
+    let Some(node) = fields.optional("stream") else { return };
+    if let (Some(true), Some(format)) = (node.bool(), format)
+        && !STREAMED.contains(&format)
+    {
+        let help = format!("leave it out, or write the data as {}", list_of(STREAMED.into_iter()));
+        node.fault(format!("is true, and `{format}` is read as a whole"), help);
+    }
+}
+
+fn fits(node: &Node, task: &str, format: Option<&str>) {
+    let fitting: &[&str] = match format {
+        Some("npz" | "shards") | None => &TASKS,
+        Some("images") => &["classification"],
+        Some("tokens") => &["language_model"],
+        Some(_) => &["classification", "regression", "multilabel"],
+    };
+    if !fitting.contains(&task) {
+        let problem = format!("is `{task}`, which does not fit the format `{}`", format.unwrap_or_default());
+        node.fault(problem, format!("write one of {}", list_of(fitting.iter().copied())));
     }
 }

@@ -7,6 +7,7 @@ use crate::ids::PoolId;
 use crate::limits::LIMITS;
 use crate::study::{StudyFile, default_brackets, default_eta, default_min_resource};
 
+use super::loss;
 use super::reader::{Faults, Fields, Node, list_of};
 use super::recipe::without_nulls;
 use super::space::{self, Space};
@@ -51,7 +52,7 @@ fn read(node: &Node) -> Option<StudyFile> {
         node.fault(error.to_string(), "name a pool that agents were started with, or leave it out");
     }
     let recipe = fields.required("recipe", "what an agent trains: data, model, loss, optimizer, batch_size");
-    objective(&fields, recipe.as_ref().and_then(|recipe| recipe.value.pointer("/data/task")?.as_str()));
+    objective(&fields, recipe.as_ref().map(|recipe| recipe.value));
     if let (Some(recipe), Some(space)) = (&recipe, &space) {
         template::check(recipe, &fields.path_of("space"), space);
     }
@@ -181,18 +182,24 @@ fn asha(stopper: &Fields, resource: Option<u64>) {
     }
 }
 
-fn objective(fields: &Fields, task: Option<&str>) {
+fn objective(fields: &Fields, recipe: Option<&Value>) {
     let example = "for example {metric: validation_loss, goal: minimize}";
     let Some(objective) = fields.required("objective", example).and_then(|node| node.fields()) else { return };
     objective.only(&["metric", "goal"]);
-    let metrics: &[&str] = if task == Some("regression") { &LOSS_METRICS } else { &ALL_METRICS };
+    let task = recipe.and_then(|recipe| recipe.pointer("/data/task")?.as_str());
+    let always: &[&str] = if task == Some("regression") { &LOSS_METRICS } else { &ALL_METRICS };
+    let asked = recipe.and_then(|recipe| recipe.get("metrics")).map(loss::reported).unwrap_or_default();
+    let metrics: Vec<&'static str> = always.iter().copied().chain(asked).collect();
     if let Some(node) = objective.required("metric", &format!("one of {}", list_of(metrics.iter().copied()))) {
-        let is_accuracy =
-            node.value.as_str().is_some_and(|metric| ALL_METRICS.contains(&metric) && !metrics.contains(&metric));
-        if is_accuracy {
+        let named = node.value.as_str().unwrap_or_default();
+        if !metrics.contains(&named) && ALL_METRICS.contains(&named) {
             node.wrong_value(format!("a regression reports {}", list_of(metrics.iter().copied())));
+        } else if !metrics.contains(&named)
+            && let Some((metric, _)) = loss::METRICS.iter().find(|(_, reported)| *reported == named)
+        {
+            node.wrong_value(format!("add `{metric}` to `recipe.metrics`, so that it is measured"));
         } else {
-            node.word(metrics);
+            node.word(&metrics);
         }
     }
     if let Some(node) = objective.required("goal", "`maximize` or `minimize`") {

@@ -14,10 +14,13 @@ pub struct Data {
     pub object: Option<DataObject>,
     pub format: DataFormat,
     pub task: Task,
-    /// npz: the array of features, `[rows, ...]`; by default `x`. CSV: by default every column but the target.
+    /// npz: the array of features, `[rows, ...]`, or several, one for each input of a model; by default `x`.
+    /// CSV and Parquet: by default every column but the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<Columns>,
-    /// npz: the array of targets, `[rows]` or `[rows, width]`. CSV: the column.
+    /// npz: the array of targets, `[rows]` or `[rows, width]`. CSV and Parquet: the column. Not needed where the format
+    /// says what the target is: npy, images, tokens.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub target: String,
     /// The share of rows kept for validation, between 0 and 1. Not used where `validation_target` names rows of their own.
     #[serde(default = "default_validation")]
@@ -39,12 +42,14 @@ pub struct Data {
     /// Where the axis of channels lies in a row of the features; a model sees it first.
     #[serde(default, skip_serializing_if = "is_default")]
     pub channels: Channels,
-    /// CSV and Parquet: columns of categories that a model embeds, as whole numbers or texts.
+    /// Columns of categories that a model embeds, as whole numbers or texts. npz: arrays of whole numbers, of those
+    /// in `features`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub categorical: Vec<String>,
-    /// Tokens: how many of them make a row. Images: the height and width that they are brought to.
+    /// Tokens: how many of them make a row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub length: Option<u32>,
+    /// Images: the height and width that they are brought to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_size: Option<[u32; 2]>,
     /// Read the rows from the disk while training, in a shuffled order, rather than hold them all in memory.

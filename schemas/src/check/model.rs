@@ -1,0 +1,154 @@
+//! The model of a recipe: the settings of each family, their bounds, and the tasks it can learn.
+
+use crate::limits::LIMITS;
+
+use super::amounts::{below_one, bool, texts, whole, wholes, word};
+use super::kinds::Kinds;
+use super::place;
+use super::reader::{Fields, Node};
+
+const FAMILIES: Kinds = Kinds {
+    key: "family",
+    shared: &["dropout"],
+    own: &[
+        ("mlp", &["hidden", "layers", "width", "activation"]),
+        ("cnn", &["channels", "layers", "kernel", "norm", "activation", "pool", "global_pool", "hidden"]),
+        ("resnet", &["blocks", "width", "bottleneck", "norm", "activation"]),
+        ("transformer", &["direction", "layers", "width", "heads", "ratio", "patch", "vocabulary", "activation"]),
+        ("tabular", &["embedding", "hidden", "norm", "activation"]),
+        ("onnx", &["file", "object", "weights", "frozen", "output"]),
+    ],
+};
+const ACTIVATIONS: [&str; 9] = ["relu", "tanh", "sigmoid", "gelu", "silu", "leaky_relu", "elu", "hard_swish", "mish"];
+const NORMS: [&str; 4] = ["none", "batch", "group", "layer"];
+/// How many times as many channels a block of three convolutions gives.
+const BOTTLENECK: u64 = 4;
+
+pub fn check(node: &Node, task: Option<&str>) {
+    let Some(fields) = node.fields() else { return };
+    let family = FAMILIES.kind(&fields);
+    word(&fields, "activation", &ACTIVATIONS);
+    word(&fields, "norm", &NORMS);
+    below_one(&fields, "dropout");
+    match family {
+        Some("mlp") => mlp(&fields),
+        Some("cnn") => cnn(&fields),
+        Some("resnet") => resnet(&fields),
+        Some("transformer") => transformer(&fields, task),
+        Some("tabular") => tabular(&fields),
+        Some("onnx") => onnx(&fields),
+        _ => layers(&fields, 0),
+    }
+    if let (Some(family @ ("mlp" | "cnn" | "resnet" | "tabular")), Some("language_model")) = (family, task) {
+        let help = "write `transformer` with `direction: decoder`, or `onnx`; or change `data.task`";
+        fields.fault("family", format!("is `{family}`, which has no answer for each token"), help);
+    }
+}
+
+fn mlp(fields: &Fields) {
+    let (hidden, depth, width) = (fields.optional("hidden"), fields.optional("layers"), fields.optional("width"));
+    match (&hidden, &depth, &width) {
+        (Some(hidden), None, None) => widths(hidden),
+        (None, Some(_), Some(_)) => {}
+        (Some(hidden), _, _) => {
+            hidden.fault("is given together with `layers` or `width`", "give either `hidden`, or `layers` and `width`");
+        }
+        (None, Some(_), None) => fields.fault("width", "is missing", "add `width`: the units of each hidden layer"),
+        (None, None, Some(_)) => fields.fault("layers", "is missing", "add `layers`: the number of hidden layers"),
+        (None, None, None) => {
+            fields.fault("hidden", "is missing", "add `hidden`: a list of widths; or `layers` and `width`");
+        }
+    }
+    layers(fields, 0);
+    whole(fields, "width", 1..=LIMITS.width_max);
+}
+
+fn layers(fields: &Fields, least: u32) {
+    whole(fields, "layers", least..=LIMITS.layers_max);
+}
+
+/// The widths of dense layers, of which there may be none.
+fn widths(node: &Node) {
+    wholes(node, 0..=LIMITS.layers_max as usize, 1..=LIMITS.width_max);
+}
+
+fn cnn(fields: &Fields) {
+    if let Some(node) = fields.required("channels", "those of each stage, for example [32, 64]") {
+        wholes(&node, 1..=LIMITS.stages_max as usize, 1..=LIMITS.width_max);
+    }
+    layers(fields, 1);
+    if let Some(node) = fields.optional("kernel")
+        && let Some(kernel) = node.whole(1..=LIMITS.kernel_max.into())
+        && kernel % 2 == 0
+    {
+        node.wrong_value("give an odd number, for example 3");
+    }
+    word(fields, "pool", &["max", "average"]);
+    bool(fields, "global_pool");
+    if let Some(hidden) = fields.optional("hidden") {
+        widths(&hidden);
+    }
+}
+
+fn resnet(fields: &Fields) {
+    bool(fields, "bottleneck");
+    let blocks = fields.optional("blocks");
+    let blocks = blocks.and_then(|node| wholes(&node, 1..=LIMITS.stages_max as usize, 1..=LIMITS.layers_max));
+    let Some(node) = fields.optional("width") else { return };
+    let (Some(blocks), Some(width)) = (blocks, node.whole(1..=LIMITS.width_max.into())) else { return };
+    let is_bottleneck = fields.optional("bottleneck").is_some_and(|node| node.value.as_bool() == Some(true));
+    let times = (1 << (blocks.len() - 1)) * if is_bottleneck { BOTTLENECK } else { 1 };
+    let last = width * times;
+    if last > LIMITS.width_max.into() {
+        let help = format!("give at most {}, or fewer stages", u64::from(LIMITS.width_max) / times);
+        node.fault(format!("is {width}, so that the last stage has {last} channels"), help);
+    }
+}
+
+fn transformer(fields: &Fields, task: Option<&str>) {
+    fields.required("layers", "the number of blocks, for example 4");
+    layers(fields, 1);
+    let width = fields.required("width", "that of a position, a multiple of `heads`, for example 128");
+    let heads = fields.required("heads", "those of each attention, for example 4");
+    let heads = heads.and_then(|node| node.whole(1..=LIMITS.heads_max.into()));
+    if let Some(node) = width
+        && let Some(width) = node.whole(1..=LIMITS.width_max.into())
+        && let Some(heads) = heads
+        && width % heads != 0
+    {
+        node.fault(format!("is {width}, which `heads` ({heads}) does not divide"), "give a multiple of `heads`");
+    }
+    whole(fields, "ratio", 1..=LIMITS.ratio_max);
+    whole(fields, "patch", 1..=LIMITS.patch_max);
+    if let Some(node) = fields.optional("vocabulary") {
+        node.whole(2..=LIMITS.vocabulary_max as u64);
+    }
+    let direction = word(fields, "direction", &["encoder", "decoder"]);
+    let is_decoder = direction == Some("decoder");
+    if let (Some(task), true) = (task, is_decoder)
+        && task != "language_model"
+    {
+        let help = "write `encoder`, or change `data.task` to `language_model`";
+        fields.fault("direction", format!("is `decoder`, which does not fit the task `{task}`"), help);
+    }
+    let is_encoder = fields.optional("direction").is_none() || direction == Some("encoder");
+    if is_encoder && task == Some("language_model") {
+        fields.fault("direction", "is `encoder`, which sees the token that it is asked for", "write `decoder`");
+    }
+}
+
+fn tabular(fields: &Fields) {
+    if let Some(hidden) = fields.required("hidden", "the widths of the dense layers, for example [128, 64]") {
+        widths(&hidden);
+    }
+    whole(fields, "embedding", 1..=LIMITS.width_max);
+}
+
+fn onnx(fields: &Fields) {
+    place::check(fields, "model", LIMITS.model_bytes_max);
+    word(fields, "weights", &["file", "kaiming", "xavier"]);
+    texts(fields, "frozen");
+    if let Some(node) = fields.optional("output") {
+        node.text();
+    }
+}
