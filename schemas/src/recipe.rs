@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use data::{Augmentation, Channels, Columns, Data, DataFormat, DataObject, Normalize, Task};
 pub use model::{Activation, Cnn, Direction, Mlp, Model, Norm, Onnx, Pool, Resnet, Tabular, Transformer, Weights};
+pub(crate) use model::{default_blocks, default_resnet_width};
 pub use optimizer::{Adagrad, Adam, Lion, Optimizer, Rmsprop, Schedule, Sgd};
 
 /// What an agent trains.

@@ -7,7 +7,7 @@ use crate::limits::LIMITS;
 use super::amounts::{between, texts, whole, wholes, word};
 use super::kinds::Kinds;
 use super::place;
-use super::reader::{Fields, Node, list_of};
+use super::reader::{Fields, Node, either, list_of};
 
 const FORMATS: Kinds = Kinds {
     key: "format",
@@ -97,7 +97,7 @@ fn validation(fields: &Fields) {
     let count = features(&own, target).len();
     let trained = fields.optional("features").and_then(|node| node.value.as_array()).map_or(1, Vec::len);
     if count > 0 && trained > 0 && count != trained {
-        own.fault(format!("has {count} names, and `features` {trained}"), "name as many, in the same order");
+        own.fault(format!("names {count}, and `features` {trained}"), "name as many, in the same order");
     }
 }
 
@@ -127,7 +127,7 @@ fn stream(fields: &Fields, format: Option<&str>) {
     if let (Some(true), Some(format)) = (node.bool(), format)
         && !STREAMED.contains(&format)
     {
-        let help = format!("leave it out, or write the data as {}", list_of(STREAMED.into_iter()));
+        let help = format!("leave it out, or write the data as {}", either(&STREAMED));
         node.fault(format!("is true, and `{format}` is read as a whole"), help);
     }
 }
@@ -141,6 +141,6 @@ fn fits(node: &Node, task: &str, format: Option<&str>) {
     };
     if !fitting.contains(&task) {
         let problem = format!("is `{task}`, which does not fit the format `{}`", format.unwrap_or_default());
-        node.fault(problem, format!("write one of {}", list_of(fitting.iter().copied())));
+        node.fault(problem, format!("write {}, or another format", either(fitting)));
     }
 }

@@ -8,7 +8,7 @@ use crate::limits::LIMITS;
 
 use super::amounts::{above_zero, below_one};
 use super::kinds::Kinds;
-use super::reader::{Fields, Node, list_of};
+use super::reader::{Fields, Node, either, list_of};
 
 const LOSSES: Kinds = Kinds {
     key: "name",
@@ -128,8 +128,4 @@ pub fn reported(list: &Value) -> Vec<&'static str> {
     let is_searched = names.iter().any(|name| name.starts_with('$'));
     let asked = METRICS.iter().filter(|(name, _)| is_searched || names.contains(name));
     asked.map(|(_, reported)| *reported).collect()
-}
-
-fn either(names: &[&str]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ")
 }

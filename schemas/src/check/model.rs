@@ -1,6 +1,7 @@
 //! The model of a recipe: the settings of each family, their bounds, and the tasks it can learn.
 
 use crate::limits::LIMITS;
+use crate::recipe::{default_blocks, default_resnet_width};
 
 use super::amounts::{below_one, bool, texts, whole, wholes, word};
 use super::kinds::Kinds;
@@ -92,16 +93,25 @@ fn cnn(fields: &Fields) {
 
 fn resnet(fields: &Fields) {
     bool(fields, "bottleneck");
-    let blocks = fields.optional("blocks");
-    let blocks = blocks.and_then(|node| wholes(&node, 1..=LIMITS.stages_max as usize, 1..=LIMITS.layers_max));
-    let Some(node) = fields.optional("width") else { return };
-    let (Some(blocks), Some(width)) = (blocks, node.whole(1..=LIMITS.width_max.into())) else { return };
+    let stages = match fields.optional("blocks") {
+        Some(node) => {
+            let blocks = wholes(&node, 1..=LIMITS.stages_max as usize, 1..=LIMITS.layers_max);
+            blocks.map(|blocks| blocks.len())
+        }
+        None => Some(default_blocks().len()),
+    };
+    let width = match fields.optional("width") {
+        Some(node) => node.whole(1..=LIMITS.width_max.into()),
+        None => Some(default_resnet_width().into()),
+    };
+    let (Some(stages), Some(width)) = (stages, width) else { return };
     let is_bottleneck = fields.optional("bottleneck").is_some_and(|node| node.value.as_bool() == Some(true));
-    let times = (1 << (blocks.len() - 1)) * if is_bottleneck { BOTTLENECK } else { 1 };
+    let times = (1 << (stages - 1)) * if is_bottleneck { BOTTLENECK } else { 1 };
     let last = width * times;
     if last > LIMITS.width_max.into() {
-        let help = format!("give at most {}, or fewer stages", u64::from(LIMITS.width_max) / times);
-        node.fault(format!("is {width}, so that the last stage has {last} channels"), help);
+        let problem = format!("is {width}, and the last of {stages} stages has {last} channels");
+        let help = format!("give a smaller `width` or fewer stages: at most {} channels", LIMITS.width_max);
+        fields.fault("width", problem, help);
     }
 }
 

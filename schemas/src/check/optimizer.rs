@@ -36,7 +36,7 @@ const SCHEDULES: Kinds = Kinds {
 
 pub fn check(node: &Node) {
     let Some(fields) = node.fields() else { return };
-    OPTIMIZERS.kind(&fields);
+    let name = OPTIMIZERS.kind(&fields);
     if let Some(rate) = fields.required("learning_rate", "a number above 0, for example 0.001") {
         rate.number(|rate| rate > 0.0, "a number above 0");
     }
@@ -45,7 +45,9 @@ pub fn check(node: &Node) {
     }
     above_zero(&fields, "epsilon");
     from_zero(&fields, "weight_decay");
-    nesterov(&fields);
+    if name == Some("sgd") {
+        nesterov(&fields);
+    }
 }
 
 fn nesterov(fields: &Fields) {

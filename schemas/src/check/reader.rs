@@ -269,6 +269,11 @@ pub fn list_of<'n>(names: impl Iterator<Item = &'n str>) -> String {
     text
 }
 
+/// The names of which one is right: `a` or `b`.
+pub fn either(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ")
+}
+
 /// A value as a fault's text names it.
 pub fn show(value: &Value) -> String {
     match value {

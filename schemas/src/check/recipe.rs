@@ -6,7 +6,7 @@ use crate::api::Fault;
 use crate::limits::LIMITS;
 use crate::recipe::Recipe;
 
-use super::amounts::{above_zero, between, bool, from_zero, texts, whole, word};
+use super::amounts::{above_zero, between, bool, texts, whole, word};
 use super::reader::{Faults, Fields, Node};
 use super::{augment, data, loss, model, optimizer};
 
@@ -71,10 +71,14 @@ fn check(node: &Node) {
     updates(&fields);
     if let Some(checkpoint) = fields.optional("checkpoint").and_then(|node| node.fields()) {
         checkpoint.only(&["every_s", "at_end"]);
-        from_zero(&checkpoint, "every_s");
+        if let Some(node) = checkpoint.optional("every_s") {
+            node.number(|seconds| seconds >= 0.0, "seconds, at least 0");
+        }
         bool(&checkpoint, "at_end");
     }
-    above_zero(&fields, "time_limit_s");
+    if let Some(node) = fields.optional("time_limit_s") {
+        node.number(|seconds| seconds > 0.0, "seconds, above 0, or leave it out");
+    }
 }
 
 /// What one update of the weights is.

@@ -139,11 +139,11 @@ pub struct Resnet {
     pub dropout: f64,
 }
 
-fn default_blocks() -> Vec<u32> {
+pub(crate) fn default_blocks() -> Vec<u32> {
     vec![2, 2, 2, 2]
 }
 
-fn default_resnet_width() -> u32 {
+pub(crate) fn default_resnet_width() -> u32 {
     64
 }
 
