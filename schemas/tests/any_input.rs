@@ -82,7 +82,10 @@ proptest! {
     #[test]
     fn a_changed_study_is_answered(
         place in any::<usize>(), other in any::<usize>(), value in prop::option::of(any_value()), two in any_value(),
-        name in prop::sample::select(vec!["digits.yaml", "optimizers.yaml", "regression.yaml"]),
+        name in prop::sample::select(vec![
+            "digits.yaml", "optimizers.yaml", "regression.yaml", "fashion-cnn.yaml", "fashion-resnet.yaml",
+            "tabular.yaml", "transformer.yaml", "onnx.yaml",
+        ]),
     ) {
         let file = mutated(mutated(example(name), place, value), other, Some(two));
         if let Ok(study) = check::study_file(&file) {
