@@ -57,6 +57,71 @@ fn convolution(graph: &Graph, node: &Node) -> Option<Vec<(&'static str, Attribut
     Some(vec![list("strides", &[1, 1]), list("dilations", &[1, 1]), list("pads", &[0; 4])])
 }
 
+/// A batch normalised by its own statistics, as one node.
+pub(crate) struct Normalized {
+    pub y: Value,
+    pub mean: Value,
+    /// The unbiased one.
+    pub variance: Value,
+}
+
+/// Batch normalisation in one node; `None` where it has no such operator.
+///
+/// # Errors
+/// Never for operands of fitting shapes.
+pub(crate) fn batch_norm(
+    graph: &mut Graph,
+    x: Value,
+    (scale, bias): (Value, Value),
+    epsilon: f64,
+) -> Result<Option<Normalized>, GraphError> {
+    let shape = graph.shape(x).to_vec();
+    let fits = shape.len() >= 2 && [scale, bias].iter().all(|affine| graph.shape(*affine) == [shape[1]]);
+    if !graph.has_own_operators() || graph.dtype(x) != Dtype::F32 || !fits || shape.contains(&0) {
+        return Ok(None);
+    }
+    let channels = (Dtype::F32, vec![shape[1]]);
+    let first = graph.nodes().len();
+    let outputs = [(Dtype::F32, shape), channels.clone(), channels.clone(), channels];
+    let attributes = [("epsilon", Attribute::Float(epsilon))];
+    let found = graph.custom((DOMAIN, "BatchNorm"), &[x, scale, bias], &attributes, &outputs)?;
+    let (y, mean, variance, inverse) = (found[0], found[1], found[2], found[3]);
+    graph.close(BATCH_NORMALIZATION, first, (&[x, scale, bias], &[mean, inverse]), y);
+    Ok(Some(Normalized { y, mean, variance }))
+}
+
+/// The closed form of [`batch_norm`].
+pub(crate) const BATCH_NORMALIZATION: &str = "batch-normalization";
+
+/// What flows to the operand, the scale and the bias of [`batch_norm`], from its operand and what it saved.
+///
+/// # Errors
+/// Never for a node that was added to the graph.
+pub(crate) fn batch_norm_gradient(
+    graph: &mut Graph,
+    dy: Value,
+    [x, scale, mean, inverse]: [Value; 4],
+) -> Result<[Value; 3], GraphError> {
+    let (whole, channels) = (graph.shape(x).to_vec(), graph.shape(scale).to_vec());
+    let outputs = [(Dtype::F32, whole), (Dtype::F32, channels.clone()), (Dtype::F32, channels)];
+    let operands = [dy, x, scale, mean, inverse];
+    let found = graph.custom((DOMAIN, "BatchNormGradient"), &operands, &[], &outputs)?;
+    Ok([found[0], found[1], found[2]])
+}
+
+/// What flows through a rectifier whose output is `y`; `None` where it has no such operator.
+///
+/// # Errors
+/// Never for values of one shape.
+pub(crate) fn relu_gradient(graph: &mut Graph, dy: Value, y: Value) -> Result<Option<Value>, GraphError> {
+    let shape = graph.shape(y).to_vec();
+    let is_whole = graph.shape(dy) == shape && !shape.is_empty();
+    if !graph.has_own_operators() || !is_whole || graph.dtype(y) != Dtype::F32 || graph.dtype(dy) != Dtype::F32 {
+        return Ok(None);
+    }
+    Ok(Some(graph.custom((DOMAIN, "ReluGradient"), &[dy, y], &[], &[(Dtype::F32, shape)])?[0]))
+}
+
 fn operand(node: &Node, at: usize) -> Option<Value> {
     node.inputs.get(at).copied().flatten()
 }

@@ -4,13 +4,17 @@
 //! no graph, no runtime; threads are its caller's.
 
 mod adamw;
+mod batch_norm;
 pub mod convolution;
+mod elementwise;
 mod product;
 mod scratch;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use adamw::AdamW;
+pub use batch_norm::{BatchNorm, Statistics};
+pub use elementwise::relu_gradient;
 pub use scratch::Scratch;
 
 /// Calls a function for every number below a count, on as many threads as its owner has, and returns after the last.

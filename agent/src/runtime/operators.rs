@@ -3,7 +3,9 @@
 //! Each has a formulation in ONNX's operators, which is the reference, and what runs on every other device.
 
 mod adamw;
+mod batch_norm;
 mod convolution;
+mod elementwise;
 mod tensor;
 
 use std::cell::RefCell;
@@ -21,7 +23,10 @@ pub(super) fn domain() -> ort::Result<OperatorDomain> {
         .add(AdamW)?
         .add(Conv::forward(&scratch))?
         .add(Conv::input_gradient(&scratch))?
-        .add(Conv::weight_gradient(&scratch))
+        .add(Conv::weight_gradient(&scratch))?
+        .add(batch_norm::Forward)?
+        .add(batch_norm::Gradient)?
+        .add(elementwise::ReluGradient)
 }
 
 /// Hands a computation the threads of the session.

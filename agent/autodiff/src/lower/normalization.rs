@@ -3,6 +3,7 @@
 
 use super::{Application, Lowered, Row, axis_attribute, row};
 use crate::graph::{Constant, Elements, Graph, GraphError, Value, axis_position};
+use crate::own;
 
 pub(super) const ROWS: &[Row] = &[
     row("InstanceNormalization", 6, instance, "closed form affine-standardization over the spatial axes"),
@@ -37,6 +38,9 @@ pub fn batch_norm(
 ) -> Result<BatchNormalized, GraphError> {
     let shape = graph.shape(x).to_vec();
     let channels = channels_of(graph, x)?;
+    if let Some(own::Normalized { y, mean, variance }) = own::batch_norm(graph, x, (scale, bias), epsilon)? {
+        return Ok(BatchNormalized { y, mean, variance });
+    }
     let axes: Vec<usize> = (0..shape.len()).filter(|&axis| axis != 1).collect();
     let scale = per_channel(graph, scale, channels, shape.len())?;
     let bias = per_channel(graph, bias, channels, shape.len())?;

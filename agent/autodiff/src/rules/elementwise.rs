@@ -5,6 +5,7 @@ use std::f64::consts::{FRAC_1_SQRT_2, PI};
 use super::{Flowing, Kernel, Row, rule, stop};
 use crate::gradient::{Flow, GradientError};
 use crate::graph::{Dtype, Graph, GraphError, Value};
+use crate::own;
 
 pub(super) const ROWS: &[Row] = &[
     rule("Exp", exp, "dy y"),
@@ -191,6 +192,9 @@ fn above(graph: &mut Graph, value: Value, bound: f64) -> Result<Value, GraphErro
 
 fn relu(flow: &mut Flow<'_>) -> Flowing {
     let (dy, y) = (flow.dy()?, flow.y());
+    if let Some(to_x) = own::relu_gradient(flow.graph, dy, y)? {
+        return Ok(vec![Some(to_x)]);
+    }
     let mask = above(flow.graph, y, 0.0)?;
     Ok(vec![Some(flow.graph.mul(dy, mask)?)])
 }

@@ -4,12 +4,14 @@
 use super::{Flowing, Row, rule};
 use crate::gradient::{Flow, GradientError};
 use crate::graph::{Graph, GraphError, Value};
+use crate::own;
 
 pub(super) const ROWS: &[Row] = &[
     rule("LayerNormalization", layer, "s (g - mean(g) - n mean(g n)) with g = dy scale, s = InvStdDev; dy n; dy"),
     rule("standardization", standardization, "s (dy - mean(dy) - y mean(dy y)), s = 1 / sqrt(variance + epsilon)"),
     rule("root-mean-square", root_mean_square, "s (dy - y mean(dy y)), s = 1 / sqrt(mean(x^2) + epsilon)"),
     rule("affine-standardization", affine, "s scale (dy - mean(dy) - c s^2 mean(dy c)), c = x - mean(x); dy c s; dy"),
+    rule(own::BATCH_NORMALIZATION, batch, "s scale (dy - mean(dy) - n mean(dy n)), n = (x - mean(x)) s; dy n; dy"),
 ];
 
 /// The axes along which statistics of this shape were taken.
@@ -70,6 +72,13 @@ fn affine(flow: &mut Flow<'_>) -> Flowing {
     let rest = graph.sub(off_mean, along)?;
     let to_x = graph.mul(rest, gain)?;
     Ok(vec![Some(to_x), Some(to_scale), Some(sum)])
+}
+
+/// Operands: `x`, scale and bias, and saved: the mean and the inverse of the standard deviation.
+fn batch(flow: &mut Flow<'_>) -> Flowing {
+    let operands = [flow.x(0)?, flow.x(1)?, flow.x(3)?, flow.x(4)?];
+    let dy = flow.dy()?;
+    Ok(own::batch_norm_gradient(flow.graph, dy, operands)?.map(Some).to_vec())
 }
 
 /// From the node's own optional outputs: the mean and the inverse of the standard deviation.
