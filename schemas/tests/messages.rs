@@ -14,7 +14,7 @@ use regatta_schemas::offer::Offer;
 use regatta_schemas::output::Output;
 use regatta_schemas::reasons::{FailCause, OfferReason, Outcome, ReleaseReason, StopReason, StudyEnd};
 use regatta_schemas::stop::Stop;
-use regatta_schemas::{DecodeError, decode, documents, encode};
+use regatta_schemas::{DecodeError, check, decode, documents, encode};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -33,6 +33,7 @@ fn again(name: &str, bytes: &[u8]) -> Result<Value, DecodeError> {
     let endpoint = |name: &str| Endpoint::ALL.into_iter().find(|endpoint| endpoint.name() == name).unwrap();
     match name.split_once('.') {
         Some(("record", _)) => of::<Record>(bytes),
+        Some(("offer", _)) => of::<Offer>(bytes),
         Some(("request", name)) => request(endpoint(name), bytes),
         Some(("answer", "rejected")) => of::<Reply<api::Done>>(bytes),
         Some(("answer", name)) => match endpoint(name) {
@@ -79,6 +80,14 @@ fn golden_messages_are_read_and_written_as_they_were() {
     for (name, bytes) in golden() {
         let before: Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(again(&name, &bytes).unwrap(), before, "{name}");
+    }
+}
+
+#[test]
+fn the_recipes_of_golden_offers_are_right() {
+    for (name, bytes) in golden().into_iter().filter(|(name, _)| name.starts_with("offer")) {
+        let offer: Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(check::recipe(&offer["recipe"]).err(), None, "{name}");
     }
 }
 

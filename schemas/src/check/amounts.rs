@@ -7,9 +7,11 @@ use crate::limits::LIMITS;
 
 use super::reader::{Fields, Node};
 
-/// A number from 0 to below 1. None: it is there and wrong, or it is absent.
-pub fn below_one(fields: &Fields, key: &str) -> Option<f64> {
-    fields.optional(key)?.number(|value| (0.0..1.0).contains(&value), "a number from 0 to below 1")
+/// A number from 0 to below 1.
+pub fn below_one(fields: &Fields, key: &str) {
+    if let Some(node) = fields.optional(key) {
+        node.number(|value| (0.0..1.0).contains(&value), "a number from 0 to below 1");
+    }
 }
 
 /// A number between 0 and 1, neither of them.
