@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use regatta_autodiff::families::Initial;
 use regatta_autodiff::graph::Dtype;
-use regatta_autodiff::step::{DataRole, Piece, Port, Program, ResultRole, ScalarRole, State};
+use regatta_autodiff::step::{DataRole, Piece, Port, Program, ResultOutput, ResultRole, ScalarRole, State};
 
 use super::dataset::Target;
 use super::engine::{DeviceSplit, Shape, Stage, zeros};
@@ -57,25 +57,30 @@ pub(super) struct Summed {
 struct HostEnds {
     index_name: String,
     indices: Tensor,
-    results: Vec<(ResultRole, Tensor)>,
+    /// One tensor for each output, which may be the result of several roles.
+    tensor_by_output: BTreeMap<String, Tensor>,
+    results: Vec<ResultOutput>,
 }
 
 impl HostEnds {
     fn new(program: &Program) -> Result<Self, RuntimeError> {
         let indices = zeros(Dtype::I64, program.indices.shape.iter().product());
-        let result = |role| Ok((role, Tensor::on_host(&[], &zeros(Dtype::F32, 1))?));
-        let results: Result<Vec<_>, RuntimeError> = program.results.iter().map(|output| result(output.role)).collect();
+        let mut tensor_by_output = BTreeMap::new();
+        for output in &program.results {
+            tensor_by_output.insert(output.name.clone(), Tensor::on_host(&[], &zeros(Dtype::F32, 1))?);
+        }
         Ok(Self {
             index_name: program.indices.name.clone(),
             indices: Tensor::on_host(&program.indices.shape, &indices)?,
-            results: results?,
+            tensor_by_output,
+            results: program.results.clone(),
         })
     }
 
-    fn bind(&mut self, program: &Program, bindings: &mut Bindings) -> Result<(), RuntimeError> {
+    fn bind(&mut self, bindings: &mut Bindings) -> Result<(), RuntimeError> {
         bindings.input(&self.index_name, &self.indices)?;
-        for (output, (_, tensor)) in program.results.iter().zip(&mut self.results) {
-            bindings.output(&output.name, tensor)?;
+        for (name, tensor) in &mut self.tensor_by_output {
+            bindings.output(name, tensor)?;
         }
         Ok(())
     }
@@ -87,8 +92,8 @@ impl HostEnds {
 
     /// What was measured, where the graph measures it.
     fn read(&self, role: ResultRole) -> Result<Option<f32>, RuntimeError> {
-        let found = self.results.iter().find(|(known, _)| *known == role);
-        found.map(|(_, tensor)| tensor.read_f32()).transpose()
+        let found = self.results.iter().find(|output| output.role == role);
+        found.map(|output| self.tensor_by_output[&output.name].read_f32()).transpose()
     }
 }
 
@@ -140,7 +145,7 @@ impl Bound {
         }
         bind_data(stage, &mut bindings, data, &shape.noise, plan)?;
         let mut ends = HostEnds::new(program)?;
-        ends.bind(program, &mut bindings)?;
+        ends.bind(&mut bindings)?;
         Ok(Self { bindings, ends, varying })
     }
 
@@ -284,7 +289,7 @@ impl EvaluationTensors {
         }
         bind_data(&shape.evaluation, &mut bindings, data, &[], plan)?;
         let mut ends = HostEnds::new(program)?;
-        ends.bind(program, &mut bindings)?;
+        ends.bind(&mut bindings)?;
         let weight_name = weights.name.clone();
         let weights = Tensor::on_host(&weights.shape, &zeros(Dtype::F32, batch))?;
         bindings.input(&weight_name, &weights)?;
