@@ -6,7 +6,7 @@
 mod clip;
 pub mod dropout;
 mod layout;
-mod loss;
+pub mod loss;
 mod optimizer;
 mod program;
 

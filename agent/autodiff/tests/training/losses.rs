@@ -1,16 +1,13 @@
 //! Losses against PyTorch's formulas, written down plainly in double precision, and their gradients against central
 //! differences of those.
-#![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
-
-#[path = "support/evaluator.rs"]
-mod evaluator;
 
 use std::collections::BTreeMap;
 
-use evaluator::{Tensor, evaluate};
 use regatta_autodiff::graph::{Dtype, Graph, GraphError, Provider, Value};
 use regatta_autodiff::step::loss::{Settings, batch_loss, summed_loss};
 use regatta_autodiff::step::{CrossEntropy, Loss};
+
+use crate::evaluator::{Tensor, evaluate};
 
 const SMOOTHING: f64 = 0.2;
 const DELTA: f64 = 0.4;

@@ -1,57 +1,35 @@
-//! Whole training steps, run in double precision: their gradients against central differences, their updates
-//! against PyTorch's formulas written down plainly.
-#![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
-
-#[path = "support/evaluator.rs"]
-mod evaluator;
+//! Updates of whole steps against PyTorch's formulas, and what the states of a step hold.
 
 use std::collections::BTreeMap;
 
-use evaluator::{Tensor, evaluate};
 use prost::Message;
 use regatta_autodiff::families::{Activation, Mlp, Model};
 use regatta_autodiff::graph::{Dtype, Graph, GraphError, Provider};
 use regatta_autodiff::onnx::ModelProto;
 use regatta_autodiff::step::{
-    Clip, DataRole, Loss, Optimizer, Program, ResultRole, ScalarRole, StepError, StepPlan, Update, accumulation,
-    evaluation, training_step,
+    Clip, CrossEntropy, Loss, Optimizer, ResultRole, StepError, StepPlan, Update, accumulation, evaluation,
+    training_step,
 };
+
+use crate::evaluator::{Tensor, evaluate};
+use crate::steps::{Numbers, advance, check_gradients, constant, feeds, gradients, is_weights, result};
 
 const ROWS: usize = 7;
 const BATCH: usize = 4;
 const INPUTS: usize = 3;
 
-const CLASSES: Loss = Loss::CrossEntropy { classes: 3 };
-const VALUES: Loss = Loss::MeanSquaredError { width: 2 };
-
-type Tensors = BTreeMap<String, Tensor>;
+const CLASSES: Loss = Loss::CrossEntropy(CrossEntropy { smoothed: false, weighted: false, ignored: None });
+const VALUES: Loss = Loss::MeanSquaredError;
 
 #[test]
 fn gradients_of_whole_models_agree_with_differences() {
     for activation in [Activation::Relu, Activation::Tanh, Activation::Sigmoid, Activation::Gelu] {
         for loss in [CLASSES, VALUES] {
             for dropout in [false, true] {
-                check_gradients(&plan(activation, loss, dropout));
+                let plan = plan(activation, loss.clone(), dropout);
+                let program = training_step(&plan).unwrap();
+                check_gradients(&plan, &feeds(&program, &plan.loss, &Numbers::default()));
             }
-        }
-    }
-}
-
-fn check_gradients(plan: &StepPlan) {
-    let program = training_step(plan).unwrap();
-    let feeds = feeds(&program, &Numbers::default());
-    let gradients = gradients(plan, &feeds);
-    assert!(gradients.values().flatten().any(|gradient| *gradient != 0.0));
-    for (name, gradient) in gradients {
-        for (element, exact) in gradient.iter().enumerate() {
-            let loss_at = |shift: f64| {
-                let mut moved = feeds.clone();
-                moved.insert(name.clone(), shifted(&feeds[&name], element, shift));
-                result(&program, &evaluate(&program.graph, &moved), ResultRole::Loss).unwrap()
-            };
-            let numeric = (loss_at(1e-5) - loss_at(-1e-5)) / 2e-5;
-            let error = (exact - numeric).abs() / numeric.abs().max(0.01);
-            assert!(error < 1e-6, "{plan:?} {name}[{element}]: {exact} against {numeric}");
         }
     }
 }
@@ -140,7 +118,7 @@ fn lamb_scales_each_tensor_by_its_norm() {
     let plan = StepPlan { update, ..plan(Activation::Tanh, CLASSES, false) };
     let program = training_step(&plan).unwrap();
     let numbers = Numbers::default();
-    let mut feeds = feeds(&program, &numbers);
+    let mut feeds = feeds(&program, &plan.loss, &numbers);
     let gradients = gradients(&plan, &feeds);
     let before = feeds.clone();
     advance(&program, &mut feeds);
@@ -179,7 +157,7 @@ fn check_update(optimizer: Optimizer, reference: Reference) {
             ..plan(Activation::Tanh, CLASSES, true)
         };
         let program = training_step(&plan).unwrap();
-        let mut feeds = feeds(&program, &numbers);
+        let mut feeds = feeds(&program, &plan.loss, &numbers);
         let mut slots_by_name: BTreeMap<String, Vec<[f64; 2]>> = BTreeMap::new();
         for step in 1..=5 {
             let gradients = gradients(&plan, &feeds);
@@ -214,7 +192,7 @@ fn clipping_leaves_small_gradients_alone() {
     let numbers = Numbers { clip_norm: 1e6, clip_value: 1e6, ..Numbers::default() };
     let step = |plan: &StepPlan| {
         let program = training_step(plan).unwrap();
-        let mut feeds = feeds(&program, &numbers);
+        let mut feeds = feeds(&program, &plan.loss, &numbers);
         advance(&program, &mut feeds);
         feeds["regatta.weights"].clone()
     };
@@ -227,7 +205,7 @@ fn clipping_by_value_cuts_each_element() {
     let plan = plan(Activation::Relu, CLASSES, false);
     let program = training_step(&StepPlan { clip: Clip { norm: false, value: true }, ..plan.clone() }).unwrap();
     let numbers = Numbers { clip_value: 0.02, ..Numbers::default() };
-    let mut feeds = feeds(&program, &numbers);
+    let mut feeds = feeds(&program, &plan.loss, &numbers);
     let gradients = &gradients(&plan, &feeds)["regatta.weights"];
     let before = feeds["regatta.weights"].as_floats().to_vec();
 
@@ -245,7 +223,7 @@ fn accumulated_update_is_by_the_mean_gradient_of_its_minibatches() {
     let single = plan(Activation::Tanh, CLASSES, true);
     let plan = StepPlan { accumulate: true, ..single.clone() };
     let (adding, last) = (accumulation(&plan).unwrap(), training_step(&plan).unwrap());
-    let mut feeds = feeds(&last, &Numbers::default());
+    let mut feeds = feeds(&last, &plan.loss, &Numbers::default());
     let before = feeds.clone();
     let weights = "regatta.weights";
     let mut sums = vec![0.0; before[weights].as_floats().len()];
@@ -275,7 +253,7 @@ fn accumulated_update_is_by_the_mean_gradient_of_its_minibatches() {
 fn average_follows_the_weights() {
     let plan = StepPlan { average: true, ..plan(Activation::Relu, CLASSES, false) };
     let program = training_step(&plan).unwrap();
-    let mut feeds = feeds(&program, &Numbers::default());
+    let mut feeds = feeds(&program, &plan.loss, &Numbers::default());
     let before = feeds["regatta.weights/average"].as_floats().to_vec();
 
     advance(&program, &mut feeds);
@@ -320,7 +298,7 @@ fn dropout_depends_on_seed_and_step() {
     let plan = StepPlan { batch: 64, rows: 64, ..plan(Activation::Relu, VALUES, true) };
     let program = training_step(&plan).unwrap();
     let loss = |numbers: &Numbers, step: i64| {
-        let mut feeds = feeds(&program, numbers);
+        let mut feeds = feeds(&program, &plan.loss, numbers);
         feeds.insert("regatta.step".into(), Tensor::ints(&[], vec![step]));
         result(&program, &evaluate(&program.graph, &feeds), ResultRole::Loss).unwrap()
     };
@@ -338,7 +316,7 @@ fn dropout_depends_on_seed_and_step() {
 fn evaluation_counts_rows_by_weight() {
     let whole = |batch: usize, indices: Vec<i64>, weights: Vec<f64>| {
         let program = evaluation(&plan(Activation::Gelu, CLASSES, true), ROWS, batch).unwrap();
-        let mut feeds = feeds(&program, &Numbers::default());
+        let mut feeds = feeds(&program, &CLASSES, &Numbers::default());
         feeds.insert(program.indices.name.clone(), Tensor::ints(&[batch], indices));
         let port = program.row_weights.clone().unwrap();
         feeds.insert(port.name, Tensor::floats(&[batch], weights));
@@ -381,17 +359,15 @@ fn taken_and_reserved_names_are_refused() {
 fn impossible_plans_are_refused() {
     let good = plan(Activation::Relu, CLASSES, false);
     let empty = StepPlan { batch: 0, ..good.clone() };
-    let narrow = StepPlan { loss: Loss::CrossEntropy { classes: 9 }, ..good };
+    let mlp = Mlp { inputs: INPUTS, hidden: vec![5], activation: Activation::Relu, dropout: false, outputs: 0 };
+    let silent = StepPlan { model: Model::Mlp(mlp), ..good };
 
     assert_eq!(training_step(&empty).unwrap_err(), StepError::Zero { what: "the batch size" });
-    assert_eq!(training_step(&narrow).unwrap_err(), StepError::Outputs { outputs: 3, needed: 9 });
+    assert_eq!(training_step(&silent).unwrap_err(), StepError::Zero { what: "the output width" });
 }
 
 fn plan(activation: Activation, loss: Loss, dropout: bool) -> StepPlan {
-    let outputs = match loss {
-        Loss::CrossEntropy { classes } => classes,
-        Loss::MeanSquaredError { width } => width,
-    };
+    let outputs = if loss == CLASSES { 3 } else { 2 };
     let mlp = Mlp { inputs: INPUTS, hidden: vec![5, 4], activation, dropout, outputs };
     StepPlan {
         model: Model::Mlp(mlp),
@@ -401,151 +377,9 @@ fn plan(activation: Activation, loss: Loss, dropout: bool) -> StepPlan {
         clip: Clip::default(),
         accumulate: false,
         average: false,
+        outputs: false,
         rows: ROWS,
         batch: BATCH,
         provider: Provider::Cpu,
     }
-}
-
-#[derive(Clone, Copy)]
-struct Numbers {
-    learning_rate: f64,
-    momentum: f64,
-    beta1: f64,
-    beta2: f64,
-    alpha: f64,
-    epsilon: f64,
-    weight_decay: f64,
-    clip_norm: f64,
-    clip_value: f64,
-    dropout_rate: f64,
-    dropout_seed: i64,
-}
-
-impl Default for Numbers {
-    fn default() -> Self {
-        Self {
-            learning_rate: 0.1,
-            momentum: 0.9,
-            beta1: 0.9,
-            beta2: 0.999,
-            alpha: 0.95,
-            epsilon: 1e-8,
-            weight_decay: 0.05,
-            clip_norm: 1.0,
-            clip_value: 1.0,
-            dropout_rate: 0.25,
-            dropout_seed: 7,
-        }
-    }
-}
-
-/// Something for every input of the program.
-fn feeds(program: &Program, numbers: &Numbers) -> Tensors {
-    let mut feeds = Tensors::new();
-    for state in &program.states {
-        let tensor = match state.input.dtype {
-            Dtype::I64 => Tensor::ints(&state.input.shape, vec![0]),
-            _ if state.input.name.contains('/') && !state.input.name.ends_with("/average") => {
-                constant(&state.input.shape, 0.0)
-            }
-            _ => spread(&state.input.name, &state.input.shape, -0.8, 0.8),
-        };
-        feeds.insert(state.input.name.clone(), tensor);
-    }
-    for scalar in &program.scalars {
-        let tensor = match scalar.role {
-            ScalarRole::DropoutSeed => Tensor::ints(&[], vec![numbers.dropout_seed]),
-            role => Tensor::floats(&[], vec![number(role, numbers)]),
-        };
-        feeds.insert(scalar.input.name.clone(), tensor);
-    }
-    for data in &program.data {
-        let tensor = match (data.role, data.input.dtype) {
-            (DataRole::Target, Dtype::I64) => {
-                Tensor::ints(&data.input.shape, (0..data.input.shape[0] as i64).map(|row| row * 2 % 3).collect())
-            }
-            (DataRole::Noise, _) => spread(&data.input.name, &data.input.shape, 0.0, 1.0),
-            _ => spread(&data.input.name, &data.input.shape, -1.0, 1.0),
-        };
-        feeds.insert(data.input.name.clone(), tensor);
-    }
-    let rows = program.data[0].input.shape[0] as i64;
-    let picks = (0..program.indices.shape[0] as i64).map(|row| (row * 3 + 1) % rows);
-    feeds.insert(program.indices.name.clone(), Tensor::ints(&program.indices.shape, picks.collect()));
-    feeds
-}
-
-fn number(role: ScalarRole, numbers: &Numbers) -> f64 {
-    match role {
-        ScalarRole::LearningRate => numbers.learning_rate,
-        ScalarRole::Momentum => numbers.momentum,
-        ScalarRole::Beta1 => numbers.beta1,
-        ScalarRole::Beta2 => numbers.beta2,
-        ScalarRole::Alpha => numbers.alpha,
-        ScalarRole::Epsilon => numbers.epsilon,
-        ScalarRole::WeightDecay => numbers.weight_decay,
-        ScalarRole::ClipNorm => numbers.clip_norm,
-        ScalarRole::ClipValue => numbers.clip_value,
-        ScalarRole::GradientShare | ScalarRole::Carry => 1.0,
-        ScalarRole::AverageKept => 0.9,
-        ScalarRole::DropoutRate => numbers.dropout_rate,
-        ScalarRole::DropoutSeed => unreachable!("it is an integer"),
-    }
-}
-
-/// The gradient of each vector of weights: what plain descent at rate one takes away.
-fn gradients(plan: &StepPlan, at: &Tensors) -> BTreeMap<String, Vec<f64>> {
-    let update = Update { optimizer: Optimizer::Sgd, ..plan.update };
-    let program = training_step(&StepPlan { update, clip: Clip::default(), ..plan.clone() }).unwrap();
-    let mut feeds = at.clone();
-    feeds.insert("regatta.learning_rate".into(), Tensor::floats(&[], vec![1.0]));
-    feeds.insert("regatta.weight_decay".into(), Tensor::floats(&[], vec![0.0]));
-    advance(&program, &mut feeds);
-    let vectors = program.states.iter().map(|state| state.input.name.clone()).filter(|name| is_weights(name));
-    let difference =
-        |name: &String| at[name].as_floats().iter().zip(feeds[name].as_floats()).map(|(a, b)| a - b).collect();
-    vectors.map(|name| (name.clone(), difference(&name))).collect()
-}
-
-fn is_weights(state: &str) -> bool {
-    ["regatta.weights", "regatta.undecayed_weights"].contains(&state)
-}
-
-/// One step: each state takes the value of its output.
-fn advance(program: &Program, feeds: &mut Tensors) {
-    let outputs = evaluate(&program.graph, feeds);
-    for state in &program.states {
-        if let Some(output) = &state.output {
-            feeds.insert(state.input.name.clone(), outputs[output].clone());
-        }
-    }
-}
-
-fn result(program: &Program, outputs: &Tensors, role: ResultRole) -> Option<f64> {
-    let result = program.results.iter().find(|result| result.role == role)?;
-    Some(outputs[&result.name].as_floats()[0])
-}
-
-fn constant(shape: &[usize], number: f64) -> Tensor {
-    Tensor::floats(shape, vec![number; shape.iter().product()])
-}
-
-/// Numbers that look random and differ from name to name (SplitMix64).
-fn spread(name: &str, shape: &[usize], low: f64, high: f64) -> Tensor {
-    let start = name.bytes().fold(1u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
-    let unit = |position: u64| {
-        let mut z = start.wrapping_add((position + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    };
-    let count = shape.iter().product::<usize>() as u64;
-    Tensor::floats(shape, (0..count).map(|position| low + (high - low) * unit(position)).collect())
-}
-
-fn shifted(tensor: &Tensor, element: usize, shift: f64) -> Tensor {
-    let mut floats = tensor.as_floats().to_vec();
-    floats[element] += shift;
-    Tensor::floats(&tensor.shape, floats)
 }

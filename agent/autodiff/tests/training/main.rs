@@ -1,0 +1,10 @@
+//! Whole training steps and evaluations, run in double precision: their gradients against central differences, their
+//! updates, losses and models against PyTorch's formulas written down plainly.
+#![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+
+#[path = "../support/evaluator.rs"]
+mod evaluator;
+mod families;
+mod losses;
+mod steps;
+mod updates;
