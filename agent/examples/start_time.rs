@@ -1,4 +1,4 @@
-//! Prints how long a trial takes to start: the first of its shape, and the next.
+//! Prints how long a trial takes to start, from a plan to a step that can begin: the first of its shape, and the next.
 //! `cargo run --release -p regatta-agent --example start_time`.
 //! ONNX Runtime is found through `ORT_DYLIB_PATH`, else where scripts/setup puts it.
 
@@ -8,10 +8,12 @@ use std::time::Instant;
 
 use regatta_agent::runtime::Device;
 use regatta_agent::training::{
-    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, OptimizerPlan, Plan, Split, Target,
+    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Split, Target,
 };
 
-const TRIALS: u64 = 20;
+/// After the first one.
+const TRIALS: u64 = 10;
+const ROWS: usize = 640;
 
 fn main() -> anyhow::Result<()> {
     let library = std::env::var_os("ORT_DYLIB_PATH").map_or_else(
@@ -19,33 +21,75 @@ fn main() -> anyhow::Result<()> {
         PathBuf::from,
     );
     let adam = Adam { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
-    println!("{:28} {:>14} {:>14} {:>14}", "model, adamw", "first ms", "median ms", "slowest ms");
-    for (name, width, hidden) in [("64-64-10", 64, vec![64]), ("784-512-512-10", 784, vec![512, 512])] {
+    println!(
+        "{:22} {:>10} {:>10} {:>10} {:>10} {:>10}",
+        "ms; adamw, batch 32", "first", "second", "median", "slowest", "a step"
+    );
+    for (name, shape, model) in models() {
         let mut engine = Engine::new(&library, Device::Cpu, 1)?;
-        let data = Arc::new(data(width));
-        let mut times = Vec::new();
+        let data = Arc::new(data(&shape));
+        let (mut times, mut step_ms) = (Vec::new(), 0.0);
         for seed in 0..=TRIALS {
-            let model = ModelPlan::Mlp { hidden: hidden.clone(), activation: Activation::Relu, dropout: 0.1 };
-            let plan = Plan::new(model, Loss::cross_entropy(), OptimizerPlan::AdamW(adam), 32, seed);
+            let plan = Plan::new(model.clone(), Loss::cross_entropy(), OptimizerPlan::AdamW(adam), 32, seed);
             let begin = Instant::now();
-            engine.start(&plan, &data, None)?.train_step()?;
-            times.push(begin.elapsed().as_secs_f64() * 1e3);
+            let mut training = engine.start(&plan, &data, None)?;
+            times.push(milliseconds(begin));
+            let begin = Instant::now();
+            training.train_step()?;
+            step_ms = milliseconds(begin);
         }
-        let first = times.remove(0);
+        let (first, second) = (times.remove(0), times[0]);
         times.sort_by(f64::total_cmp);
-        println!("{name:28} {first:>14.1} {:>14.1} {:>14.1}", times[times.len() / 2], times[times.len() - 1]);
+        let (median, slowest) = (times[times.len() / 2], times[times.len() - 1]);
+        println!("{name:22} {first:>10.1} {second:>10.1} {median:>10.1} {slowest:>10.1} {step_ms:>10.1}");
     }
     Ok(())
 }
 
-fn data(width: usize) -> Dataset {
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
+/// Names, shapes of a row, and models.
+fn models() -> Vec<(&'static str, Vec<usize>, ModelPlan)> {
+    let activation = Activation::Relu;
+    let mlp = |hidden: &[usize]| ModelPlan::Mlp { hidden: hidden.to_vec(), activation, dropout: 0.1 };
+    let cnn = ModelPlan::Cnn {
+        channels: vec![32, 64, 128],
+        layers: 1,
+        kernel: 3,
+        norm: Norm::Batch,
+        activation,
+        pool: Pool::Max,
+        global_pool: false,
+        hidden: vec![],
+        dropout: 0.0,
+    };
+    let resnet18 = ModelPlan::Resnet {
+        blocks: vec![2, 2, 2, 2],
+        width: 64,
+        bottleneck: false,
+        norm: Norm::Batch,
+        activation,
+        dropout: 0.0,
+    };
+    vec![
+        ("64-64-10", vec![64], mlp(&[64])),
+        ("784-512-512-10", vec![784], mlp(&[512, 512])),
+        ("cnn 32-64-128", vec![3, 32, 32], cnn),
+        ("resnet18", vec![3, 32, 32], resnet18),
+    ]
+}
+
+fn data(shape: &[usize]) -> Dataset {
+    let width: usize = shape.iter().product();
     let split = |rows: usize| {
         let values = (0..rows * width).map(|at| (at * 7919 % 1000) as f32 / 1000.0 - 0.5).collect();
         let labels = (0..rows as i64).map(|row| row % 10).collect();
         Split {
-            features: vec![Feature::numbers("x", vec![width], values)],
+            features: vec![Feature::numbers("x", shape.to_vec(), values)],
             target: Target::Classes { labels, shape: vec![], classes: 10 },
         }
     };
-    Dataset { train: split(6400), validation: split(640) }
+    Dataset { train: split(ROWS), validation: split(ROWS) }
 }

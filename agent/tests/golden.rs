@@ -1,29 +1,13 @@
 //! Models as PyTorch exports them, against PyTorch's own numbers: gradients, training and evaluation.
 
+#[path = "golden_support/check.rs"]
+mod check;
 #[path = "golden_support/numbers.rs"]
 mod numbers;
 #[path = "golden_support/trial.rs"]
 mod trial;
 
-use std::collections::BTreeMap;
-
 use numbers::{Golden, models};
-use regatta_autodiff::families::Mode;
-use trial::{Trial, exported_output};
-
-/// Of the norm of a tensor.
-const GRADIENT_ERROR_MAX: f64 = 1e-4;
-/// Of the norm of all gradients: what double precision leaves of a gradient that is zero.
-const ZERO_MAX: f64 = 1e-12;
-/// Of the norm of all gradients: what single precision leaves of it.
-const CANCELLED_ERROR_MAX: f64 = 1e-6;
-const LOSS_ERROR_MAX: f64 = 1e-4;
-const OUTPUT_ERROR_MAX: f64 = 1e-4;
-/// After fifty steps in single precision, whose rounding every step carries on; the losses on the way are the close check.
-const TRAINED_ERROR_MAX: f64 = 5e-3;
-const EXPORT_ERROR_MAX: f64 = 1e-5;
-/// A norm that is no division by zero.
-const TINY: f64 = 1e-12;
 
 /// The models that train.
 fn golden() -> Vec<Golden> {
@@ -34,88 +18,12 @@ fn check(names: &[&str]) {
     let mut failures = Vec::new();
     for golden in golden().iter().filter(|golden| names.contains(&golden.name.as_str())) {
         for file in &golden.files {
-            match one(golden, file) {
-                Ok(row) => println!("{row}"),
-                Err(reason) => failures.push(format!("{}: {reason}", file.name)),
+            if let Err(reason) = check::train(golden, file) {
+                failures.push(format!("{}: {reason}", file.name));
             }
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-}
-
-fn one(golden: &Golden, file: &numbers::File) -> Result<String, String> {
-    let mut trial = Trial::new(golden, file, Mode::Training)?;
-    let mut evaluation = Trial::new(golden, file, Mode::Evaluation)?;
-    let output = evaluation.output(golden, 0)?;
-    within("output.eval", &output, &golden.numbers("output.eval"), TINY, OUTPUT_ERROR_MAX)?;
-    let (_, gradients) = trial.step(golden, 0)?;
-    let mut expected = BTreeMap::new();
-    for name in gradients.keys() {
-        let tensor = file.gradient_by_parameter.get(name).ok_or_else(|| format!("{name} trains unexpectedly"))?;
-        expected.insert(name, golden.numbers(tensor));
-    }
-    let whole = norm(expected.values().flatten().copied());
-    let mut worst: f64 = 0.0;
-    for (name, gradient) in &gradients {
-        let expected = &expected[name];
-        // A bias that a softmax or a norm cancels has a gradient of zero, and rounding only: there is no relative error.
-        let error = if norm(expected.iter().copied()) < ZERO_MAX * whole {
-            within(name, gradient, expected, whole, CANCELLED_ERROR_MAX)?
-        } else {
-            within(name, gradient, expected, TINY, GRADIENT_ERROR_MAX)?
-        };
-        worst = worst.max(error);
-    }
-    let mut losses = (0.0, 0.0);
-    for optimizer in &golden.optimizers {
-        let mut trial = Trial::new(golden, file, Mode::Training)?;
-        let curve = trial.train(golden, optimizer)?;
-        let expected = golden.numbers(&format!("loss.{}", optimizer.name));
-        for (step, (loss, expected)) in curve.iter().zip(&expected).enumerate() {
-            if (loss - expected).abs() > LOSS_ERROR_MAX * expected.abs() {
-                return Err(format!("{}: the loss of step {step} is {loss}, PyTorch's {expected}", optimizer.name));
-            }
-        }
-        losses = (curve[0], curve[curve.len() - 1]);
-        evaluation.take_weights(&trial);
-        let output = evaluation.output(golden, 0)?;
-        let expected = golden.numbers(&format!("output.{}", optimizer.name));
-        within(&format!("output.{}", optimizer.name), &output, &expected, TINY, TRAINED_ERROR_MAX)?;
-        // ONNX Runtime behind our interface takes no features of type bool.
-        if golden.name != "attention" {
-            let plain = exported_output(golden, file, &trial, output.len())?;
-            within("the exported file's output", &plain, &output, TINY, EXPORT_ERROR_MAX)?;
-        }
-        for (name, buffer) in trial.statistics() {
-            let expected = golden.numbers(&format!("buffer.{}.{name}", optimizer.name));
-            within(&name, buffer, &expected, TINY, TRAINED_ERROR_MAX)?;
-        }
-    }
-    Ok(format!(
-        "| {} | {} | {} | {} | {} | {worst:.1e} | {:.4} -> {:.4} |",
-        golden.name,
-        file.exporter,
-        file.opset,
-        trial.nodes(),
-        gradients.len(),
-        losses.0,
-        losses.1
-    ))
-}
-
-fn norm(numbers: impl Iterator<Item = f64>) -> f64 {
-    numbers.map(|x| x * x).sum::<f64>().sqrt()
-}
-
-/// The distance of two tensors by the norm of the expected one, or by `floor` where that is greater.
-fn within(what: &str, found: &[f64], expected: &[f64], floor: f64, error_max: f64) -> Result<f64, String> {
-    if found.len() != expected.len() {
-        return Err(format!("{what}: {} numbers of {}", found.len(), expected.len()));
-    }
-    let distance = norm(found.iter().zip(expected).map(|(x, y)| x - y));
-    let error = distance / norm(expected.iter().copied()).max(floor);
-    // Written so that a NaN fails.
-    if error <= error_max { Ok(error) } else { Err(format!("{what}: relative error {error:.2e}")) }
 }
 
 #[test]
@@ -164,4 +72,19 @@ fn every_model_of_the_index_belongs_to_a_test() {
     for golden in golden() {
         assert!(tested.contains(&golden.name.as_str()), "{}", golden.name);
     }
+}
+
+#[test]
+fn document_of_models_has_the_files_of_the_index() {
+    let written = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/MODELS.md")).unwrap();
+    let cells = |line: &str| line.split(" | ").take(4).map(|cell| cell.trim_start_matches("| ").to_owned()).collect();
+    let rows: Vec<Vec<String>> = written.lines().filter(|line| line.starts_with("| ")).skip(2).map(cells).collect();
+
+    let mut expected = Vec::new();
+    for golden in models() {
+        for file in &golden.files {
+            expected.push(vec![golden.name.clone(), file.name.clone(), file.exporter.clone(), file.opset.to_string()]);
+        }
+    }
+    assert_eq!(rows, expected, "write it again: cargo run --release -p regatta-agent --example write_models");
 }

@@ -1,0 +1,213 @@
+//! Times training steps of a model that `scripts/export-bench-models` wrote, or of our own family of its kind, and
+//! prints one line of JSON, as `scripts/bench-train-table` reads it; `scripts/bench train` runs it beside PyTorch.
+//!
+//! A step gathers its rows from data in memory, and ends with AdamW's update. The process's peak of memory is that of
+//! the one model, so it times no other. ONNX Runtime is found through `ORT_DYLIB_PATH`, else where scripts/setup puts
+//! it. Linux only.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::Parser;
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+use regatta_agent::runtime::Device;
+use regatta_agent::training::{
+    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Split, Target,
+    Training, Values,
+};
+use regatta_autodiff::import::Settings;
+use serde_json::{Value, json};
+
+/// Of the resident data, as many as PyTorch has there.
+const ROWS: usize = 1024;
+const WARM_UP_STEPS: usize = 5;
+const STEPS_MIN: usize = 10;
+const SEED: u64 = 1;
+
+#[derive(Parser)]
+struct Options {
+    /// Where `scripts/export-bench-models` wrote. Without it, a family's model of the same sizes is timed.
+    #[arg(long)]
+    exported: Option<PathBuf>,
+    /// mlp, cnn, resnet18, transformer or gpt2.
+    #[arg(long)]
+    model: String,
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Warming up is not counted.
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+}
+
+/// A model with what its data is.
+struct Timed {
+    model: ModelPlan,
+    /// Of a batch.
+    shape: Vec<usize>,
+    classes: usize,
+    /// Whether the input is tokens; else numbers.
+    is_of_tokens: bool,
+    /// Whether there is a class to tell for each token; else one for each row.
+    tells_each: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let library = std::env::var_os("ORT_DYLIB_PATH").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.regatta/lib/libonnxruntime.so")),
+        PathBuf::from,
+    );
+    let timed = match &options.exported {
+        Some(folder) => Timed::exported(folder, &options.model)?,
+        None => Timed::family(&options.model)?,
+    };
+    let adam = Adam { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
+    let (optimizer, batch) = (OptimizerPlan::AdamW(adam), timed.shape[0]);
+    let plan = Plan::new(timed.model.clone(), Loss::cross_entropy(), optimizer, batch, SEED);
+    let data = Arc::new(timed.data());
+
+    let begin = Instant::now();
+    let mut engine = Engine::new(&library, Device::Cpu, options.threads)?;
+    let mut training = engine.start(&plan, &data, None)?;
+    let start_ms = milliseconds(begin.elapsed());
+    let (times, loss) = step_times(&mut training, Duration::from_secs_f64(options.seconds))?;
+    let at = |share: f64| (1e3 * times[(times.len() as f64 * share) as usize]).round() / 1e3;
+    let line = json!({
+        "model": options.model, "threads": options.threads, "engine": "regatta", "steps": times.len(),
+        "median_ms": at(0.5), "p10_ms": at(0.1), "p90_ms": at(0.9), "loss": loss, "start_ms": start_ms,
+        "peak_mib": peak_mib()?,
+    });
+    println!("{line}");
+    Ok(())
+}
+
+/// Milliseconds, sorted, and the last loss.
+fn step_times(training: &mut Training, at_least: Duration) -> anyhow::Result<(Vec<f64>, f32)> {
+    for _ in 0..WARM_UP_STEPS {
+        training.train_step()?;
+    }
+    let (end, mut times, mut loss) = (Instant::now() + at_least, Vec::new(), 0.0);
+    while times.len() < STEPS_MIN || Instant::now() < end {
+        let begin = Instant::now();
+        loss = training.train_step()?.loss;
+        times.push(milliseconds(begin.elapsed()));
+    }
+    times.sort_by(f64::total_cmp);
+    Ok((times, loss))
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// The most memory of the host that this process had at a time.
+fn peak_mib() -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").context("the process's own status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("the figure is missing")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok((kib / 1024.0).round())
+}
+
+impl Timed {
+    fn exported(folder: &Path, name: &str) -> anyhow::Result<Self> {
+        let path = folder.join("index.json");
+        let index = std::fs::read(&path).with_context(|| format!("{}", path.display()))?;
+        let index: Value = serde_json::from_slice(&index)?;
+        let models = index["models"].as_array().context("the index has no list of models")?;
+        let model = models.iter().find(|model| model["name"] == name).with_context(|| format!("no model {name}"))?;
+        let size = |value: &Value| Ok(usize::try_from(value.as_u64().context("a size is no number")?)?);
+        let shape: anyhow::Result<Vec<usize>> =
+            model["shape"].as_array().context("a model has no shape")?.iter().map(size).collect();
+        let onnx = std::fs::read(folder.join(model["file"].as_str().context("a model has no file")?))?;
+        let is_of_tokens = model["dtype"] == "int64";
+        Ok(Self {
+            model: ModelPlan::File { onnx: Arc::new(onnx), settings: Settings::default(), dropout: None },
+            shape: shape?,
+            classes: size(&model["classes"])?,
+            is_of_tokens,
+            tells_each: is_of_tokens,
+        })
+    }
+
+    /// The sizes of scripts/twins/bench.py. The transformer tells one class for each row here.
+    fn family(name: &str) -> anyhow::Result<Self> {
+        let (activation, dropout) = (Activation::Relu, 0.0);
+        let of_images =
+            |model| Self { model, shape: vec![64, 3, 32, 32], classes: 10, is_of_tokens: false, tells_each: false };
+        let of_tokens = |decoder, layers, width, heads, batch, vocabulary| Self {
+            model: ModelPlan::Transformer {
+                decoder,
+                layers,
+                width,
+                heads,
+                ratio: 4,
+                patch: None,
+                vocabulary: None,
+                activation: Activation::Gelu,
+                dropout,
+            },
+            shape: vec![batch, 128],
+            classes: vocabulary,
+            is_of_tokens: true,
+            tells_each: decoder,
+        };
+        Ok(match name {
+            "mlp" => Self {
+                shape: vec![128, 784],
+                ..of_images(ModelPlan::Mlp { hidden: vec![512, 512], activation, dropout })
+            },
+            "cnn" => of_images(ModelPlan::Cnn {
+                channels: vec![32, 64, 128],
+                layers: 1,
+                kernel: 3,
+                norm: Norm::None,
+                activation,
+                pool: Pool::Max,
+                global_pool: false,
+                hidden: vec![],
+                dropout,
+            }),
+            "resnet18" => of_images(ModelPlan::Resnet {
+                blocks: vec![2, 2, 2, 2],
+                width: 64,
+                bottleneck: false,
+                norm: Norm::Batch,
+                activation,
+                dropout,
+            }),
+            "transformer" => of_tokens(false, 1, 256, 4, 16, 256),
+            "gpt2" => of_tokens(true, 6, 384, 6, 4, 8192),
+            _ => anyhow::bail!("no model {name}"),
+        })
+    }
+
+    /// Random rows. Nothing is validated, but a plan has rows for that.
+    fn data(&self) -> Dataset {
+        let mut generator = ChaCha8Rng::seed_from_u64(SEED);
+        let train = self.rows(ROWS, &mut generator);
+        Dataset { validation: self.rows(self.shape[0], &mut generator), train }
+    }
+
+    fn rows(&self, rows: usize, generator: &mut ChaCha8Rng) -> Split {
+        let row = self.shape[1..].to_vec();
+        let count = rows * row.iter().product::<usize>();
+        let number = |_| generator.next_u32() as f32 / u32::MAX as f32 * 3.4 - 1.7;
+        let feature = if self.is_of_tokens {
+            let vocabulary = vec![self.classes];
+            let values = Values::I64(tokens(generator, count, self.classes));
+            Feature { name: "x".into(), shape: row.clone(), values, affine: None, vocabulary }
+        } else {
+            Feature::numbers("x", row.clone(), (0..count).map(number).collect())
+        };
+        let shape = if self.tells_each { row } else { vec![] };
+        let labels = tokens(generator, rows * shape.iter().product::<usize>(), self.classes);
+        Split { features: vec![feature], target: Target::Classes { labels, shape, classes: self.classes } }
+    }
+}
+
+fn tokens(generator: &mut ChaCha8Rng, count: usize, classes: usize) -> Vec<i64> {
+    (0..count).map(|_| i64::from(generator.next_u32()) % classes as i64).collect()
+}
