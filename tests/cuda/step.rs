@@ -199,7 +199,7 @@ fn replay_parts(runtime: &Runtime, count: usize) -> Result<(), RuntimeError> {
         let x = graph.input("x", Dtype::F32, &[length])?;
         let split = graph.int_vector(lengths.clone().map(|length| length as i64).collect());
         let shapes: Vec<_> = lengths.clone().map(|length| (Dtype::F32, vec![length])).collect();
-        let parts = graph.custom(("", "Split"), &[x, split], &shapes)?;
+        let parts = graph.custom(("", "Split"), &[x, split], &[], &shapes)?;
         let roots = parts.into_iter().map(|part| graph.sqrt(part)).collect::<Result<Vec<_>, _>>()?;
         roots.iter().for_each(|root| graph.output(*root));
         let names: Vec<_> = roots.iter().map(|root| graph.name(*root).to_owned()).collect();
