@@ -11,8 +11,8 @@ use crate::evaluator::{Tensor, evaluate};
 
 pub type Tensors = BTreeMap<String, Tensor>;
 
-/// Elements of each tensor of a model that are moved to see what that does to the loss.
-const MOVED_MAX: usize = 12;
+/// As many elements as a tensor has.
+pub const EVERY: usize = usize::MAX;
 
 #[derive(Clone, Copy)]
 pub struct Numbers {
@@ -73,7 +73,7 @@ impl Numbers {
     }
 }
 
-/// Something for every input of the program. Class targets are of three classes, other integers below five; targets
+/// Something for every input of the program. Class targets are of three classes, other integers below four; targets
 /// of a divergence add up to one, those of yes or no are one or zero.
 pub fn feeds(program: &Program, loss: &Loss, numbers: &Numbers) -> Tensors {
     let mut feeds = Tensors::new();
@@ -97,7 +97,7 @@ pub fn feeds(program: &Program, loss: &Loss, numbers: &Numbers) -> Tensors {
         let tensor = match (data.role, data.input.dtype) {
             (DataRole::Target, Dtype::I64) => Tensor::ints(shape, (0..count).map(|at| at * 2 % 3).collect()),
             (DataRole::Target, _) => target(loss, spread(name, shape, -1.0, 1.0)),
-            (_, Dtype::I64) => Tensor::ints(shape, (0..count).map(|at| at * at % 5).collect()),
+            (_, Dtype::I64) => Tensor::ints(shape, (0..count).map(|at| (at * 7 + 2) % 4).collect()),
             (DataRole::Noise, _) => spread(name, shape, 0.0, 1.0),
             (DataRole::ClassWeights, _) => spread(name, shape, 0.2, 2.0),
             (DataRole::Feature(_), _) => spread(name, shape, -1.0, 1.0),
@@ -150,15 +150,16 @@ pub fn gradients(plan: &StepPlan, at: &Tensors) -> BTreeMap<String, Vec<f64>> {
     vectors.map(|name| (name.clone(), difference(&name))).collect()
 }
 
-/// The gradients of every tensor of the model, at elements spread over it, against central differences of the loss.
-pub fn check_gradients(plan: &StepPlan, feeds: &Tensors) {
+/// The gradients of every tensor of the model, at so many elements spread over it, against central differences of the
+/// loss.
+pub fn check_gradients(plan: &StepPlan, feeds: &Tensors, elements_max: usize) {
     let program = training_step(plan).unwrap();
     let gradients = gradients(plan, feeds);
     let mut slopes = 0;
     for state in program.states.iter().filter(|state| is_weights(&state.input.name)) {
         let name = &state.input.name;
         for piece in &state.pieces {
-            let stride = piece.elements().div_ceil(MOVED_MAX);
+            let stride = piece.elements().div_ceil(elements_max);
             for element in (piece.offset..piece.offset + piece.elements()).step_by(stride) {
                 let loss_at = |shift: f64| {
                     let mut moved = feeds.clone();
