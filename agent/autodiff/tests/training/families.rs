@@ -9,7 +9,7 @@ use regatta_autodiff::step::{
 };
 
 use crate::evaluator::{Tensor, evaluate};
-use crate::steps::{EVERY, Numbers, Tensors, advance, feeds, is_weights, loss, piece};
+use crate::steps::{self, EVERY, Numbers, Tensors, advance, feeds, is_weights, loss, piece};
 
 const ROWS: usize = 5;
 const BATCH: usize = 3;
@@ -368,19 +368,7 @@ fn resnet() -> Resnet {
 }
 
 fn plan(model: &Model) -> StepPlan {
-    StepPlan {
-        model: model.clone(),
-        loss: loss_form(),
-        update: Update { optimizer: Optimizer::Sgd, weight_decay: false, own_operators: false },
-        undecayed: vec![],
-        clip: Clip::default(),
-        accumulate: false,
-        average: false,
-        outputs: false,
-        rows: ROWS,
-        batch: BATCH,
-        provider: Provider::Cpu,
-    }
+    steps::plan(model.clone(), loss_form(), (ROWS, BATCH))
 }
 
 fn loss_form() -> Loss {
@@ -400,5 +388,5 @@ fn parameters(model: &Model) -> usize {
 fn check_gradients(model: &Model, elements_max: usize) {
     let plan = plan(model);
     let feeds = feeds(&training_step(&plan).unwrap(), &plan.loss, &Numbers::default());
-    crate::steps::check_gradients(&plan, &feeds, elements_max);
+    steps::check_gradients(&plan, &feeds, elements_max);
 }

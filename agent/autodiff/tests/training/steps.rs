@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use regatta_autodiff::graph::Dtype;
+use regatta_autodiff::families::Model;
+use regatta_autodiff::graph::{Dtype, Provider};
 use regatta_autodiff::step::{
     Clip, DataRole, Loss, Optimizer, Piece, Program, ResultRole, ScalarRole, StepPlan, Update, training_step,
 };
@@ -134,6 +135,23 @@ fn target(loss: &Loss, values: Tensor) -> Tensor {
         _ => floats.to_vec(),
     };
     Tensor::floats(&values.shape, floats)
+}
+
+/// Plain descent on the CPU, with nothing that could be left out.
+pub fn plan(model: Model, loss: Loss, (rows, batch): (usize, usize)) -> StepPlan {
+    StepPlan {
+        model,
+        loss,
+        update: Update { optimizer: Optimizer::Sgd, weight_decay: false, own_operators: false },
+        undecayed: vec![],
+        clip: Clip::default(),
+        accumulate: false,
+        average: false,
+        outputs: false,
+        rows,
+        batch,
+        provider: Provider::Cpu,
+    }
 }
 
 /// The gradient of each vector of weights: what plain descent at rate one takes away.

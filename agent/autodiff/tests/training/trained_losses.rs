@@ -14,7 +14,7 @@ use regatta_autodiff::step::{
 
 use crate::evaluator::{Tensor, evaluate};
 use crate::losses::{CLASS_WEIGHTS, Case, DELTA, Figures, IGNORED, SMOOTHING, reference};
-use crate::steps::{Numbers, Tensors, check_gradients, feeds, result, spread};
+use crate::steps::{self, Numbers, Tensors, check_gradients, feeds, result, spread};
 
 const ROWS: usize = 5;
 const BATCH: usize = 3;
@@ -128,19 +128,7 @@ fn numbers() -> Numbers {
 }
 
 fn plan(model: &Model, loss: Loss) -> StepPlan {
-    StepPlan {
-        model: model.clone(),
-        loss,
-        update: Update { optimizer: Optimizer::Sgd, weight_decay: false, own_operators: false },
-        undecayed: vec![],
-        clip: Clip::default(),
-        accumulate: false,
-        average: false,
-        outputs: true,
-        rows: ROWS,
-        batch: BATCH,
-        provider: Provider::Cpu,
-    }
+    StepPlan { outputs: true, ..steps::plan(model.clone(), loss, (ROWS, BATCH)) }
 }
 
 fn rows() -> Model {
