@@ -13,5 +13,6 @@ pub mod lower;
 pub mod onnx;
 pub mod operators;
 pub mod own;
+mod pattern;
 mod rules;
 pub mod step;

@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use crate::families::{Buffer, Forward, Mode, Model};
 use crate::gradient::{self, GradientError};
 use crate::graph::{Dtype, Graph, GraphError, Provider, Value};
+use crate::pattern;
 use dropout::Dropout;
 use layout::Layout;
 use optimizer::{Group, Rule};
@@ -65,7 +66,7 @@ pub struct StepPlan {
 
 impl StepPlan {
     fn decays(&self, parameter: &str) -> bool {
-        !self.update.weight_decay || !self.undecayed.iter().any(|pattern| layout::fits(pattern, parameter))
+        !self.update.weight_decay || !self.undecayed.iter().any(|pattern| pattern::fits(pattern, parameter))
     }
 }
 

@@ -10,6 +10,7 @@ use super::tensor::{shape_of, singles_of};
 use super::{ImportError, Notice};
 use crate::graph::Dtype;
 use crate::onnx::{GraphProto, NodeProto, TensorProto};
+use crate::pattern::fits;
 
 /// Operands that are settings of their operator, not data: positions by operator.
 const SETTINGS: &[(&str, &[usize])] = &[
@@ -85,7 +86,7 @@ impl Roles {
                 roles.insert(tensor, shape, Kind::Tied { to: kept, transposed });
                 continue;
             }
-            let frozen = frozen.iter().any(|pattern| matches(pattern, tensor.name()));
+            let frozen = frozen.iter().any(|pattern| fits(pattern, tensor.name()));
             roles.insert(tensor, shape.clone(), Kind::Parameter { frozen });
             if let [_, _] = shape[..]
                 && numbers.iter().any(|number| *number != numbers[0])
@@ -159,42 +160,9 @@ fn is_name_of_constant(name: &str) -> bool {
     numbered("val_") || last.contains("tensor_constant") || last.contains("lifted_tensor") || BUFFERS.contains(&last)
 }
 
-/// Whether a name fits a pattern in which `*` stands for any characters.
-fn matches(pattern: &str, name: &str) -> bool {
-    let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
-    let Some(mut left) = name.strip_prefix(head) else { return false };
-    let mut parts: Vec<&str> = rest.split('*').collect();
-    let tail = parts.pop().unwrap_or_default();
-    for part in parts {
-        match left.find(part) {
-            Some(at) => left = &left[at + part.len()..],
-            None => return false,
-        }
-    }
-    left.ends_with(tail)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_star_stands_for_any_characters() {
-        let rows = [
-            ("*", "a", true),
-            ("head.*", "head.weight", true),
-            ("head.*", "body.head.weight", false),
-            ("*.bias", "layers.0.bias", true),
-            ("layers.*.weight", "layers.3.norm.weight", true),
-            ("a*b*c", "abc", true),
-            ("a*b*c", "acb", false),
-            ("a*a", "a", false),
-            ("exact", "exact", true),
-        ];
-        for (pattern, name, expected) in rows {
-            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
-        }
-    }
 
     #[test]
     fn names_of_constants_are_known() {

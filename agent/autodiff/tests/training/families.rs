@@ -9,10 +9,13 @@ use regatta_autodiff::step::{
 };
 
 use crate::evaluator::{Tensor, evaluate};
-use crate::steps::{Numbers, Tensors, advance, feeds, is_weights, loss, piece};
+use crate::steps::{self, EVERY, Numbers, Tensors, advance, feeds, is_weights, loss, piece};
 
 const ROWS: usize = 5;
 const BATCH: usize = 3;
+
+/// Elements of a tensor that are moved where steps take long.
+const SEVERAL: usize = 5;
 
 const NORMS: [Norm; 4] = [Norm::None, Norm::Batch, Norm::Group, Norm::Layer];
 
@@ -36,32 +39,35 @@ fn gradients_of_transformers_agree_with_differences() {
         Input::Tokens { length: 3, vocabulary: 5 },
     ];
     for input in inputs {
-        check_gradients(&Model::Transformer(transformer(input, Answer::Row(3))));
+        check_gradients(&Model::Transformer(transformer(input, Answer::Row(3))), EVERY);
     }
     let tokens = Input::Tokens { length: 3, vocabulary: 5 };
-    check_gradients(&Model::Transformer(transformer(tokens, Answer::NextToken)));
+    check_gradients(&Model::Transformer(transformer(tokens, Answer::NextToken)), EVERY);
 }
 
 #[test]
 fn gradients_of_tables_agree_with_differences() {
     for norm in NORMS {
         for activation in [Activation::Silu, Activation::LeakyRelu, Activation::Elu, Activation::Mish] {
-            check_gradients(&Model::Tabular(Tabular { norm, activation, ..tabular(vec![]) }));
+            check_gradients(&Model::Tabular(Tabular { norm, activation, ..tabular(vec![]) }), EVERY);
         }
-        check_gradients(&Model::Tabular(Tabular { norm, ..tabular(vec![5, 7]) }));
+        check_gradients(&Model::Tabular(Tabular { norm, ..tabular(vec![5, 7]) }), EVERY);
     }
-    check_gradients(&Model::Tabular(Tabular { numbers: 0, embedding: Some(2), ..tabular(vec![6]) }));
+    check_gradients(&Model::Tabular(Tabular { numbers: 0, embedding: Some(2), ..tabular(vec![6]) }), EVERY);
 }
 
 #[test]
 fn gradients_of_convolutional_nets_agree_with_differences() {
     for (at, activation) in ACTIVATIONS.into_iter().enumerate() {
         let (norm, pool) = (NORMS[at % 4], [Pool::Max, Pool::Average][at / 4 % 2]);
-        check_gradients(&Model::Cnn(Cnn { norm, pool, activation, ..cnn(vec![2, 6, 5]) }));
+        check_gradients(&Model::Cnn(Cnn { norm, pool, activation, ..cnn(vec![2, 6, 5]) }), SEVERAL);
     }
     for norm in NORMS {
-        check_gradients(&Model::Cnn(Cnn { norm, layers: 2, global_pool: false, ..cnn(vec![2, 5, 4]) }));
-        check_gradients(&Model::Cnn(Cnn { norm, channels: vec![4, 3], kernel: 5, hidden: vec![], ..cnn(vec![2, 9]) }));
+        check_gradients(&Model::Cnn(Cnn { norm, layers: 2, global_pool: false, ..cnn(vec![2, 5, 4]) }), SEVERAL);
+        check_gradients(
+            &Model::Cnn(Cnn { norm, channels: vec![4, 3], kernel: 5, hidden: vec![], ..cnn(vec![2, 9]) }),
+            SEVERAL,
+        );
     }
 }
 
@@ -69,7 +75,7 @@ fn gradients_of_convolutional_nets_agree_with_differences() {
 fn gradients_of_residual_nets_agree_with_differences() {
     for norm in NORMS {
         for bottleneck in [false, true] {
-            check_gradients(&Model::Resnet(Resnet { norm, bottleneck, ..resnet() }));
+            check_gradients(&Model::Resnet(Resnet { norm, bottleneck, ..resnet() }), SEVERAL);
         }
     }
 }
@@ -362,19 +368,7 @@ fn resnet() -> Resnet {
 }
 
 fn plan(model: &Model) -> StepPlan {
-    StepPlan {
-        model: model.clone(),
-        loss: loss_form(),
-        update: Update { optimizer: Optimizer::Sgd, weight_decay: false, own_operators: false },
-        undecayed: vec![],
-        clip: Clip::default(),
-        accumulate: false,
-        average: false,
-        outputs: false,
-        rows: ROWS,
-        batch: BATCH,
-        provider: Provider::Cpu,
-    }
+    steps::plan(model.clone(), loss_form(), (ROWS, BATCH))
 }
 
 fn loss_form() -> Loss {
@@ -391,8 +385,8 @@ fn parameters(model: &Model) -> usize {
     weights.map(|state| state.input.shape.iter().product::<usize>()).sum()
 }
 
-fn check_gradients(model: &Model) {
+fn check_gradients(model: &Model, elements_max: usize) {
     let plan = plan(model);
     let feeds = feeds(&training_step(&plan).unwrap(), &plan.loss, &Numbers::default());
-    crate::steps::check_gradients(&plan, &feeds);
+    steps::check_gradients(&plan, &feeds, elements_max);
 }

@@ -7,4 +7,5 @@ mod evaluator;
 mod families;
 mod losses;
 mod steps;
+mod trained_losses;
 mod updates;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use regatta_autodiff::graph::Dtype;
+use regatta_autodiff::families::Model;
+use regatta_autodiff::graph::{Dtype, Provider};
 use regatta_autodiff::step::{
     Clip, DataRole, Loss, Optimizer, Piece, Program, ResultRole, ScalarRole, StepPlan, Update, training_step,
 };
@@ -11,8 +12,8 @@ use crate::evaluator::{Tensor, evaluate};
 
 pub type Tensors = BTreeMap<String, Tensor>;
 
-/// Elements of each tensor of a model that are moved to see what that does to the loss.
-const MOVED_MAX: usize = 12;
+/// As many elements as a tensor has.
+pub const EVERY: usize = usize::MAX;
 
 #[derive(Clone, Copy)]
 pub struct Numbers {
@@ -73,7 +74,7 @@ impl Numbers {
     }
 }
 
-/// Something for every input of the program. Class targets are of three classes, other integers below five; targets
+/// Something for every input of the program. Class targets are of three classes, other integers below four; targets
 /// of a divergence add up to one, those of yes or no are one or zero.
 pub fn feeds(program: &Program, loss: &Loss, numbers: &Numbers) -> Tensors {
     let mut feeds = Tensors::new();
@@ -97,7 +98,7 @@ pub fn feeds(program: &Program, loss: &Loss, numbers: &Numbers) -> Tensors {
         let tensor = match (data.role, data.input.dtype) {
             (DataRole::Target, Dtype::I64) => Tensor::ints(shape, (0..count).map(|at| at * 2 % 3).collect()),
             (DataRole::Target, _) => target(loss, spread(name, shape, -1.0, 1.0)),
-            (_, Dtype::I64) => Tensor::ints(shape, (0..count).map(|at| at * at % 5).collect()),
+            (_, Dtype::I64) => Tensor::ints(shape, (0..count).map(|at| (at * 7 + 2) % 4).collect()),
             (DataRole::Noise, _) => spread(name, shape, 0.0, 1.0),
             (DataRole::ClassWeights, _) => spread(name, shape, 0.2, 2.0),
             (DataRole::Feature(_), _) => spread(name, shape, -1.0, 1.0),
@@ -136,6 +137,23 @@ fn target(loss: &Loss, values: Tensor) -> Tensor {
     Tensor::floats(&values.shape, floats)
 }
 
+/// Plain descent on the CPU, with nothing that could be left out.
+pub fn plan(model: Model, loss: Loss, (rows, batch): (usize, usize)) -> StepPlan {
+    StepPlan {
+        model,
+        loss,
+        update: Update { optimizer: Optimizer::Sgd, weight_decay: false, own_operators: false },
+        undecayed: vec![],
+        clip: Clip::default(),
+        accumulate: false,
+        average: false,
+        outputs: false,
+        rows,
+        batch,
+        provider: Provider::Cpu,
+    }
+}
+
 /// The gradient of each vector of weights: what plain descent at rate one takes away.
 pub fn gradients(plan: &StepPlan, at: &Tensors) -> BTreeMap<String, Vec<f64>> {
     let update = Update { optimizer: Optimizer::Sgd, ..plan.update };
@@ -150,15 +168,16 @@ pub fn gradients(plan: &StepPlan, at: &Tensors) -> BTreeMap<String, Vec<f64>> {
     vectors.map(|name| (name.clone(), difference(&name))).collect()
 }
 
-/// The gradients of every tensor of the model, at elements spread over it, against central differences of the loss.
-pub fn check_gradients(plan: &StepPlan, feeds: &Tensors) {
+/// The gradients of every tensor of the model, at so many elements spread over it, against central differences of the
+/// loss.
+pub fn check_gradients(plan: &StepPlan, feeds: &Tensors, elements_max: usize) {
     let program = training_step(plan).unwrap();
     let gradients = gradients(plan, feeds);
     let mut slopes = 0;
     for state in program.states.iter().filter(|state| is_weights(&state.input.name)) {
         let name = &state.input.name;
         for piece in &state.pieces {
-            let stride = piece.elements().div_ceil(MOVED_MAX);
+            let stride = piece.elements().div_ceil(elements_max);
             for element in (piece.offset..piece.offset + piece.elements()).step_by(stride) {
                 let loss_at = |shift: f64| {
                     let mut moved = feeds.clone();

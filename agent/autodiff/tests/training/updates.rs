@@ -12,7 +12,7 @@ use regatta_autodiff::step::{
 };
 
 use crate::evaluator::{Tensor, evaluate};
-use crate::steps::{Numbers, advance, check_gradients, constant, feeds, gradients, is_weights, result};
+use crate::steps::{self, EVERY, Numbers, advance, check_gradients, constant, feeds, gradients, is_weights, result};
 
 const ROWS: usize = 7;
 const BATCH: usize = 4;
@@ -28,7 +28,7 @@ fn gradients_of_whole_models_agree_with_differences() {
             for dropout in [false, true] {
                 let plan = plan(activation, loss.clone(), dropout);
                 let program = training_step(&plan).unwrap();
-                check_gradients(&plan, &feeds(&program, &plan.loss, &Numbers::default()));
+                check_gradients(&plan, &feeds(&program, &plan.loss, &Numbers::default()), EVERY);
             }
         }
     }
@@ -369,17 +369,5 @@ fn impossible_plans_are_refused() {
 fn plan(activation: Activation, loss: Loss, dropout: bool) -> StepPlan {
     let outputs = if loss == CLASSES { 3 } else { 2 };
     let mlp = Mlp { inputs: INPUTS, hidden: vec![5, 4], activation, dropout, outputs };
-    StepPlan {
-        model: Model::Mlp(mlp),
-        loss,
-        update: Update { optimizer: Optimizer::Sgd, weight_decay: false, own_operators: false },
-        undecayed: vec!["*.bias".into()],
-        clip: Clip::default(),
-        accumulate: false,
-        average: false,
-        outputs: false,
-        rows: ROWS,
-        batch: BATCH,
-        provider: Provider::Cpu,
-    }
+    StepPlan { undecayed: vec!["*.bias".into()], ..steps::plan(Model::Mlp(mlp), loss, (ROWS, BATCH)) }
 }
