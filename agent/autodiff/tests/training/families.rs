@@ -365,6 +365,7 @@ fn plan(model: &Model) -> StepPlan {
     StepPlan {
         model: model.clone(),
         loss: loss_form(),
+        augment: Vec::new(),
         update: Update { optimizer: Optimizer::Sgd, weight_decay: false, own_operators: false },
         undecayed: vec![],
         clip: Clip::default(),

@@ -68,6 +68,8 @@ impl Numbers {
             ScalarRole::DropoutRate => self.dropout_rate,
             ScalarRole::LabelSmoothing => self.label_smoothing,
             ScalarRole::HuberDelta => self.huber_delta,
+            ScalarRole::NoiseDeviation => 0.1,
+            ScalarRole::MixupShare => 0.3,
             ScalarRole::DropoutSeed => unreachable!("it is an integer"),
         }
     }

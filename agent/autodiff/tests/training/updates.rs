@@ -372,6 +372,7 @@ fn plan(activation: Activation, loss: Loss, dropout: bool) -> StepPlan {
     StepPlan {
         model: Model::Mlp(mlp),
         loss,
+        augment: Vec::new(),
         update: Update { optimizer: Optimizer::Sgd, weight_decay: false, own_operators: false },
         undecayed: vec!["*.bias".into()],
         clip: Clip::default(),
