@@ -147,11 +147,12 @@ impl LaneFloor {
             Some((bytes, elapsed)) => (Some(bytes.as_slice()), *elapsed),
             None => (None, Duration::ZERO),
         };
-        let Source::Resident(data) = &assignment.data else {
-            let reason = "this agent does not stream its data: leave `stream` out".into();
-            return Err(TrainingError::Configuration { reason });
-        };
-        let training = engine.start(&plan, data, resume)?;
+        let training = engine.start(&plan, &assignment.data, resume)?;
+        if resume.is_none() {
+            for notice in training.notices() {
+                send(reports, *lane, Report::Line(format!("model: {notice}")));
+            }
+        }
         Session {
             lane: *lane,
             reports,

@@ -6,7 +6,7 @@ use regatta_autodiff::import::{Settings, Weights};
 use regatta_schemas::recipe::{self, Recipe};
 
 use crate::training::{
-    Activation, Adam, Loss, Metric, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Schedule, TrainingError,
+    Activation, Adam, Augmentation, Loss, Metric, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Schedule, TrainingError,
 };
 
 /// The plan of a trial of `epochs` epochs in all, with the model's file where the recipe names one. Whether its
@@ -15,15 +15,14 @@ use crate::training::{
 /// # Errors
 /// The recipe asks for what this agent does not train.
 pub fn plan(recipe: &Recipe, file: Option<&Arc<Vec<u8>>>, epochs: u32, seed: u64) -> Result<Plan, TrainingError> {
-    let supported =
-        [("precision", recipe.precision == recipe::Precision::Single), ("augmentations", recipe.augment.is_empty())];
-    if let Some((what, _)) = supported.into_iter().find(|(_, is_known)| !is_known) {
-        return Err(unknown(what));
+    if recipe.precision != recipe::Precision::Single {
+        return Err(unknown("precision"));
     }
     Ok(Plan {
         model: model(&recipe.model, file)?,
         loss: loss(&recipe.loss),
         optimizer: optimizer(&recipe.optimizer),
+        augment: recipe.augment.iter().map(augmentation).collect(),
         batch_size: size(recipe.batch_size),
         clip_norm: recipe.clip_norm.map(single),
         clip_value: recipe.clip_value.map(single),
@@ -160,6 +159,15 @@ fn metric(metric: recipe::Metric) -> Metric {
         recipe::Metric::MeanAbsoluteError => Metric::MeanAbsoluteError,
         recipe::Metric::R2 => Metric::R2,
         recipe::Metric::Perplexity => Metric::Perplexity,
+    }
+}
+
+fn augmentation(augmentation: &recipe::Augmentation) -> Augmentation {
+    match *augmentation {
+        recipe::Augmentation::Shift { pixels } => Augmentation::Shift { pixels: size(pixels) },
+        recipe::Augmentation::Flip => Augmentation::Flip,
+        recipe::Augmentation::Noise { deviation } => Augmentation::Noise { deviation },
+        recipe::Augmentation::Mixup { alpha } => Augmentation::Mixup { alpha },
     }
 }
 

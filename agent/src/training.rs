@@ -3,6 +3,7 @@
 //! It knows no wire, no clock and no file: a plan, data and perhaps a checkpoint come in, metrics and
 //! checkpoints come out. A trial is a function of its plan and data: same seed, same numbers.
 
+mod augment;
 mod checkpoint;
 mod dataset;
 mod draw;
@@ -18,6 +19,7 @@ mod tensors;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use augment::Augmentation;
 pub use dataset::{Affine, Dataset, Feature, Split, Target, Values};
 pub use engine::Engine;
 pub use error::TrainingError;
@@ -28,11 +30,13 @@ pub use regatta_autodiff::families::{Activation, Norm, Pool};
 pub use schedule::Schedule;
 pub use stream::{Batches, Place, ReadBlock, Source, Stream};
 
+use regatta_autodiff::families::Model;
+
 use crate::runtime::Interrupt;
-use checkpoint::Checkpoint;
+use checkpoint::{Checkpoint, Subject};
 use engine::{DeviceData, Shape};
 use schedule::{Moment, Plateau};
-use tensors::{EvaluationTensors, Minibatch, StepTensors, initial_states};
+use tensors::{EvaluationTensors, Minibatch, Purpose, StepTensors, initial_states};
 
 /// Measured values by name: `train_loss`, `validation_loss`, and for classes `train_accuracy`,
 /// `validation_accuracy`.
@@ -69,12 +73,14 @@ struct Progress {
 pub struct Training<'engine> {
     shape: &'engine mut Shape,
     data: Arc<DeviceData>,
-    source: Arc<Dataset>,
+    source: Source,
     plan: Plan,
     tensors: StepTensors,
     evaluation: Option<EvaluationTensors>,
-    /// The order of rows in the epoch that is under way.
+    /// The order of rows in the epoch that is under way, where they are in memory.
     order: Option<(u64, Vec<i64>)>,
+    /// The minibatches to come, where rows are read while training.
+    batches: Option<Batches>,
     progress: Progress,
     interrupt: Interrupt,
 }
@@ -83,24 +89,32 @@ impl<'engine> Training<'engine> {
     fn start(
         shape: &'engine mut Shape,
         plan: &Plan,
-        source: &Arc<Dataset>,
+        source: Source,
         data: Arc<DeviceData>,
         resume: Option<&[u8]>,
     ) -> Result<Self, TrainingError> {
         let states = &shape.step.program.states;
         let Checkpoint { progress, states } = match resume {
-            Some(bytes) => checkpoint::read(bytes, shape.plan(), (plan.seed, plan.accumulate.into()), states)?,
+            Some(bytes) => checkpoint::read(bytes, &subject(shape, plan, &source), states)?,
             None => Checkpoint { progress: Progress::default(), states: initial_states(states, plan.seed) },
         };
-        let tensors = StepTensors::bind(shape, plan, &data.train, &states)?;
+        let tensors = StepTensors::bind(shape, plan, data.train.as_ref(), &states)?;
+        let batches = match &source {
+            Source::Resident(_) => None,
+            Source::Streamed(stream) => {
+                let place = Place { epoch: progress.epoch, step: progress.step_in_epoch };
+                Some(stream.batches(plan.seed, shape.plan().batch, place)?)
+            }
+        };
         Ok(Self {
             shape,
             data,
-            source: Arc::clone(source),
+            source,
             plan: plan.clone(),
             tensors,
             evaluation: None,
             order: None,
+            batches,
             progress,
             interrupt: Interrupt::new()?,
         })
@@ -112,11 +126,13 @@ impl<'engine> Training<'engine> {
     /// The loss is not finite, the device failed, or the interrupt was raised. A step that was broken off has left
     /// no state to go on from: only after an interrupt from before the step is there a [`checkpoint`](Self::checkpoint).
     pub fn train_step(&mut self) -> Result<StepOutcome, TrainingError> {
+        let rows = self.batches.as_mut().map(Batches::next_batch).transpose()?;
         let indices = self.next_indices();
-        let minibatch = self.minibatch();
-        let measured = self.tensors.train(self.shape, &indices, minibatch, &self.interrupt)?;
+        let mixup_share = self.plan.mixup_share(self.progress.step);
+        let minibatch = Minibatch { indices: &indices, rows: rows.as_ref(), purpose: self.purpose(), mixup_share };
+        let measured = self.tensors.train(self.shape, &minibatch, &self.interrupt)?;
         #[expect(clippy::cast_precision_loss, reason = "a batch has fewer than 2^52 positions")]
-        let positions = (self.shape.plan().batch * self.source.train.target.width()) as f64;
+        let positions = (self.shape.plan().batch * self.source.validation().target.width()) as f64;
         let progress = &mut self.progress;
         if progress.step_in_epoch == 0 {
             (progress.loss_sum, progress.correct_sum, progress.counted_sum) = (0.0, 0.0, 0.0);
@@ -129,17 +145,25 @@ impl<'engine> Training<'engine> {
         if !measured.loss.is_finite() {
             return Err(TrainingError::Diverged { step: progress.step, loss: measured.loss });
         }
-        let epoch_finished = progress.step_in_epoch == (self.shape.plan().rows / self.shape.plan().batch) as u64;
+        let epoch_finished = self.progress.step_in_epoch == self.steps_per_epoch();
         if epoch_finished {
-            progress.epoch += 1;
-            progress.step_in_epoch = 0;
+            self.progress.epoch += 1;
+            self.progress.step_in_epoch = 0;
         }
-        Ok(StepOutcome { step: progress.step, loss: measured.loss, epoch_finished })
+        Ok(StepOutcome { step: self.progress.step, loss: measured.loss, epoch_finished })
+    }
+
+    /// What a person should know of the model, where it is of a file.
+    pub fn notices(&self) -> Vec<String> {
+        match &self.shape.plan().model {
+            Model::Imported(imported) => imported.notices().iter().map(ToString::to_string).collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// Steps in an epoch: whole minibatches only.
     pub fn steps_per_epoch(&self) -> u64 {
-        (self.shape.plan().rows / self.shape.plan().batch) as u64
+        (self.source.rows() / self.shape.plan().batch) as u64
     }
 
     /// Epochs that are finished.
@@ -162,7 +186,7 @@ impl<'engine> Training<'engine> {
         if steps > 0 {
             #[expect(clippy::cast_precision_loss, reason = "an epoch has fewer than 2^52 rows")]
             metrics.insert("train_loss", self.progress.loss_sum / steps as f64);
-            if matches!(self.source.train.target, Target::Classes { .. }) {
+            if matches!(self.source.validation().target, Target::Classes { .. }) {
                 metrics.insert("train_accuracy", self.progress.correct_sum / self.progress.counted_sum.max(1.0));
             }
         }
@@ -170,14 +194,14 @@ impl<'engine> Training<'engine> {
     }
 
     /// What the next minibatch is for.
-    fn minibatch(&self) -> Minibatch {
+    fn purpose(&self) -> Purpose {
         let Progress { step, plateau, .. } = self.progress;
         let place_in_update = step % u64::from(self.plan.accumulate);
         if place_in_update + 1 < u64::from(self.plan.accumulate) {
-            return Minibatch::Adds { begins: place_in_update == 0 };
+            return Purpose::Adds { begins: place_in_update == 0 };
         }
         let moment = Moment { step, steps_per_epoch: self.steps_per_epoch(), epochs: self.plan.epochs };
-        Minibatch::Updates { learning_rate: self.plan.learning_rate() * self.plan.schedule.factor(moment, plateau) }
+        Purpose::Updates { learning_rate: self.plan.learning_rate() * self.plan.schedule.factor(moment, plateau) }
     }
 
     /// Loss and, for classes, accuracy over the whole validation split, without dropout. The first of an epoch's end
@@ -191,7 +215,7 @@ impl<'engine> Training<'engine> {
             self.evaluation = Some(tensors);
         }
         let tensors = self.evaluation.as_mut().expect("it was made above");
-        let target = &self.source.validation.target;
+        let target = &self.source.validation().target;
         let mut scores = Scores::new(&self.plan.metrics, target, self.plan.ignored())?;
         let summed = tensors.evaluate(&mut self.shape.evaluation, target, &mut scores, &self.interrupt)?;
         // Where no position counts, there is no loss either.
@@ -217,7 +241,8 @@ impl<'engine> Training<'engine> {
     pub fn checkpoint(&mut self) -> Result<Vec<u8>, TrainingError> {
         let checkpoint =
             Checkpoint { progress: self.progress, states: self.tensors.read_states(&self.shape.step.program)? };
-        checkpoint::write(self.shape.plan(), self.plan.seed, &self.shape.step.program.states, &checkpoint)
+        let subject = subject(self.shape, &self.plan, &self.source);
+        checkpoint::write(&subject, &self.shape.step.program.states, &checkpoint)
     }
 
     /// A handle that ends this training from any thread, in the middle of a step.
@@ -228,11 +253,25 @@ impl<'engine> Training<'engine> {
     fn next_indices(&mut self) -> Vec<i64> {
         let Progress { epoch, step_in_epoch, .. } = self.progress;
         let (rows, batch) = (self.shape.plan().rows, self.shape.plan().batch);
+        if self.source.is_streamed() {
+            return (0..).take(batch).collect();
+        }
         if self.order.as_ref().is_none_or(|(drawn_for, _)| *drawn_for != epoch) {
             self.order = Some((epoch, draw::permutation(self.plan.seed, epoch, rows)));
         }
         let (_, order) = self.order.as_ref().expect("it was drawn above");
         let first = usize::try_from(step_in_epoch).expect("a step of an epoch is below its rows") * batch;
         order[first..first + batch].to_vec()
+    }
+}
+
+/// What a checkpoint of a training is of.
+fn subject<'a>(shape: &'a Shape, plan: &Plan, source: &Source) -> Subject<'a> {
+    Subject {
+        plan: shape.plan(),
+        rows: source.rows(),
+        is_streamed: source.is_streamed(),
+        seed: plan.seed,
+        accumulate: plan.accumulate.into(),
     }
 }

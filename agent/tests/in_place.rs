@@ -151,7 +151,7 @@ fn others(compiled: &Compiled, program: &Program) -> Vec<(String, Tensor)> {
         let contents = match data.role {
             DataRole::Target => Array::I64((0..count as i64).map(|row| row % 3).collect()),
             DataRole::Noise => Array::F32((0..count).map(|at| spread(at) + 0.5).collect()),
-            DataRole::Feature(_) => Array::F32((0..count).map(spread).collect()),
+            DataRole::Feature(_) | DataRole::ClassWeights => Array::F32((0..count).map(spread).collect()),
         };
         tensors.push((data.input.name.clone(), compiled.tensor(&data.input.shape, &contents).unwrap()));
     }
@@ -170,6 +170,7 @@ fn plan(optimizer: Optimizer, hidden: &[usize], own_operators: bool) -> StepPlan
     StepPlan {
         model: Model::Mlp(Mlp { inputs: 6, hidden, activation: Activation::Tanh, dropout, outputs: 3 }),
         loss: Loss::CrossEntropy(CrossEntropy::default()),
+        augment: Vec::new(),
         update: Update { optimizer, weight_decay: true, own_operators },
         undecayed: vec!["*.bias".into()],
         clip: Clip { norm: true, value: true },

@@ -68,7 +68,7 @@ fn check_every_row(engine: &mut Engine) {
             for (loss, data) in [(Loss::cross_entropy(), classes(32, 600)), (Loss::MeanSquaredError, values(32, 600))] {
                 for clip_norm in [None, Some(0.05)] {
                     let model = ModelPlan::Mlp { hidden: vec![16, 8], activation, dropout: 0.0 };
-                    let plan = Plan { clip_norm, ..Plan::new(model, loss, optimizer, 32, 3) };
+                    let plan = Plan { clip_norm, ..Plan::new(model, loss.clone(), optimizer, 32, 3) };
                     check_against_reference(engine, &plan, &data);
                 }
             }
@@ -78,7 +78,7 @@ fn check_every_row(engine: &mut Engine) {
 
 /// One minibatch is the whole split, so the order of rows does not matter.
 fn check_against_reference(engine: &mut Engine, plan: &Plan, data: &Arc<Dataset>) {
-    let ModelPlan::Mlp { activation, .. } = plan.model;
+    let ModelPlan::Mlp { activation, .. } = plan.model else { panic!("the reference is of a perceptron") };
     let mut training = engine.start(plan, data, None).unwrap();
     let weights = weights(&training.checkpoint().unwrap(), 3);
     let mut reference = Reference::new(weights, activation);

@@ -3,16 +3,20 @@
 //! Everything that a trial may vary without changing shapes is an input, so that one compiled graph serves
 //! every trial of a shape. The description is all that the side which runs the graph knows of the model.
 
+pub mod augment;
 mod clip;
 pub mod dropout;
 mod layout;
 pub mod loss;
+mod noise;
 mod optimizer;
 mod program;
 
+pub use augment::Augment;
 pub use clip::Clip;
 pub use layout::Piece;
 pub use loss::{CrossEntropy, Loss};
+pub use noise::{NOISE_ROWS, Noise};
 pub use optimizer::{Optimizer, Update};
 pub use program::{DataInput, DataRole, Port, Program, ResultOutput, ResultRole, Scalar, ScalarRole, State};
 
@@ -34,6 +38,8 @@ pub enum StepError {
     Zero { what: &'static str },
     #[error("the loss cannot be of rows of shape {output:?}, which the model gives")]
     Output { output: Vec<usize> },
+    #[error("the augmentation `{name}` does not go with the model: {reason}")]
+    Augment { name: &'static str, reason: &'static str },
     #[error("no parameter of the model trains")]
     NothingTrains,
     #[error(transparent)]
@@ -47,6 +53,8 @@ pub enum StepError {
 pub struct StepPlan {
     pub model: Model,
     pub loss: Loss,
+    /// What is done to a minibatch in training, in this order. None is there twice.
+    pub augment: Vec<Augment>,
     pub update: Update,
     /// Parameters without weight decay, by name; `*` stands for any characters.
     pub undecayed: Vec<String>,
@@ -70,7 +78,7 @@ impl StepPlan {
     }
 }
 
-/// One step: gather the minibatch, forward, loss, gradients, clipping, update.
+/// One step: gather the minibatch, augment it, forward, loss, gradients, clipping, update.
 ///
 /// Its results are the loss of the minibatch (a mean) and, for classes, how many rows were right, both from
 /// before the update. Where gradients are accumulated, this is the last minibatch of an update; the others are
@@ -225,7 +233,7 @@ struct Writing<'a> {
 
 impl<'a> Writing<'a> {
     fn begin(plan: &'a StepPlan) -> Result<Self, StepError> {
-        check_sizes(plan)?;
+        check(plan)?;
         let layout = Layout::survey(plan)?;
         if Part::all(&layout).next().is_none() {
             return Err(StepError::NothingTrains);
@@ -279,11 +287,19 @@ impl<'a> Writing<'a> {
         let Tensors { tensors, weights, buffers } = self.tensors(Mode::Training)?;
         let Self { plan, layout, graph, declared } = self;
         let batch = declare_batch(graph, declared, plan)?;
-        let mut context = Forward::over(graph, Mode::Training, Dropout::training(step), tensors.clone());
-        let output = plan.model.forward(&mut context, &batch.features)?;
+        let mut noise = Noise::new(step);
+        let settings = augment_settings(graph, declared, plan)?;
+        let augmented = augment::augment(graph, &plan.augment, settings, &mut noise, batch.features)?;
+        let mut context = Forward::over(graph, Mode::Training, Dropout::training(noise), tensors.clone());
+        let output = plan.model.forward(&mut context, &augmented.features)?;
         let Forward { buffers: gathered, dropout, .. } = context;
         let settings = loss_settings(graph, declared, plan)?;
-        let measured = loss::batch_loss(graph, &plan.loss, settings, output, batch.target)?;
+        let mut measured = loss::batch_loss(graph, &plan.loss, settings, output, batch.target)?;
+        if let Some(mixed) = augmented.mixed {
+            let target = graph.gather(batch.target, mixed.partners)?;
+            let other = loss::batch_loss(graph, &plan.loss, settings, output, target)?;
+            measured = measured.blended(graph, other, mixed)?;
+        }
         dropout.declare(graph, declared);
         if let Some(vector) = buffers {
             let next = next_buffers(graph, &gathered)?;
@@ -369,7 +385,7 @@ fn next_buffers(graph: &mut Graph, buffers: &[Buffer]) -> Result<Value, GraphErr
     layout::concat(graph, &next)
 }
 
-fn check_sizes(plan: &StepPlan) -> Result<(), StepError> {
+fn check(plan: &StepPlan) -> Result<(), StepError> {
     let width = if plan.model.features().iter().any(|feature| feature.shape.contains(&0)) { 0 } else { 1 };
     let outputs = plan.model.output().last().copied().unwrap_or(1);
     let sizes = [
@@ -381,7 +397,30 @@ fn check_sizes(plan: &StepPlan) -> Result<(), StepError> {
     if let Some((what, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
         return Err(StepError::Zero { what });
     }
+    let features = plan.model.features();
+    let features: Vec<_> = features.iter().map(|feature| (feature.dtype, feature.shape.as_slice())).collect();
+    for augment in &plan.augment {
+        if let Some(reason) = augment.misfit(&features) {
+            return Err(StepError::Augment { name: augment.name(), reason });
+        }
+    }
     target(plan).map(drop)
+}
+
+/// The numbers of the augmentations that a trial may vary, as inputs.
+fn augment_settings(
+    graph: &mut Graph,
+    declared: &mut Declared,
+    plan: &StepPlan,
+) -> Result<augment::Settings, GraphError> {
+    let mut settings = augment::Settings::default();
+    if plan.augment.contains(&Augment::Noise) {
+        settings.deviation = Some(declared.scalar(graph, ScalarRole::NoiseDeviation, Dtype::F32)?);
+    }
+    if plan.augment.contains(&Augment::Mixup) {
+        settings.share = Some(declared.scalar(graph, ScalarRole::MixupShare, Dtype::F32)?);
+    }
+    Ok(settings)
 }
 
 /// The numbers of the loss that a trial may vary, as inputs.

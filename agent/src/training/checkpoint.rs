@@ -28,19 +28,30 @@ pub(super) struct Checkpoint {
     pub states: Vec<Array>,
 }
 
+/// The training that a checkpoint is of.
+pub(super) struct Subject<'a> {
+    pub plan: &'a StepPlan,
+    /// Rows of an epoch.
+    pub rows: usize,
+    /// Whether the rows are read while training, in an order of their own.
+    pub is_streamed: bool,
+    pub seed: u64,
+    /// Minibatches of an update.
+    pub accumulate: u64,
+}
+
 /// # Errors
 /// A tensor could not be laid out, which no state that came from the device can cause.
 pub(super) fn write(
-    plan: &StepPlan,
-    seed: u64,
+    subject: &Subject<'_>,
     states: &[State],
     checkpoint: &Checkpoint,
 ) -> Result<Vec<u8>, TrainingError> {
     let Progress { step, epoch, step_in_epoch, loss_sum, correct_sum, counted_sum, plateau } = checkpoint.progress;
     let metadata = json!({
         "version": VERSION,
-        "shape": words::of(plan),
-        "seed": seed,
+        "shape": words::of(subject),
+        "seed": subject.seed,
         "step": step,
         "epoch": epoch,
         "step_in_epoch": step_in_epoch,
@@ -69,24 +80,19 @@ pub(super) fn write(
 
 /// # Errors
 /// The bytes are no checkpoint, of another version, or of a training with another shape or seed.
-pub(super) fn read(
-    bytes: &[u8],
-    plan: &StepPlan,
-    (seed, accumulate): (u64, u64),
-    states: &[State],
-) -> Result<Checkpoint, TrainingError> {
+pub(super) fn read(bytes: &[u8], subject: &Subject<'_>, states: &[State]) -> Result<Checkpoint, TrainingError> {
     let tensors = SafeTensors::deserialize(bytes).map_err(|error| refused(&error.to_string()))?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| refused(&error.to_string()))?;
     let metadata = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
     let metadata = metadata.ok_or_else(|| refused("it was not written by an agent"))?;
     let metadata: Value = serde_json::from_str(metadata).map_err(|error| refused(&error.to_string()))?;
-    let progress = progress(&metadata, plan, seed)?;
+    let progress = progress(&metadata, subject)?;
     let pieces = states.iter().map(|state| state.pieces.len()).sum::<usize>();
     if tensors.len() != pieces {
         return Err(refused(&format!("it has {} tensors, not {pieces}", tensors.len())));
     }
     let arrays = states.iter().map(|state| array(&tensors, state)).collect::<Result<Vec<_>, _>>()?;
-    for (name, expected) in [("regatta.step", progress.step), ("regatta.updates", progress.step / accumulate)] {
+    for (name, expected) in [("regatta.step", progress.step), ("regatta.updates", progress.step / subject.accumulate)] {
         let counter = states.iter().position(|state| state.input.name == name);
         if counter.is_some_and(|at| arrays[at] != Array::I64(vec![expected.cast_signed()])) {
             return Err(refused(&format!("its {name} and its metadata disagree")));
@@ -95,18 +101,18 @@ pub(super) fn read(
     Ok(Checkpoint { progress, states: arrays })
 }
 
-fn progress(metadata: &Value, plan: &StepPlan, seed: u64) -> Result<Progress, TrainingError> {
+fn progress(metadata: &Value, subject: &Subject<'_>) -> Result<Progress, TrainingError> {
     let number =
         |name: &str| metadata.get(name).and_then(Value::as_u64).ok_or_else(|| refused(&format!("{name} is missing")));
     let version = number("version")?;
     if version != VERSION {
         return Err(refused(&format!("it has version {version}, not {VERSION}")));
     }
-    let (expected, found) = (words::of(plan), metadata.get("shape").and_then(Value::as_str).unwrap_or_default());
+    let (expected, found) = (words::of(subject), metadata.get("shape").and_then(Value::as_str).unwrap_or_default());
     if found != expected {
         return Err(refused(&format!("it is of {found:?}, not of {expected:?}")));
     }
-    if number("seed")? != seed {
+    if number("seed")? != subject.seed {
         return Err(refused("it has another seed"));
     }
     let progress = Progress {
@@ -123,7 +129,7 @@ fn progress(metadata: &Value, plan: &StepPlan, seed: u64) -> Result<Progress, Tr
             seen: number("plateau_seen")?,
         },
     };
-    let steps_per_epoch = (plan.rows / plan.batch) as u64;
+    let steps_per_epoch = (subject.rows / subject.plan.batch) as u64;
     let steps = progress.epoch.checked_mul(steps_per_epoch).and_then(|steps| steps.checked_add(progress.step_in_epoch));
     if progress.step_in_epoch >= steps_per_epoch || steps != Some(progress.step) || progress.step > i64::MAX as u64 {
         return Err(refused("its step and its epoch disagree"));

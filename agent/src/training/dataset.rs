@@ -103,7 +103,11 @@ impl Split {
         self.target.append(&from.target, rows);
     }
 
-    fn check(&self, name: &str) -> Result<(), TrainingError> {
+    /// Whether it is whole and all of its numbers can be trained on.
+    ///
+    /// # Errors
+    /// [`TrainingError::Data`] with the first thing that is wrong.
+    pub(super) fn check(&self, name: &str) -> Result<(), TrainingError> {
         let rows = self.rows();
         if rows == 0 || self.features.is_empty() {
             return Err(wrong(format!("the {name} split has {rows} rows of {} features", self.features.len())));

@@ -9,6 +9,7 @@ enum Purpose {
     Order = 1,
     Weights = 2,
     Noise = 3,
+    Shares = 4,
 }
 
 /// The rows of an epoch in the order of training.
@@ -29,17 +30,12 @@ pub fn weights(seed: u64, position: u64, count: usize, bound: f64) -> Vec<f32> {
     (0..count).map(weight).collect()
 }
 
-/// Initial weights of the parameter at `position`: normal with mean 0 (Box and Muller, 1958).
+/// Initial weights of the parameter at `position`: normal with mean 0.
 pub fn normal(seed: u64, position: u64, count: usize, deviation: f64) -> Vec<f32> {
     let mut generator = generator(seed, Purpose::Weights, position);
-    let mut number = |_| {
-        let radius = (-2.0 * (1.0 - unit(&mut generator)).ln()).sqrt();
-        let angle = 2.0 * std::f64::consts::PI * unit(&mut generator);
-        #[expect(clippy::cast_possible_truncation, reason = "weights are single precision")]
-        let number = (deviation * radius * angle.cos()) as f32;
-        number
-    };
-    (0..count).map(&mut number).collect()
+    #[expect(clippy::cast_possible_truncation, reason = "weights are single precision")]
+    let number = |_| (deviation * standard_normal(&mut generator)) as f32;
+    (0..count).map(number).collect()
 }
 
 /// The noise pool of a width, the same for all trials: a trial's seed chooses rows of it.
@@ -49,6 +45,38 @@ pub fn noise(width: usize, count: usize) -> Vec<f32> {
     #[expect(clippy::cast_precision_loss, reason = "24 bits fit")]
     let number = |_| (generator.next_u32() >> 8) as f32 / (1 << 24) as f32;
     (0..count).map(number).collect()
+}
+
+/// A number from the Beta distribution with both parameters `alpha`, for this step.
+///
+/// Of two gamma variates, as logarithms: for a small `alpha` both may be too small for any other form.
+pub fn beta(seed: u64, step: u64, alpha: f64) -> f64 {
+    let mut generator = generator(seed, Purpose::Shares, step);
+    let one = gamma_logarithm(&mut generator, alpha);
+    let other = gamma_logarithm(&mut generator, alpha);
+    1.0 / (1.0 + (other - one).exp())
+}
+
+/// The logarithm of a gamma variate (Marsaglia and Tsang, 2000).
+fn gamma_logarithm(generator: &mut ChaCha8Rng, shape: f64) -> f64 {
+    // Their method is for shapes above one; a smaller one is one more, times a power of a uniform number.
+    let d = shape + 1.0 - 1.0 / 3.0;
+    let c = 1.0 / (9.0 * d).sqrt();
+    loop {
+        let x = standard_normal(generator);
+        let v = (1.0 + c * x).powi(3);
+        let uniform = 1.0 - unit(generator);
+        if v > 0.0 && uniform.ln() < 0.5 * x * x + d - d * v + d * v.ln() {
+            return (d * v).ln() + (1.0 - unit(generator)).ln() / shape;
+        }
+    }
+}
+
+/// Box and Muller, 1958.
+fn standard_normal(generator: &mut ChaCha8Rng) -> f64 {
+    let radius = (-2.0 * (1.0 - unit(generator)).ln()).sqrt();
+    let angle = 2.0 * std::f64::consts::PI * unit(generator);
+    radius * angle.cos()
 }
 
 fn generator(seed: u64, purpose: Purpose, stream: u64) -> ChaCha8Rng {
@@ -86,6 +114,20 @@ mod tests {
         assert_eq!(order, permutation(7, 0, 100));
         assert_ne!(order, permutation(7, 1, 100));
         assert_ne!(order, permutation(8, 0, 100));
+    }
+
+    #[test]
+    fn shares_are_of_the_beta_distribution() {
+        for alpha in [0.1, 1.0, 4.0] {
+            let shares: Vec<f64> = (0..20_000).map(|step| beta(3, step, alpha)).collect();
+            assert!(shares.iter().all(|share| (0.0..=1.0).contains(share)));
+            let mean = shares.iter().sum::<f64>() / 20_000.0;
+            let variance = shares.iter().map(|share| (share - mean).powi(2)).sum::<f64>() / 20_000.0;
+            // Of a distribution with both parameters alpha: 1 / 2 and 1 / (8 alpha + 4).
+            assert!((mean - 0.5).abs() < 0.01, "{alpha}: {mean}");
+            assert!((variance * (8.0 * alpha + 4.0) - 1.0).abs() < 0.05, "{alpha}: {variance}");
+        }
+        assert!((0..1000).all(|step| (0.0..=1.0).contains(&beta(3, step, 1e-6))));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use regatta_autodiff::step::{DataRole, Program, StepPlan, accumulation, evaluati
 use super::dataset::{Affine, Dataset, Feature, Split, Target, Values};
 use super::model::ModelPlan;
 use super::plan::Plan;
+use super::stream::Source;
 use super::{Training, TrainingError, draw};
 use crate::model::imported;
 use crate::runtime::{Array, Compiled, CudaSettings, Device, Runtime, RuntimeError, Tensor};
@@ -61,9 +62,10 @@ pub(super) struct Stage {
     pub compiled: Compiled,
 }
 
-/// A data set on the device.
+/// What of a data set is on the device.
 pub(super) struct DeviceData {
-    pub train: DeviceSplit,
+    /// `None` where each minibatch comes from the host.
+    pub train: Option<DeviceSplit>,
     pub validation: DeviceSplit,
 }
 
@@ -101,19 +103,28 @@ impl Engine {
     pub fn start(
         &mut self,
         plan: &Plan,
-        data: &Arc<Dataset>,
+        source: impl Into<Source>,
         resume: Option<&[u8]>,
     ) -> Result<Training<'_>, TrainingError> {
+        let source = source.into();
         plan.check()?;
-        let known = self.datasets.iter().any(|resident| resident.holds(data));
-        if !known {
-            data.check()?;
+        match &source {
+            Source::Resident(data) if self.datasets.iter().any(|resident| resident.holds(data)) => {}
+            Source::Resident(data) => data.check()?,
+            Source::Streamed(stream) => stream.validation.check("validation")?,
         }
-        let model = self.model(plan, data)?;
-        let shape = plan.shape(model, &data.train, provider_of(self.runtime.device()))?;
-        let position = self.shape(shape, data.validation.rows())?;
-        let resident = self.device_data(position, data)?;
-        Training::start(&mut self.shapes[position], plan, data, resident, resume)
+        let model = self.model(plan, &source)?;
+        let shape = plan.shape(model, &source, provider_of(self.runtime.device()))?;
+        let position = self.shape(shape, source.validation().rows())?;
+        let data = match &source {
+            Source::Resident(data) => self.device_data(position, data)?,
+            Source::Streamed(stream) => {
+                let Shape { plan, step, .. } = &self.shapes[position];
+                let validation = upload(&step.compiled, &stream.validation, &plan.model.features())?;
+                Arc::new(DeviceData { train: None, validation })
+            }
+        };
+        Training::start(&mut self.shapes[position], plan, source, data, resume)
     }
 
     /// How many shapes were compiled so far: trials of one shape share one.
@@ -122,15 +133,16 @@ impl Engine {
     }
 
     /// The plan's model for the data; a file is read once for all trials of a shape.
-    fn model(&mut self, plan: &Plan, data: &Dataset) -> Result<Model, TrainingError> {
-        if let Some(model) = plan.model.family(&data.train)? {
+    fn model(&mut self, plan: &Plan, source: &Source) -> Result<Model, TrainingError> {
+        let validation = source.validation();
+        if let Some(model) = plan.model.family(validation)? {
             return Ok(model);
         }
         let ModelPlan::File { onnx, settings, .. } = &plan.model else {
             unreachable!("every model that is no family is a file");
         };
-        let rows: Vec<Vec<usize>> = data.train.features.iter().map(|feature| feature.shape.clone()).collect();
-        let batches = [plan.batch(&data.train), evaluation_batch(data.validation.rows())];
+        let rows: Vec<Vec<usize>> = validation.features.iter().map(|feature| feature.shape.clone()).collect();
+        let batches = [plan.batch(source.rows()), evaluation_batch(validation.rows())];
         let is_same = |read: &ReadFile| {
             Arc::ptr_eq(&read.onnx, onnx) && read.settings == *settings && read.rows == rows && read.batches == batches
         };
@@ -174,7 +186,7 @@ impl Engine {
             self.datasets.remove(0);
         }
         let compiled = &self.shapes[shape].step.compiled;
-        let train = upload(compiled, &data.train, &features)?;
+        let train = Some(upload(compiled, &data.train, &features)?);
         let on_device = Arc::new(DeviceData { train, validation: upload(compiled, &data.validation, &features)? });
         self.datasets.push(Resident { source: Arc::downgrade(data), features, data: Arc::clone(&on_device) });
         Ok(on_device)
@@ -232,10 +244,7 @@ impl Stage {
 fn upload(compiled: &Compiled, split: &Split, wanted: &[families::Feature]) -> Result<DeviceSplit, TrainingError> {
     let rows = split.rows();
     let whole = |shape: &[usize]| [&[rows], shape].concat();
-    let target = match &split.target {
-        Target::Classes { labels, shape, .. } => compiled.tensor(&whole(shape), &Array::I64(labels.clone()))?,
-        Target::Values { values, shape } => compiled.tensor(&whole(shape), &Array::F32(values.clone()))?,
-    };
+    let target = compiled.tensor(&whole(split.target.shape()), &target_array(&split.target))?;
     if split.features.len() != wanted.len() {
         let reason = format!("the model takes {} features, the data has {}", wanted.len(), split.features.len());
         return Err(TrainingError::Configuration { reason });
@@ -254,8 +263,16 @@ fn upload(compiled: &Compiled, split: &Split, wanted: &[families::Feature]) -> R
     Ok(DeviceSplit { features, target })
 }
 
+/// The target as a graph takes it.
+pub(super) fn target_array(target: &Target) -> Array {
+    match target {
+        Target::Classes { labels, .. } => Array::I64(labels.clone()),
+        Target::Values { values, .. } => Array::F32(values.clone()),
+    }
+}
+
 /// The feature's values as a graph takes them.
-fn array(feature: &Feature) -> Array {
+pub(super) fn array(feature: &Feature) -> Array {
     match &feature.values {
         Values::F32(values) => Array::F32(values.clone()),
         Values::I64(values) => Array::I64(values.clone()),

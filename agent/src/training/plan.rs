@@ -4,11 +4,13 @@ use regatta_autodiff::families::Model;
 use regatta_autodiff::graph::{Dtype, Provider};
 use regatta_autodiff::step::{self, Clip, Optimizer, Scalar, ScalarRole, StepPlan, Update};
 
-use super::TrainingError;
-use super::dataset::{Split, Target};
+use super::augment::Augmentation;
+use super::dataset::Target;
 use super::metrics::Metric;
 use super::model::ModelPlan;
 use super::schedule::Schedule;
+use super::stream::Source;
+use super::{TrainingError, augment};
 use crate::runtime::Array;
 
 /// One trial, resolved. Independent of the wire's types.
@@ -17,6 +19,8 @@ pub struct Plan {
     pub model: ModelPlan,
     pub loss: Loss,
     pub optimizer: OptimizerPlan,
+    /// What is done to the minibatches, in this order.
+    pub augment: Vec<Augmentation>,
     /// Rows of a minibatch. A training split with fewer rows is one minibatch; a last, smaller one is left out.
     pub batch_size: usize,
     /// The joint norm that gradients are clipped to.
@@ -123,12 +127,13 @@ pub struct Adam {
 }
 
 impl Plan {
-    /// A plan without clipping, accumulation, average and schedule, of one epoch.
+    /// A plan without augmentation, clipping, accumulation, average and schedule, of one epoch.
     pub fn new(model: ModelPlan, loss: Loss, optimizer: OptimizerPlan, batch_size: usize, seed: u64) -> Self {
         Self {
             model,
             loss,
             optimizer,
+            augment: Vec::new(),
             batch_size,
             clip_norm: None,
             clip_value: None,
@@ -178,32 +183,37 @@ impl Plan {
             _ => ("learning_rate is not negative", not_negative(number)),
         }));
         rules.extend(self.schedule.broken_rule().map(|rule| (rule, false)));
+        rules.extend(augment::broken_rule(&self.augment).map(|rule| (rule, false)));
         match rules.into_iter().find(|(_, holds)| !holds) {
             Some((rule, _)) => Err(TrainingError::Configuration { reason: format!("it does not hold that {rule}") }),
             None => Ok(()),
         }
     }
 
-    /// Rows of a minibatch of these rows.
-    pub(super) fn batch(&self, train: &Split) -> usize {
-        self.batch_size.min(train.rows())
+    /// Rows of a minibatch of so many rows.
+    pub(super) fn batch(&self, rows: usize) -> usize {
+        self.batch_size.min(rows)
     }
 
-    /// What of the plan decides the graph. Plans of the same shape share a compiled one.
-    pub(super) fn shape(&self, model: Model, train: &Split, provider: Provider) -> Result<StepPlan, TrainingError> {
+    /// What of the plan and its rows decides the graph. Plans of the same shape share a compiled one.
+    ///
+    /// A minibatch of rows that are not in memory comes as a whole, as if it were all of the data.
+    pub(super) fn shape(&self, model: Model, source: &Source, provider: Provider) -> Result<StepPlan, TrainingError> {
         let loss = self.loss.form();
-        self.check_target(&model, &loss, &train.target)?;
+        self.check_target(&model, &loss, &source.validation().target)?;
+        let batch = self.batch(source.rows());
         Ok(StepPlan {
             model,
             loss,
+            augment: self.augment.iter().map(|augmentation| augmentation.form()).collect(),
             update: self.optimizer.update(provider),
             undecayed: self.undecayed.clone(),
             clip: Clip { norm: self.clip_norm.is_some(), value: self.clip_value.is_some() },
             accumulate: self.accumulate > 1,
             average: self.average.is_some(),
             outputs: self.metrics.iter().any(|metric| metric.needs_outputs()),
-            rows: train.rows(),
-            batch: self.batch(train),
+            rows: if source.is_streamed() { batch } else { source.rows() },
+            batch,
             provider,
         })
     }
@@ -256,6 +266,8 @@ impl Plan {
         numbers.extend(self.average.map(|kept| (ScalarRole::AverageKept, kept)));
         numbers.push((ScalarRole::GradientShare, 1.0 / f64::from(self.accumulate)));
         numbers.push((ScalarRole::Carry, 0.0));
+        numbers.push((ScalarRole::MixupShare, 1.0));
+        numbers.extend(augment::deviation(&self.augment).map(|deviation| (ScalarRole::NoiseDeviation, deviation)));
         let number = numbers.into_iter().find(|(role, _)| *role == scalar.role);
         let (_, number) = number.expect("a graph asks only for numbers that its plan has");
         scalar_array(scalar.input.dtype, number)
@@ -275,6 +287,11 @@ impl Plan {
             Loss::CrossEntropy { ignored, .. } => *ignored,
             _ => None,
         }
+    }
+
+    /// The share of a row itself in this step's minibatch, where rows are mixed.
+    pub(super) fn mixup_share(&self, step: u64) -> f64 {
+        augment::share(&self.augment, self.seed, step)
     }
 
     /// The optimizer's learning rate, before the schedule.

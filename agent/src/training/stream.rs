@@ -38,6 +38,46 @@ pub enum Source {
     Streamed(Arc<Stream>),
 }
 
+impl Source {
+    /// Rows to train on.
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::Resident(data) => data.train.rows(),
+            Self::Streamed(stream) => stream.rows(),
+        }
+    }
+
+    /// The rows to validate on; those to train on are like them.
+    pub fn validation(&self) -> &Split {
+        match self {
+            Self::Resident(data) => &data.validation,
+            Self::Streamed(stream) => &stream.validation,
+        }
+    }
+
+    pub(super) fn is_streamed(&self) -> bool {
+        matches!(self, Self::Streamed(_))
+    }
+}
+
+impl From<&Arc<Dataset>> for Source {
+    fn from(data: &Arc<Dataset>) -> Self {
+        Self::Resident(Arc::clone(data))
+    }
+}
+
+impl From<&Arc<Stream>> for Source {
+    fn from(stream: &Arc<Stream>) -> Self {
+        Self::Streamed(Arc::clone(stream))
+    }
+}
+
+impl From<&Source> for Source {
+    fn from(source: &Self) -> Self {
+        source.clone()
+    }
+}
+
 /// The step that a training is before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Place {
@@ -149,6 +189,7 @@ impl Stream {
                 let reason = format!("block {block} has other rows than it had when the data set was opened");
                 return Err(TrainingError::Data { reason });
             }
+            split.check("training")?;
             all.append(&split, &(0..*rows).collect::<Vec<_>>());
         }
         Ok(all)

@@ -9,8 +9,8 @@ use regatta_autodiff::families::Initial;
 use regatta_autodiff::graph::Dtype;
 use regatta_autodiff::step::{DataRole, Piece, Port, Program, ResultOutput, ResultRole, ScalarRole, State};
 
-use super::dataset::Target;
-use super::engine::{DeviceSplit, Shape, Stage, zeros};
+use super::dataset::{Split, Target};
+use super::engine::{DeviceSplit, Shape, Stage, array, target_array, zeros};
 use super::metrics::Scores;
 use super::plan::{Plan, scalar_array};
 use super::{TrainingError, draw};
@@ -99,6 +99,7 @@ impl HostEnds {
 
 /// A number that the host writes before a run.
 struct HostScalar {
+    role: ScalarRole,
     port: Port,
     tensor: Tensor,
 }
@@ -114,8 +115,8 @@ impl HostScalar {
 struct Bound {
     bindings: Bindings,
     ends: HostEnds,
-    /// The learning rate of a step, the carry of an accumulation.
-    varying: Option<HostScalar>,
+    /// What differs from run to run.
+    varying: Vec<HostScalar>,
 }
 
 impl Bound {
@@ -135,12 +136,13 @@ impl Bound {
                 bindings.output(output, tensor)?;
             }
         }
-        let mut varying = None;
+        let mut varying = Vec::new();
         for scalar in &program.scalars {
             let tensor = Tensor::on_host(&[], &plan.scalar(scalar, &shape.plan().model))?;
             bindings.input(&scalar.input.name, &tensor)?;
-            if matches!(scalar.role, ScalarRole::LearningRate | ScalarRole::Carry) {
-                varying = Some(HostScalar { port: scalar.input.clone(), tensor });
+            let role = scalar.role;
+            if matches!(role, ScalarRole::LearningRate | ScalarRole::Carry | ScalarRole::MixupShare) {
+                varying.push(HostScalar { role, port: scalar.input.clone(), tensor });
             }
         }
         bind_data(stage, &mut bindings, data, &shape.noise, plan)?;
@@ -152,13 +154,16 @@ impl Bound {
     fn train(
         &mut self,
         compiled: &mut Compiled,
-        indices: &[i64],
-        varying: f64,
+        minibatch: &Minibatch<'_>,
+        fed: Option<&FedRows>,
         interrupt: &Interrupt,
     ) -> Result<Measured, RuntimeError> {
-        self.ends.write(indices, &mut self.bindings)?;
-        if let Some(scalar) = &mut self.varying {
-            scalar.write(varying, &mut self.bindings)?;
+        self.ends.write(minibatch.indices, &mut self.bindings)?;
+        if let Some(fed) = fed {
+            fed.refresh(&mut self.bindings)?;
+        }
+        for scalar in &mut self.varying {
+            scalar.write(minibatch.number(scalar.role), &mut self.bindings)?;
         }
         compiled.run(&self.bindings, interrupt)?;
         Ok(Measured {
@@ -169,18 +174,81 @@ impl Bound {
     }
 }
 
+/// What a run that trains takes from the host.
+pub(super) struct Minibatch<'a> {
+    /// Which rows, of those on the device or of `rows`.
+    pub indices: &'a [i64],
+    /// The rows themselves, where they are not on the device.
+    pub rows: Option<&'a Split>,
+    pub purpose: Purpose,
+    /// The share of a row itself, where rows are mixed.
+    pub mixup_share: f64,
+}
+
+impl Minibatch<'_> {
+    fn number(&self, role: ScalarRole) -> f64 {
+        match (role, self.purpose) {
+            (ScalarRole::MixupShare, _) => self.mixup_share,
+            (_, Purpose::Updates { learning_rate }) => learning_rate,
+            (_, Purpose::Adds { begins: true }) => 0.0,
+            (_, Purpose::Adds { begins: false }) => 1.0,
+        }
+    }
+}
+
 /// What a minibatch is for.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Minibatch {
+pub(super) enum Purpose {
     /// It ends an update.
     Updates { learning_rate: f64 },
     /// Its gradients are added to those of the update to come, or begin them.
     Adds { begins: bool },
 }
 
+/// The host's end of a step whose rows come from there: a minibatch in the inputs for all of the data.
+struct FedRows {
+    rows: DeviceSplit,
+    ports: Vec<(DataRole, Port)>,
+}
+
+impl FedRows {
+    fn new(program: &Program) -> Result<Self, RuntimeError> {
+        let is_of_rows = |role| matches!(role, DataRole::Feature(_) | DataRole::Target);
+        let fed = program.data.iter().filter(|input| is_of_rows(input.role));
+        let ports: Vec<(DataRole, Port)> = fed.map(|input| (input.role, input.input.clone())).collect();
+        let empty = |port: &Port| Tensor::on_host(&port.shape, &zeros(port.dtype, port.shape.iter().product()));
+        let features = ports.iter().filter(|(role, _)| *role != DataRole::Target).map(|(_, port)| empty(port));
+        let features = features.collect::<Result<Vec<_>, _>>()?;
+        let target = ports.iter().find(|(role, _)| *role == DataRole::Target);
+        let (_, target) = target.expect("every step has a target");
+        Ok(Self { rows: DeviceSplit { features, target: empty(target)? }, ports })
+    }
+
+    /// As many rows as a minibatch has.
+    fn write(&mut self, split: &Split) -> Result<(), RuntimeError> {
+        for (tensor, feature) in self.rows.features.iter_mut().zip(&split.features) {
+            tensor.write(&array(feature))?;
+        }
+        self.rows.target.write(&target_array(&split.target))
+    }
+
+    fn refresh(&self, bindings: &mut Bindings) -> Result<(), RuntimeError> {
+        for (role, port) in &self.ports {
+            let tensor = match role {
+                DataRole::Feature(position) => &self.rows.features[*position],
+                _ => &self.rows.target,
+            };
+            bindings.refresh(&port.name, tensor)?;
+        }
+        Ok(())
+    }
+}
+
 /// A trial's tensors for training steps.
 pub(super) struct StepTensors {
     state_by_name: BTreeMap<String, Tensor>,
+    /// Where each minibatch comes from the host.
+    fed: Option<FedRows>,
     step: Bound,
     accumulation: Option<Bound>,
     /// Whether a step was broken off: the states are those of no step.
@@ -188,16 +256,24 @@ pub(super) struct StepTensors {
 }
 
 impl StepTensors {
-    pub fn bind(shape: &Shape, plan: &Plan, data: &DeviceSplit, contents: &[Array]) -> Result<Self, TrainingError> {
+    /// Without `data`, each minibatch is given as it is.
+    pub fn bind(
+        shape: &Shape,
+        plan: &Plan,
+        data: Option<&DeviceSplit>,
+        contents: &[Array],
+    ) -> Result<Self, TrainingError> {
         let Stage { program, compiled } = &shape.step;
         let mut states = BTreeMap::new();
         for (state, contents) in program.states.iter().zip(contents) {
             states.insert(state.input.name.clone(), compiled.tensor(&state.input.shape, contents)?);
         }
+        let fed = if data.is_none() { Some(FedRows::new(program)?) } else { None };
+        let data = data.or(fed.as_ref().map(|fed| &fed.rows)).expect("rows are on the device or fed");
         let step = Bound::new(&shape.step, shape, plan, data, &mut states)?;
         let accumulation = shape.accumulation.as_ref();
         let accumulation = accumulation.map(|stage| Bound::new(stage, shape, plan, data, &mut states)).transpose()?;
-        Ok(Self { state_by_name: states, step, accumulation, is_torn: false })
+        Ok(Self { state_by_name: states, fed, step, accumulation, is_torn: false })
     }
 
     /// # Errors
@@ -205,22 +281,23 @@ impl StepTensors {
     pub fn train(
         &mut self,
         shape: &mut Shape,
-        indices: &[i64],
-        minibatch: Minibatch,
+        minibatch: &Minibatch<'_>,
         interrupt: &Interrupt,
     ) -> Result<Measured, RuntimeError> {
         if interrupt.is_raised() || self.is_torn {
             return Err(RuntimeError::Interrupted);
         }
         self.is_torn = true;
-        let measured = match (minibatch, &mut self.accumulation, &mut shape.accumulation) {
-            (Minibatch::Adds { begins }, Some(bound), Some(stage)) => {
-                bound.train(&mut stage.compiled, indices, if begins { 0.0 } else { 1.0 }, interrupt)?
+        if let (Some(fed), Some(rows)) = (&mut self.fed, minibatch.rows) {
+            fed.write(rows)?;
+        }
+        let fed = self.fed.as_ref();
+        let measured = match (minibatch.purpose, &mut self.accumulation, &mut shape.accumulation) {
+            (Purpose::Adds { .. }, Some(bound), Some(stage)) => {
+                bound.train(&mut stage.compiled, minibatch, fed, interrupt)?
             }
-            (Minibatch::Adds { .. }, ..) => unreachable!("only plans that accumulate add"),
-            (Minibatch::Updates { learning_rate }, ..) => {
-                self.step.train(&mut shape.step.compiled, indices, learning_rate, interrupt)?
-            }
+            (Purpose::Adds { .. }, ..) => unreachable!("only plans that accumulate add"),
+            (Purpose::Updates { .. }, ..) => self.step.train(&mut shape.step.compiled, minibatch, fed, interrupt)?,
         };
         self.is_torn = false;
         Ok(measured)

@@ -92,6 +92,7 @@ impl Reference {
                 let density = (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
                 (x * share, share + x * density)
             }
+            other => unreachable!("{other:?}: held to differences, not to this reference"),
         }
     }
 

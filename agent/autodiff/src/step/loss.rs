@@ -6,6 +6,7 @@
 mod classes;
 mod elements;
 
+use super::augment::Mixed;
 use crate::graph::{Dtype, Graph, GraphError, Value};
 
 /// What is minimised: all of it that shapes the graph.
@@ -61,6 +62,23 @@ pub struct BatchLoss {
     pub correct: Option<Value>,
     /// The number of positions that count, where it is not that of all.
     pub counted: Option<Value>,
+}
+
+impl BatchLoss {
+    /// The loss of rows whose targets are mixed as `mixed` says, from this one of their own targets and the one of
+    /// their partners'.
+    ///
+    /// # Errors
+    /// The losses are not of the same form.
+    pub(crate) fn blended(self, graph: &mut Graph, other: Self, mixed: Mixed) -> Result<Self, GraphError> {
+        let mut blend = |own, other| mixed.blend(graph, own, other);
+        Ok(Self {
+            loss: blend(self.loss, other.loss)?,
+            gradient: blend(self.gradient, other.gradient)?,
+            correct: self.correct.zip(other.correct).map(|(own, other)| blend(own, other)).transpose()?,
+            counted: self.counted.zip(other.counted).map(|(own, other)| blend(own, other)).transpose()?,
+        })
+    }
 }
 
 /// Scalars: sums over the rows, each times its weight. The mean loss is `loss / weight`, the accuracy

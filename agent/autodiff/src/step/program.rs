@@ -75,8 +75,12 @@ pub enum ScalarRole {
     AverageKept,
     /// The share of elements that is dropped, in `0 .. 1`.
     DropoutRate,
-    /// Any i64; it is reduced modulo 2^31 - 1.
+    /// What dropout and augmentations draw by: any i64; it is reduced modulo 2^31 - 1.
     DropoutSeed,
+    /// The standard deviation of the noise that is added to features.
+    NoiseDeviation,
+    /// The share of a row itself where it is mixed with another one, in `0 ..= 1`; drawn anew for each minibatch.
+    MixupShare,
     /// The share of a class target that is spread over all classes, in `0 .. 1`.
     LabelSmoothing,
     /// Where Huber's loss turns from squared to absolute.
@@ -101,6 +105,8 @@ impl ScalarRole {
             Self::AverageKept => "average_kept",
             Self::DropoutRate => "dropout_rate",
             Self::DropoutSeed => "dropout_seed",
+            Self::NoiseDeviation => "noise_deviation",
+            Self::MixupShare => "mixup_share",
             Self::LabelSmoothing => "label_smoothing",
             Self::HuberDelta => "huber_delta",
         }
@@ -122,7 +128,7 @@ pub enum DataRole {
     Target,
     /// How much each class counts.
     ClassWeights,
-    /// Independent uniform numbers in `0 .. 1`: the pool that dropout draws its rows from.
+    /// Independent uniform numbers in `0 .. 1`: a pool that dropout and augmentations draw rows from.
     Noise,
 }
 

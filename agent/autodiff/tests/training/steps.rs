@@ -69,6 +69,8 @@ impl Numbers {
             ScalarRole::DropoutRate => self.dropout_rate,
             ScalarRole::LabelSmoothing => self.label_smoothing,
             ScalarRole::HuberDelta => self.huber_delta,
+            ScalarRole::NoiseDeviation => 0.1,
+            ScalarRole::MixupShare => 0.3,
             ScalarRole::DropoutSeed => unreachable!("it is an integer"),
         }
     }
@@ -142,6 +144,7 @@ pub fn plan(model: Model, loss: Loss, (rows, batch): (usize, usize)) -> StepPlan
     StepPlan {
         model,
         loss,
+        augment: Vec::new(),
         update: Update { optimizer: Optimizer::Sgd, weight_decay: false, own_operators: false },
         undecayed: vec![],
         clip: Clip::default(),

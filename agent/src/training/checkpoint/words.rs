@@ -3,15 +3,19 @@
 
 use regatta_autodiff::families::transformer::{Answer, Input};
 use regatta_autodiff::families::{Activation, Model, Norm, Pool};
-use regatta_autodiff::step::{CrossEntropy, Loss, Optimizer, StepPlan};
+use regatta_autodiff::step::{Augment, CrossEntropy, Loss, Optimizer};
 
-pub(super) fn of(plan: &StepPlan) -> String {
+use super::Subject;
+
+pub(super) fn of(subject: &Subject<'_>) -> String {
+    let Subject { plan, rows, is_streamed, .. } = *subject;
     let decay = plan.update.weight_decay;
     let undecayed: Vec<String> =
         plan.undecayed.iter().filter(|_| decay).map(|pattern| format!("but {pattern}")).collect();
     let words = [
         model(&plan.model),
         loss(&plan.loss),
+        augmentations(&plan.augment),
         optimizer(plan.update.optimizer).into(),
         when(decay, "weight_decay"),
         undecayed.join(" "),
@@ -19,7 +23,8 @@ pub(super) fn of(plan: &StepPlan) -> String {
         when(plan.clip.value, "clip_value"),
         when(plan.accumulate, "accumulate"),
         when(plan.average, "average"),
-        format!("rows {} batch {}", plan.rows, plan.batch),
+        when(is_streamed, "streamed"),
+        format!("rows {rows} batch {}", plan.batch),
     ];
     let words: Vec<String> = words.into_iter().filter(|words| !words.is_empty()).collect();
     words.join(" ")
@@ -126,6 +131,19 @@ fn loss(loss: &Loss) -> String {
         Loss::Huber => "huber".into(),
         Loss::KlDivergence => "kl_divergence".into(),
     }
+}
+
+fn augmentations(augmentations: &[Augment]) -> String {
+    let words: Vec<String> = augmentations
+        .iter()
+        .map(|augmentation| match augmentation {
+            Augment::Shift { pixels } => format!("shift {pixels}"),
+            Augment::Flip => "flip".into(),
+            Augment::Noise => "noise".into(),
+            Augment::Mixup => "mixup".into(),
+        })
+        .collect();
+    words.join(" ")
 }
 
 fn optimizer(optimizer: Optimizer) -> &'static str {
