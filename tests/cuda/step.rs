@@ -127,6 +127,7 @@ fn replay_a_step(runtime: &Runtime) -> Result<(), RuntimeError> {
             dropout: true,
         }),
         loss: step::Loss::CrossEntropy(step::CrossEntropy::default()),
+        augment: Vec::new(),
         update: step::Update { optimizer: step::Optimizer::AdamW, weight_decay: true, own_operators: false },
         undecayed: vec!["*.bias".into()],
         clip: step::Clip { norm: true, value: false },
