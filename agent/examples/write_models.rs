@@ -1,5 +1,6 @@
 //! Trains every golden model and writes what came of it to `docs/MODELS.md`:
 //! `cargo run --release -p regatta-agent --example write_models`. It needs `ORT_DYLIB_PATH`: `. .regatta/env`.
+#![allow(clippy::unwrap_used, reason = "what is shared with the tests fails as they do")]
 
 #[path = "../tests/golden_support/check.rs"]
 mod check;

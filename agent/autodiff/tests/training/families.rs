@@ -3,10 +3,7 @@
 
 use regatta_autodiff::families::transformer::{Answer, Input};
 use regatta_autodiff::families::{Activation, Cnn, Model, Norm, Pool, Resnet, Tabular, Transformer};
-use regatta_autodiff::graph::Provider;
-use regatta_autodiff::step::{
-    Clip, CrossEntropy, Loss, Optimizer, Program, StepError, StepPlan, Update, evaluation, training_step,
-};
+use regatta_autodiff::step::{CrossEntropy, Loss, Program, StepError, StepPlan, evaluation, training_step};
 
 use crate::evaluator::{Tensor, evaluate};
 use crate::steps::{self, EVERY, Numbers, Tensors, advance, feeds, is_weights, loss, piece};

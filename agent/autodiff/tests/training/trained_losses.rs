@@ -8,9 +8,7 @@ use regatta_autodiff::families::{Activation, Mlp, Model, Transformer};
 use regatta_autodiff::graph::{Attribute, Constant, Dtype, Elements, Graph, Provider, Value};
 use regatta_autodiff::import::{ModelFile, Settings};
 use regatta_autodiff::onnx::ModelProto;
-use regatta_autodiff::step::{
-    Clip, CrossEntropy, Loss, Optimizer, Program, ResultRole, StepPlan, Update, evaluation, training_step,
-};
+use regatta_autodiff::step::{CrossEntropy, Loss, Program, ResultRole, StepPlan, evaluation, training_step};
 
 use crate::evaluator::{Tensor, evaluate};
 use crate::losses::{CLASS_WEIGHTS, Case, DELTA, Figures, IGNORED, SMOOTHING, reference};
