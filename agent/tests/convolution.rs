@@ -1,11 +1,17 @@
-//! Our own operators for convolutions, run in ONNX Runtime, against plain loops in double precision.
+//! Our own operators for convolutions, run in ONNX Runtime: against plain loops in double precision, and against ONNX's
+//! operators in a net that trains.
 #![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
 use std::path::PathBuf;
 
 use regatta_agent::runtime::{Array, Device, Interrupt, Runtime, RuntimeError};
+use regatta_autodiff::families::{Activation, Cnn, Initial, Model, Norm, Pool};
 use regatta_autodiff::graph::{Attribute, Dtype, Graph, Provider, Value};
 use regatta_autodiff::own::DOMAIN;
+use regatta_autodiff::step::{
+    Clip, CrossEntropy, DataRole, Loss, Optimizer, Piece, Program, ResultRole, ScalarRole, StepPlan, Update,
+    training_step,
+};
 
 /// Sizes of a convolution: those of the output follow.
 #[derive(Debug, Clone, Copy)]
@@ -175,10 +181,7 @@ fn result(
     let mut to = compiled.tensor(shape, &Array::F32(vec![f32::NAN; shape.iter().product()]))?;
     bindings.output(graph.name(output), &mut to)?;
     compiled.run(&bindings, &Interrupt::new()?)?;
-    match to.read()? {
-        Array::F32(numbers) => Ok(numbers),
-        other => panic!("{other:?}"),
-    }
+    Ok(floats(to.read()?))
 }
 
 #[test]
@@ -190,6 +193,132 @@ fn shapes_that_do_not_belong_together_are_refused() {
     let refused = result(&PLAIN, "Conv", &[&x, &w], &PLAIN.y(), 1).unwrap_err();
 
     assert!(matches!(refused, RuntimeError::Failed { .. }), "{refused}");
+}
+
+#[test]
+fn nets_train_alike_with_and_without_our_own_operators() {
+    let is_own = |program: &Program| program.graph.live_nodes().iter().any(|node| node.op == "ConvWeightGradient");
+    for (channels, norm) in [(vec![8, 8], Norm::Batch), (vec![5, 16], Norm::None)] {
+        let [own, stock] = [true, false].map(|own_operators| {
+            let program = training_step(&plan(&channels, norm, own_operators)).unwrap();
+            assert_eq!(is_own(&program), own_operators);
+            trained(&program)
+        });
+        assert!(stock.losses.windows(2).all(|pair| pair[1] < pair[0]), "{:?}", stock.losses);
+        for (own, stock) in own.losses.iter().zip(&stock.losses) {
+            assert!((own - stock).abs() < 1e-5, "{own} against {stock}");
+        }
+        assert_eq!(own.weights.len(), stock.weights.len());
+        for (own, stock) in own.weights.iter().zip(&stock.weights) {
+            assert!((own - stock).abs() < 1e-4, "{own} against {stock}");
+        }
+    }
+}
+
+const ROWS: usize = 16;
+
+fn plan(channels: &[usize], norm: Norm, own_operators: bool) -> StepPlan {
+    let net = Cnn {
+        input: vec![3, 9, 8],
+        channels: channels.to_vec(),
+        layers: 2,
+        kernel: 3,
+        norm,
+        activation: Activation::Relu,
+        pool: Pool::Max,
+        global_pool: false,
+        hidden: vec![12],
+        dropout: false,
+        outputs: 4,
+    };
+    StepPlan {
+        model: Model::Cnn(net),
+        loss: Loss::CrossEntropy(CrossEntropy::default()),
+        update: Update { optimizer: Optimizer::Momentum { nesterov: false }, weight_decay: false, own_operators },
+        undecayed: vec![],
+        clip: Clip::default(),
+        accumulate: false,
+        average: false,
+        outputs: false,
+        rows: ROWS,
+        batch: ROWS,
+        provider: Provider::Cpu,
+    }
+}
+
+struct Trained {
+    losses: Vec<f32>,
+    weights: Vec<f32>,
+}
+
+/// Five steps on all rows, from weights as the model wants them.
+fn trained(program: &Program) -> Trained {
+    let mut compiled = Runtime::load(&library(), Device::Cpu, 1).unwrap().compile(&program.onnx()).unwrap();
+    let mut bindings = compiled.bindings().unwrap();
+    let mut weights = None;
+    for state in &program.states {
+        let contents = match state.input.dtype {
+            Dtype::I64 => Array::I64(vec![0]),
+            _ => Array::F32(state.pieces.iter().flat_map(beginning).collect()),
+        };
+        let mut tensor = compiled.tensor(&state.input.shape, &contents).unwrap();
+        bindings.input(&state.input.name, &tensor).unwrap();
+        if let Some(output) = &state.output {
+            bindings.output(output, &mut tensor).unwrap();
+        }
+        if state.input.name == "regatta.weights" {
+            weights = Some(tensor);
+        }
+    }
+    for scalar in &program.scalars {
+        let number = if scalar.role == ScalarRole::LearningRate { 0.02 } else { 0.5 };
+        let tensor = compiled.tensor(&[], &Array::F64(vec![number])).unwrap();
+        bindings.input(&scalar.input.name, &tensor).unwrap();
+    }
+    for data in &program.data {
+        let contents = match data.role {
+            DataRole::Target => Array::I64((0..ROWS as i64).map(|row| row % 4).collect()),
+            _ => Array::F32(numbers(&data.input.shape, 5)),
+        };
+        let tensor = compiled.tensor(&data.input.shape, &contents).unwrap();
+        bindings.input(&data.input.name, &tensor).unwrap();
+    }
+    let rows = compiled.tensor(&[ROWS], &Array::I64((0..ROWS as i64).collect())).unwrap();
+    bindings.input(&program.indices.name, &rows).unwrap();
+    let mut loss = None;
+    for result in &program.results {
+        let mut tensor = compiled.tensor(&[], &Array::F32(vec![f32::NAN])).unwrap();
+        bindings.output(&result.name, &mut tensor).unwrap();
+        if result.role == ResultRole::Loss {
+            loss = Some(tensor);
+        }
+    }
+    let (loss, weights, interrupt) = (loss.unwrap(), weights.unwrap(), Interrupt::new().unwrap());
+    let losses = (0..5).map(|_| {
+        compiled.run(&bindings, &interrupt).unwrap();
+        floats(loss.read().unwrap())[0]
+    });
+    Trained { losses: losses.collect(), weights: floats(weights.read().unwrap()) }
+}
+
+fn beginning(piece: &Piece) -> Vec<f32> {
+    let all = |number: f32| vec![number; piece.elements()];
+    match piece.initial {
+        Initial::Zeros => all(0.0),
+        Initial::Ones => all(1.0),
+        Initial::Uniform { bound } => {
+            let unit = numbers(&piece.shape, piece.position as u64 + 9);
+            unit.into_iter().map(|number| number * 2.0 * bound as f32).collect()
+        }
+        ref other => panic!("{other:?}"),
+    }
+}
+
+fn floats(array: Array) -> Vec<f32> {
+    match array {
+        Array::F32(numbers) => numbers,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn library() -> PathBuf {
