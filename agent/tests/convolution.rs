@@ -234,6 +234,7 @@ fn plan(channels: &[usize], norm: Norm, own_operators: bool) -> StepPlan {
     StepPlan {
         model: Model::Cnn(net),
         loss: Loss::CrossEntropy(CrossEntropy::default()),
+        augment: vec![],
         update: Update { optimizer: Optimizer::Momentum { nesterov: false }, weight_decay: false, own_operators },
         undecayed: vec![],
         clip: Clip::default(),
