@@ -73,34 +73,58 @@ fn main() -> anyhow::Result<()> {
     let mut engine = Engine::new(&library, Device::Cpu, options.threads)?;
     let mut training = engine.start(&plan, &data, None)?;
     let start_ms = milliseconds(begin.elapsed());
-    let (times, loss) = step_times(&mut training, Duration::from_secs_f64(options.seconds))?;
-    let at = |share: f64| (1e3 * times[(times.len() as f64 * share) as usize]).round() / 1e3;
+    let Measured { times, loss, processor_ms } = measure(&mut training, Duration::from_secs_f64(options.seconds))?;
+    let at = |share: f64| thousandths(times[(times.len() as f64 * share) as usize]);
     let line = json!({
         "model": options.model, "threads": options.threads, "engine": "regatta", "steps": times.len(),
-        "median_ms": at(0.5), "p10_ms": at(0.1), "p90_ms": at(0.9), "loss": loss, "start_ms": start_ms,
-        "peak_mib": peak_mib()?,
+        "median_ms": at(0.5), "p10_ms": at(0.1), "p90_ms": at(0.9), "loss": loss,
+        "start_ms": thousandths(start_ms), "cpu_ms": thousandths(processor_ms), "peak_mib": peak_mib()?,
     });
     println!("{line}");
     Ok(())
 }
 
-/// Milliseconds, sorted, and the last loss.
-fn step_times(training: &mut Training, at_least: Duration) -> anyhow::Result<(Vec<f64>, f32)> {
+struct Measured {
+    /// Milliseconds of each step, sorted.
+    times: Vec<f64>,
+    /// Of the last step.
+    loss: f32,
+    /// What a step took of the processors, all threads together: other processes hardly change it.
+    processor_ms: f64,
+}
+
+fn measure(training: &mut Training, at_least: Duration) -> anyhow::Result<Measured> {
     for _ in 0..WARM_UP_STEPS {
         training.train_step()?;
     }
-    let (end, mut times, mut loss) = (Instant::now() + at_least, Vec::new(), 0.0);
+    let (end, before) = (Instant::now() + at_least, processor_ms()?);
+    let (mut times, mut loss) = (Vec::new(), 0.0);
     while times.len() < STEPS_MIN || Instant::now() < end {
         let begin = Instant::now();
         loss = training.train_step()?.loss;
         times.push(milliseconds(begin.elapsed()));
     }
+    let processor_ms = (processor_ms()? - before) / times.len() as f64;
     times.sort_by(f64::total_cmp);
-    Ok((times, loss))
+    Ok(Measured { times, loss, processor_ms })
+}
+
+fn thousandths(number: f64) -> f64 {
+    (1e3 * number).round() / 1e3
 }
 
 fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
+}
+
+/// The time that the threads of this process have run on a processor.
+fn processor_ms() -> anyhow::Result<f64> {
+    let mut sum_ns = 0;
+    for thread in std::fs::read_dir("/proc/self/task").context("the process's own threads")? {
+        let times = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+        sum_ns += times.split(' ').next().context("the time is missing")?.parse::<u64>()?;
+    }
+    Ok(sum_ns as f64 / 1e6)
 }
 
 /// The most memory of the host that this process had at a time.

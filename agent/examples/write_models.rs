@@ -23,8 +23,8 @@ statistics to them. This document is written by `cargo run --release -p regatta-
 
 Nodes are those of a step's gradients, without loss and update; parameters are the numbers that train. The error is the \
 largest of any parameter's gradient, relative to its norm; of a gradient that is zero but for rounding, to the norm of \
-all. Losses are those before the first and before the last of the steps, with the last optimizer that `index.json` \
-names. Files that are there for their import only have none of these.
+all. Losses are those of the first batch, before the first step and before the last step on it, with the last optimizer \
+that `index.json` names. Files that are there for their import only have none of these.
 
 ";
 

@@ -29,7 +29,7 @@ pub struct Outcome {
     pub parameters: usize,
     /// The largest of any parameter, relative to its norm.
     pub gradient_error: f64,
-    /// Before the first step and before the last, with the last optimizer of the index.
+    /// Of the first batch, before the first step and before the last step on it, with the last optimizer of the index.
     pub losses: (f64, f64),
 }
 
@@ -73,7 +73,7 @@ fn gradients(golden: &Golden, file: &File, trial: &mut Trial) -> Result<(usize, 
     Ok((gradients.values().map(Vec::len).sum(), worst))
 }
 
-/// The losses before the first step and before the last.
+/// The losses of the first batch, before the first step and before the last step on it.
 fn steps(golden: &Golden, file: &File, optimizer: &Optimizer, evaluation: &mut Trial) -> Result<(f64, f64), String> {
     let mut trial = Trial::new(golden, file, Mode::Training)?;
     let curve = trial.train(golden, optimizer)?;
@@ -96,7 +96,8 @@ fn steps(golden: &Golden, file: &File, optimizer: &Optimizer, evaluation: &mut T
         let expected = golden.numbers(&format!("buffer.{}.{name}", optimizer.name));
         within(&name, buffer, &expected, TINY, TRAINED_ERROR_MAX)?;
     }
-    Ok((curve[0], curve[curve.len() - 1]))
+    let last = (curve.len() - 1) / golden.batches * golden.batches;
+    Ok((curve[0], curve[last]))
 }
 
 fn norm(numbers: impl Iterator<Item = f64>) -> f64 {
