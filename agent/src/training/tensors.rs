@@ -102,10 +102,15 @@ struct HostScalar {
     role: ScalarRole,
     port: Port,
     tensor: Tensor,
+    /// What was written last, if anything: what stays the same need not cross again.
+    written: Option<f64>,
 }
 
 impl HostScalar {
     fn write(&mut self, number: f64, bindings: &mut Bindings) -> Result<(), RuntimeError> {
+        if self.written.replace(number) == Some(number) {
+            return Ok(());
+        }
         self.tensor.write(&scalar_array(self.port.dtype, number))?;
         bindings.refresh(&self.port.name, &self.tensor)
     }
@@ -142,7 +147,7 @@ impl Bound {
             bindings.input(&scalar.input.name, &tensor)?;
             let role = scalar.role;
             if matches!(role, ScalarRole::LearningRate | ScalarRole::Carry | ScalarRole::MixupShare) {
-                varying.push(HostScalar { role, port: scalar.input.clone(), tensor });
+                varying.push(HostScalar { role, port: scalar.input.clone(), tensor, written: None });
             }
         }
         bind_data(stage, &mut bindings, data, &shape.noise, plan)?;
