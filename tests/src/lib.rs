@@ -28,8 +28,7 @@ impl Cluster {
     /// Starts nats-server on a free port of the loopback address.
     pub async fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("regatta-test-").tempdir().expect("a temporary folder");
-        let port = free_port();
-        let mut cluster = Self { folder, port, nats: None };
+        let mut cluster = Self { folder, port: 0, nats: None };
         cluster.start_nats().await;
         cluster
     }
@@ -42,13 +41,17 @@ impl Cluster {
         self.folder.path()
     }
 
-    /// Starts the server, again or for the first time, on the same port and store.
+    /// Starts the server, again or for the first time, on the same store. The first time it takes a free port, and
+    /// tells which: a port that was found free beforehand may be another server's by then.
     pub async fn start_nats(&mut self) {
+        let port = if self.port == 0 { "-1".to_owned() } else { self.port.to_string() };
         let mut command = Command::new(nats_server());
-        command
-            .args(["--addr", "127.0.0.1", "--port", &self.port.to_string(), "--jetstream", "--store_dir"])
-            .arg(self.folder.path().join("nats"));
-        self.nats = Some(Process::start(command, &self.folder.path().join("nats-server.log")));
+        command.args(["--addr", "127.0.0.1", "--port", &port, "--jetstream", "--store_dir"]);
+        command.arg(self.folder.path().join("nats")).arg("--ports_file_dir").arg(self.folder.path());
+        let nats = Process::start(command, &self.folder.path().join("nats-server.log"));
+        let ports = self.folder.path().join(format!("nats-server_{}.ports", nats.id()));
+        self.nats = Some(nats);
+        self.port = until("nats-server says its port", || async { port_in(&ports) }).await;
         until("nats-server listens", || async { tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.ok() })
             .await;
     }
@@ -196,7 +199,8 @@ fn nats_server() -> PathBuf {
     }
 }
 
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound listener has an address").port()
+/// The port for clients in what a server wrote of its ports; `None` while it has not.
+fn port_in(ports: &Path) -> Option<u16> {
+    let ports: Value = serde_json::from_slice(&std::fs::read(ports).ok()?).ok()?;
+    ports["nats"][0].as_str()?.rsplit_once(':')?.1.parse().ok()
 }
