@@ -72,6 +72,10 @@ pub enum Ending {
         cause: FailCause,
         detail: String,
     },
+    /// It reached the rung until which it was offered, and left a checkpoint.
+    Paused {
+        resource: u32,
+    },
     /// It obeyed an interruption.
     Interrupted {
         resource: u32,
@@ -430,6 +434,9 @@ impl Lease {
                 cause,
                 detail: detail.chars().take(LIMITS.text_chars_max).collect(),
             }),
+            Ending::Paused { resource } => {
+                Record::Released(Released { attempt, sequence, agent, reason: ReleaseReason::Paused, resource })
+            }
             Ending::Interrupted { resource } => Record::Released(Released {
                 attempt,
                 sequence,

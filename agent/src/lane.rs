@@ -201,6 +201,10 @@ impl Session<'_> {
             if self.epochs_done() >= self.offer.resource {
                 break;
             }
+            if self.offer.until.is_some_and(|until| self.epochs_done() >= until) {
+                self.keep()?;
+                return Ok(Ending::Paused { resource: self.epochs_done() });
+            }
             if let Some(ending) = self.overdue() {
                 return Ok(ending);
             }

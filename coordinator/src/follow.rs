@@ -148,9 +148,11 @@ impl Screen {
                 TrialStatus::Failed => {
                     summary.failure.map_or_else(String::new, |failure| format!("{}: {}", failure.cause, failure.detail))
                 }
-                TrialStatus::Finished | TrialStatus::Waiting | TrialStatus::Running | TrialStatus::Unknown => {
-                    String::new()
-                }
+                TrialStatus::Finished
+                | TrialStatus::Paused
+                | TrialStatus::Waiting
+                | TrialStatus::Running
+                | TrialStatus::Unknown => String::new(),
             };
             let value = summary.best.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
             self.bar.suspend(|| {

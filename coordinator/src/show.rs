@@ -186,6 +186,7 @@ pub fn status_of_trial(status: TrialStatus) -> &'static str {
     match status {
         TrialStatus::Waiting => "waiting",
         TrialStatus::Running => "running",
+        TrialStatus::Paused => "paused",
         TrialStatus::Finished => "finished",
         TrialStatus::Stopped => "stopped",
         TrialStatus::Failed => "failed",

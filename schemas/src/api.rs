@@ -317,9 +317,16 @@ pub enum StudyStatus {
 pub struct TrialCounts {
     pub waiting: u32,
     pub running: u32,
+    /// Set aside at a rung.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub paused: u32,
     pub finished: u32,
     pub stopped: u32,
     pub failed: u32,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Answers `trial.list`; curves are left out.
@@ -379,6 +386,8 @@ pub enum TrialStatus {
     /// Offered, and no agent has it.
     Waiting,
     Running,
+    /// Set aside at a rung; it may go on.
+    Paused,
     Finished,
     Stopped,
     Failed,

@@ -101,6 +101,9 @@ pub struct Offered {
     /// Where the attempt goes on from; absent: from the beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Checkpoint>,
+    /// Epochs done at which the attempt ends and the trial is set aside; absent: it trains to the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u32>,
 }
 
 /// A checkpoint in the object store, named by its content.

@@ -23,6 +23,10 @@ pub struct Offer {
     pub recipe: Recipe,
     /// Epochs to train in all, those of earlier attempts included.
     pub resource: u32,
+    /// Epochs done at which the trial is set aside: the agent leaves a checkpoint and gives it back, `paused`. Absent:
+    /// it trains to the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u32>,
     /// Drives everything random in the trial.
     pub seed: u64,
     /// Where to go on from; absent: from the beginning.

@@ -92,6 +92,8 @@ pub enum ReleaseReason {
     Stopped,
     /// It is shutting down; the trial goes on elsewhere from its last checkpoint.
     Draining,
+    /// It reached the rung until which it was offered; the trial may go on later from its checkpoint.
+    Paused,
     /// A reason that this version does not know.
     #[serde(other)]
     Unknown,
@@ -114,6 +116,10 @@ pub enum OfferReason {
     /// It failed for a cause that a retry can mend.
     Retry {
         failure: FailCause,
+    },
+    /// It was set aside at this rung and is among the best there.
+    Promoted {
+        resource: u32,
     },
     /// A reason that this version does not know.
     #[serde(other)]

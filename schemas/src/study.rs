@@ -166,7 +166,7 @@ pub enum Stopper {
         #[serde(default = "default_grace")]
         grace: u32,
     },
-    /// Asynchronous successive halving of the stopping kind (Li et al., 2020).
+    /// Asynchronous successive halving (Li et al., 2020).
     Asha {
         /// The best 1 in `eta` goes on at each rung.
         #[serde(default = "default_eta")]
@@ -176,7 +176,21 @@ pub enum Stopper {
         min_resource: u32,
         #[serde(default = "default_brackets")]
         brackets: u32,
+        /// What becomes of a trial at a rung.
+        #[serde(default)]
+        mode: AshaMode,
     },
+}
+
+/// What becomes of a trial that arrives at a rung.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AshaMode {
+    /// It goes on if it is among the best 1 in `eta` of those that came before it; else it ends.
+    #[default]
+    Stop,
+    /// It is set aside with a checkpoint, and goes on, on any agent, as soon as it is among the best 1 in `eta`.
+    Promote,
 }
 
 fn default_es_min() -> u32 {

@@ -7,6 +7,7 @@
 pub mod coordinator;
 pub mod fleet;
 mod hash;
+pub mod news;
 mod random;
 pub mod samplers;
 pub mod simulator;

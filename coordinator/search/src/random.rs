@@ -21,13 +21,17 @@ pub struct Purpose<'a> {
 
 /// 64 uniform bits. ChaCha8, its stream the index, its key the rest.
 pub fn word(purpose: Purpose) -> u64 {
+    generator(purpose).next_u64()
+}
+
+fn generator(purpose: Purpose) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&purpose.study_seed.to_le_bytes());
     key[8..16].copy_from_slice(&fnv64(purpose.name.as_bytes()).to_le_bytes());
     key[16..24].copy_from_slice(&purpose.redraw.to_le_bytes());
     let mut stream = ChaCha8Rng::from_seed(key);
     stream.set_stream(purpose.index);
-    stream.next_u64()
+    stream
 }
 
 /// The seed of everything random inside a trial. The name is none that a parameter can have.
@@ -43,4 +47,34 @@ pub fn unit(word: u64) -> f64 {
 /// A number below `count`, uniform to within 2^-64.
 pub fn below(word: u64, count: u64) -> u64 {
     ((u128::from(word) * u128::from(count)) >> 64) as u64
+}
+
+/// As many numbers as are wanted for one purpose.
+#[derive(Debug, Clone)]
+pub struct Stream(ChaCha8Rng);
+
+impl Stream {
+    pub fn new(purpose: Purpose) -> Self {
+        Self(generator(purpose))
+    }
+
+    pub fn word(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    /// In [0, 1).
+    pub fn unit(&mut self) -> f64 {
+        unit(self.word())
+    }
+
+    /// A whole number below `count`, which is above 0.
+    pub fn below(&mut self, count: usize) -> usize {
+        below(self.word(), count as u64) as usize
+    }
+
+    /// Standard normal (Box and Muller, 1958).
+    pub fn normal(&mut self) -> f64 {
+        let (radius, angle) = (1.0 - self.unit(), self.unit());
+        (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
+    }
 }

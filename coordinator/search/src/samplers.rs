@@ -3,13 +3,16 @@
 //! A new one is its file, its line in [`sampler_for`], and its row in the conformance suite.
 
 mod grid;
+mod history;
 mod random;
+mod tried;
 
 use std::fmt::Debug;
 
 use regatta_schemas::Params;
 use regatta_schemas::study::{Sampler as Choice, StudyFile};
 
+use crate::news::News;
 use crate::space::Space;
 
 /// Proposes the configurations of a study, one after the other.
@@ -20,8 +23,8 @@ pub trait Sampler: Debug + Send {
     /// the observed ones are all of the sampler's configurations before this one. None: there is none left.
     fn propose(&self, index: u64, pending: &[&Params]) -> Option<Params>;
 
-    /// Configuration number `index` has become a trial.
-    fn observe(&mut self, index: u64, params: &Params);
+    /// What became known of the study's trials, in the order of the log; of each trial `Proposed` first, once.
+    fn observe(&mut self, news: News);
 }
 
 /// The table of samplers.

@@ -2,6 +2,7 @@
 //!
 //! It knows no sampler. Conditions are evaluated in dependency order, so that chains of them work.
 
+mod coordinates;
 mod domain;
 mod lattice;
 
@@ -11,6 +12,7 @@ use regatta_schemas::ParamValue;
 use regatta_schemas::Params;
 use regatta_schemas::study::{Domain, Parameter};
 
+pub use coordinates::{Axis, Coordinate, locate, value_at};
 pub use domain::{sample, values_for_grid};
 pub use lattice::{Cursor, Lattice};
 

@@ -6,22 +6,61 @@
 mod asha;
 mod median;
 mod none;
+mod promotion;
 mod rungs;
 
 use std::fmt::Debug;
 
 use regatta_schemas::TrialId;
 use regatta_schemas::reasons::{Outcome, StopReason};
-use regatta_schemas::study::{Stopper as Choice, StudyFile};
+use regatta_schemas::study::{AshaMode, Stopper as Choice, StudyFile};
+
+use crate::news::Measurement;
 
 /// Judges the trials of a study.
+///
+/// Its state is a fold of what it was told.
 pub trait Stopper: Debug + Send {
-    /// The trial measured this objective value with so many epochs done. Whether it must stop, and why.
-    /// The value is finite; the same (trial, step) comes once, though not always in order.
-    fn measured(&mut self, trial: TrialId, resource: u32, value: f64) -> Option<StopReason>;
+    /// The trial measured. Whether it must stop, and why.
+    fn measured(&mut self, measurement: Measurement) -> Option<StopReason>;
 
     /// The trial has ended. A failed one counts as worse than any other.
     fn ended(&mut self, trial: TrialId, outcome: Outcome);
+
+    /// Until which resource the trial's next attempt trains before it is set aside; None: to its end.
+    fn until(&self, _trial: TrialId) -> Option<u32> {
+        None
+    }
+
+    /// The trial was set aside with so many epochs done.
+    fn paused(&mut self, _trial: TrialId, _resource: u32) {}
+
+    /// The trial, set aside before, was offered again.
+    fn promoted(&mut self, _trial: TrialId) {}
+
+    /// The trial, of those set aside, that a free lane goes on with; None: the lane is for others.
+    fn promotion(&self, _chances: Chances) -> Option<TrialId> {
+        None
+    }
+
+    /// Whether a new configuration may begin now. A barrier says no until all before it have arrived.
+    fn admits(&self) -> bool {
+        true
+    }
+
+    /// Why the trial, set aside, was never promoted; None: it was not ranked.
+    fn outranked(&self, _trial: TrialId) -> Option<StopReason> {
+        None
+    }
+}
+
+/// Which of the trials set aside may go on.
+#[derive(Clone, Copy)]
+pub struct Chances<'a> {
+    /// Whether no decision about the trial is on its way.
+    pub is_free: &'a dyn Fn(TrialId) -> bool,
+    /// Whether the study ends unless a trial goes on: no new configuration can come, and none is running.
+    pub is_last: bool,
 }
 
 /// The table of stoppers.
@@ -30,9 +69,12 @@ pub fn stopper_for(study: &StudyFile) -> Box<dyn Stopper> {
     match study.stopper {
         Choice::None => Box::new(none::Never),
         Choice::Median { es_min, grace } => Box::new(median::Median::new(goal, es_min, grace)),
-        Choice::Asha { eta, min_resource, brackets } => {
+        Choice::Asha { eta, min_resource, brackets, mode } => {
             let levels = rungs::Levels { eta, min_resource, max_resource: study.budget.resource };
-            Box::new(asha::Asha::new(goal, levels, brackets))
+            match mode {
+                AshaMode::Stop => Box::new(asha::Asha::new(goal, levels, brackets)),
+                AshaMode::Promote => Box::new(promotion::Promotion::new(goal, levels, brackets)),
+            }
         }
     }
 }

@@ -128,7 +128,7 @@ impl Study {
     /// Whether it has something for a free lane.
     pub fn wants_lane(&self) -> bool {
         let may_offer = self.state.status() == StudyStatus::Running && self.end().is_none();
-        may_offer && (self.next_waiting().is_some() || self.may_propose())
+        may_offer && (self.next_waiting().is_some() || self.promotion().is_some() || self.may_begin())
     }
 
     /// Whether it is concluded and nothing of it runs any more.
@@ -257,7 +257,7 @@ impl Study {
             match &self.state.trials[&trial].phase {
                 Phase::Offered => self.put_out(trial),
                 Phase::Ended(_) => self.stop_attempt(trial),
-                Phase::Waiting(_) | Phase::Held | Phase::Failing => {}
+                Phase::Waiting(_) | Phase::Held | Phase::Paused | Phase::Failing => {}
             }
         }
     }
@@ -302,6 +302,7 @@ impl Study {
                     params: trial.proposed.params.clone(),
                     recipe,
                     resource: self.state.file.budget.resource,
+                    until: trial.until,
                     seed: trial.proposed.seed,
                     resume: trial.checkpoint.clone(),
                     labels: trial.proposed.labels.clone(),

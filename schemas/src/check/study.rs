@@ -161,11 +161,14 @@ fn stopper(fields: &Fields, resource: Option<u64>) {
 }
 
 fn asha(stopper: &Fields, resource: Option<u64>) {
-    stopper.only(&["name", "eta", "min_resource", "brackets"]);
+    stopper.only(&["name", "eta", "min_resource", "brackets", "mode"]);
     let whole = |key, range, default: u32| match stopper.optional(key) {
         Some(node) => node.whole(range),
         None => Some(default.into()),
     };
+    if let Some(node) = stopper.optional("mode") {
+        node.word(&["stop", "promote"]);
+    }
     let eta = whole("eta", 2..=ETA_MAX, default_eta());
     let first = whole("min_resource", 1..=LIMITS.resource_max.into(), default_min_resource());
     let brackets = whole("brackets", 1..=BRACKETS_MAX, default_brackets());

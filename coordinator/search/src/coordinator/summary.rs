@@ -61,6 +61,7 @@ impl Study {
             match trial.status() {
                 TrialStatus::Waiting => counts.waiting += 1,
                 TrialStatus::Running => counts.running += 1,
+                TrialStatus::Paused => counts.paused += 1,
                 TrialStatus::Finished => counts.finished += 1,
                 TrialStatus::Stopped => counts.stopped += 1,
                 TrialStatus::Failed | TrialStatus::Unknown => counts.failed += 1,
@@ -87,6 +88,7 @@ impl Trial {
         match &self.phase {
             Phase::Waiting(_) | Phase::Offered => TrialStatus::Waiting,
             Phase::Held => TrialStatus::Running,
+            Phase::Paused => TrialStatus::Paused,
             Phase::Failing | Phase::Ended(Outcome::Failed) => TrialStatus::Failed,
             Phase::Ended(Outcome::Finished) => TrialStatus::Finished,
             Phase::Ended(Outcome::Stopped) => TrialStatus::Stopped,

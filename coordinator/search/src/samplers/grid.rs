@@ -6,6 +6,7 @@
 use regatta_schemas::Params;
 
 use super::Sampler;
+use crate::news::News;
 use crate::space::{Cursor, Lattice, Space, values_for_grid};
 
 #[derive(Debug)]
@@ -44,8 +45,10 @@ impl Sampler for Grid {
         Some(self.lattice.params(&self.seek(index)?))
     }
 
-    fn observe(&mut self, index: u64, _params: &Params) {
-        if index >= self.next_index {
+    fn observe(&mut self, news: News) {
+        if let News::Proposed { index: Some(index), .. } = news
+            && index >= self.next_index
+        {
             self.next = self.seek(index + 1);
             self.next_index = index + 1;
         }

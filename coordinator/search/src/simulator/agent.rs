@@ -215,12 +215,13 @@ impl Simulator<'_> {
         let seconds = Duration::from_secs_f64(training.epoch.seconds);
         let step = u64::from(done) * STEPS_PER_EPOCH;
         let points = vec![Point { step, resource: done, elapsed_s: training.elapsed_s, metrics }];
+        let is_set_aside = done < whole && training.offer.until.is_some_and(|until| done >= until);
         let object = format!("{}-{}-{done}", training.offer.study, training.offer.trial);
         let elapsed_s = training.elapsed_s;
         self.report(agent, lane, |attempt, sequence, agent| {
             Record::Measured(Measured { attempt, sequence, agent, points })
         });
-        if checkpoint_every > 0 && done % checkpoint_every == 0 {
+        if is_set_aside || (checkpoint_every > 0 && done % checkpoint_every == 0) {
             let elapsed_ms = (elapsed_s * 1e3) as u64;
             let checkpoint = Checkpoint { object, bytes: 1, step, resource: done, elapsed_ms };
             self.report(agent, lane, |attempt, sequence, agent| {
@@ -232,6 +233,8 @@ impl Simulator<'_> {
             self.end_lane(agent, lane, |attempt, sequence, agent| {
                 Record::Failed(Failed { attempt, sequence, agent, cause, detail })
             });
+        } else if is_set_aside {
+            self.release(agent, lane, ReleaseReason::Paused);
         } else if done >= whole {
             self.end_lane(agent, lane, |attempt, sequence, agent| {
                 Record::Finished(Finished { attempt, sequence, agent, resource: done, elapsed_s })

@@ -13,11 +13,7 @@ pub fn sample(domain: &Domain, word: u64) -> ParamValue {
             ParamValue::Float(float_step(*low, *high, *step, below(word, float_steps(*low, *high, *step))))
         }
         Domain::Float { low, high, log, step: None } => ParamValue::Float(between(*low, *high, *log, unit(word))),
-        // Each whole number owns the half unit on both sides of it.
-        Domain::Int { low, high, log: true, .. } => {
-            let (from, to) = (*low as f64 - 0.5, *high as f64 + 0.5);
-            ParamValue::Int((between(from, to, true, unit(word)).round() as i64).clamp(*low, *high))
-        }
+        Domain::Int { low, high, log: true, .. } => sample_int_log(*low, *high, unit(word)),
         Domain::Int { low, high, log: false, step } => {
             let step = step.unwrap_or(1).max(1);
             ParamValue::Int(low + step * below(word, int_steps(*low, *high, step)) as i64)
@@ -77,8 +73,14 @@ pub fn values_for_grid(domain: &Domain, points: u32) -> Vec<ParamValue> {
     }
 }
 
+/// The whole number at `share` of the way in the logarithm; each owns the half unit on both sides of it.
+pub(super) fn sample_int_log(low: i64, high: i64, share: f64) -> ParamValue {
+    let value = between(low as f64 - 0.5, high as f64 + 0.5, true, share);
+    ParamValue::Int((value.round() as i64).clamp(low, high))
+}
+
 /// The point at `share` of the way, its bounds exact.
-fn between(low: f64, high: f64, log: bool, share: f64) -> f64 {
+pub(super) fn between(low: f64, high: f64, log: bool, share: f64) -> f64 {
     let value = if share <= 0.0 {
         low
     } else if share >= 1.0 {
@@ -94,14 +96,14 @@ fn between(low: f64, high: f64, log: bool, share: f64) -> f64 {
 /// Steps are counted with this share of a step as tolerance, since 0.3 / 0.1 is a little less than 3.
 const STEP_TOLERANCE: f64 = 1e-6;
 
-fn float_steps(low: f64, high: f64, step: f64) -> u64 {
+pub(super) fn float_steps(low: f64, high: f64, step: f64) -> u64 {
     ((high - low) / step + STEP_TOLERANCE).floor().max(0.0) as u64 + 1
 }
 
-fn float_step(low: f64, high: f64, step: f64, n: u64) -> f64 {
+pub(super) fn float_step(low: f64, high: f64, step: f64, n: u64) -> f64 {
     (low + step * n as f64).clamp(low, high)
 }
 
-fn int_steps(low: i64, high: i64, step: i64) -> u64 {
+pub(super) fn int_steps(low: i64, high: i64, step: i64) -> u64 {
     high.saturating_sub(low).max(0) as u64 / step as u64 + 1
 }

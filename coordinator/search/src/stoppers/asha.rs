@@ -11,6 +11,7 @@ use regatta_schemas::study::Goal;
 
 use super::Stopper;
 use super::rungs::{Levels, Rungs};
+use crate::news::Measurement;
 
 #[derive(Debug)]
 pub struct Asha {
@@ -20,11 +21,7 @@ pub struct Asha {
 
 impl Asha {
     pub fn new(goal: Goal, levels: Levels, brackets: u32) -> Self {
-        let bracket = |bracket: u32| {
-            let shift = levels.eta.max(2).saturating_pow(bracket);
-            Rungs::new(goal, Levels { min_resource: levels.min_resource.max(1).saturating_mul(shift), ..levels })
-        };
-        Self { goal, brackets: (0..brackets.max(1)).map(bracket).collect() }
+        Self { goal, brackets: Rungs::brackets(goal, levels, brackets) }
     }
 
     fn bracket(&mut self, trial: TrialId) -> &mut Rungs {
@@ -34,7 +31,8 @@ impl Asha {
 }
 
 impl Stopper for Asha {
-    fn measured(&mut self, trial: TrialId, resource: u32, value: f64) -> Option<StopReason> {
+    fn measured(&mut self, measurement: Measurement) -> Option<StopReason> {
+        let Measurement { trial, resource, value, .. } = measurement;
         let goal = self.goal;
         self.bracket(trial).arrive(trial, resource, value).into_iter().find_map(|standing| {
             let threshold = standing.threshold.filter(|threshold| goal.is_better(*threshold, standing.value))?;

@@ -11,6 +11,7 @@ use regatta_schemas::reasons::{Outcome, StopReason};
 use regatta_schemas::study::Goal;
 
 use super::{Stopper, best_first};
+use crate::news::Measurement;
 
 #[derive(Debug)]
 pub struct Median {
@@ -68,7 +69,8 @@ impl Median {
 }
 
 impl Stopper for Median {
-    fn measured(&mut self, trial: TrialId, resource: u32, value: f64) -> Option<StopReason> {
+    fn measured(&mut self, measurement: Measurement) -> Option<StopReason> {
+        let Measurement { trial, resource, value, .. } = measurement;
         let goal = self.goal;
         let curve = self.running.entry(trial).or_default();
         curve.take(resource, value, goal);

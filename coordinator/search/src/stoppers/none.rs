@@ -4,12 +4,13 @@ use regatta_schemas::TrialId;
 use regatta_schemas::reasons::{Outcome, StopReason};
 
 use super::Stopper;
+use crate::news::Measurement;
 
 #[derive(Debug)]
 pub struct Never;
 
 impl Stopper for Never {
-    fn measured(&mut self, _trial: TrialId, _resource: u32, _value: f64) -> Option<StopReason> {
+    fn measured(&mut self, _measurement: Measurement) -> Option<StopReason> {
         None
     }
 

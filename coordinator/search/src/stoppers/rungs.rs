@@ -39,11 +39,11 @@ struct Rung {
     resource: u32,
     /// None: the trial failed, and counts as worst.
     value_by_trial: BTreeMap<TrialId, Option<f64>>,
-    /// Of those that did not fail, best first.
-    ranked: Vec<f64>,
+    /// Of those that did not fail, best first; of equals, the older trial.
+    ranked: Vec<(f64, TrialId)>,
 }
 
-/// How a trial stands at a rung, at the moment it arrives there.
+/// How a trial stands at a rung.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Standing {
     pub resource: u32,
@@ -60,6 +60,41 @@ impl Rungs {
         Self { goal, eta: levels.eta.max(2), rungs: levels.resources().into_iter().map(rung).collect() }
     }
 
+    /// One ledger a bracket, whose first rung is `min_resource * eta^bracket`.
+    pub fn brackets(goal: Goal, levels: Levels, count: u32) -> Vec<Self> {
+        let bracket = |bracket: u32| {
+            let shift = levels.eta.max(2).saturating_pow(bracket);
+            Self::new(goal, Levels { min_resource: levels.min_resource.max(1).saturating_mul(shift), ..levels })
+        };
+        (0..count.max(1)).map(bracket).collect()
+    }
+
+    pub fn count(&self) -> usize {
+        self.rungs.len()
+    }
+
+    /// Epochs at the rung of this number, from 0; None: there is none above the last.
+    pub fn resource(&self, rung: usize) -> Option<u32> {
+        self.rungs.get(rung).map(|rung| rung.resource)
+    }
+
+    /// How many of those at the rung go on.
+    pub fn promotable(&self, rung: usize) -> usize {
+        self.rungs.get(rung).map_or(0, |rung| rung.value_by_trial.len() / self.eta as usize)
+    }
+
+    /// The trials at the rung that did not fail, best first.
+    pub fn ranking(&self, rung: usize) -> impl Iterator<Item = TrialId> {
+        self.rungs.get(rung).into_iter().flat_map(|rung| rung.ranked.iter().map(|(_, trial)| *trial))
+    }
+
+    /// How the trial stands at the rung now; None: it is not there, or failed.
+    pub fn standing(&self, trial: TrialId, rung: usize) -> Option<Standing> {
+        let rung = self.rungs.get(rung)?;
+        let value = (*rung.value_by_trial.get(&trial)?)?;
+        Some(rung.standing(value, self.eta))
+    }
+
     /// Enters a value at each rung that the trial has reached and not been at before; lowest rung first.
     pub fn arrive(&mut self, trial: TrialId, resource: u32, value: f64) -> Vec<Standing> {
         let (goal, eta) = (self.goal, self.eta);
@@ -71,7 +106,7 @@ impl Rungs {
     pub fn fail(&mut self, trial: TrialId) {
         for rung in &mut self.rungs {
             match rung.value_by_trial.insert(trial, None) {
-                Some(Some(value)) => rung.forget(value),
+                Some(Some(_)) => rung.ranked.retain(|(_, other)| *other != trial),
                 Some(None) => {}
                 None => break,
             }
@@ -85,20 +120,19 @@ impl Rung {
             return None;
         }
         self.value_by_trial.insert(trial, Some(value));
-        let place = self.ranked.partition_point(|other| best_first(goal, *other, value).is_lt());
-        self.ranked.insert(place, value);
-        let going_on = (self.value_by_trial.len() / eta as usize).max(1);
-        Some(Standing {
-            resource: self.resource,
-            value,
-            threshold: self.ranked.get(going_on - 1).copied(),
-            competitors: self.value_by_trial.len() as u32,
-        })
+        let place =
+            self.ranked.partition_point(|other| best_first(goal, other.0, value).then(other.1.cmp(&trial)).is_lt());
+        self.ranked.insert(place, (value, trial));
+        Some(self.standing(value, eta))
     }
 
-    fn forget(&mut self, value: f64) {
-        if let Some(place) = self.ranked.iter().position(|other| other.total_cmp(&value).is_eq()) {
-            self.ranked.remove(place);
+    fn standing(&self, value: f64, eta: u32) -> Standing {
+        let going_on = (self.value_by_trial.len() / eta as usize).max(1);
+        Standing {
+            resource: self.resource,
+            value,
+            threshold: self.ranked.get(going_on - 1).map(|(value, _)| *value),
+            competitors: self.value_by_trial.len() as u32,
         }
     }
 }

@@ -12,6 +12,7 @@ use regatta_schemas::{Attempt, Params, TrialId};
 
 use super::intents::{Loss, Sampled};
 use super::{Due, Phase, Study};
+use crate::stoppers::Chances;
 use crate::time::Time;
 
 impl Study {
@@ -31,7 +32,8 @@ impl Study {
         let Some(reason) = self.end().cloned() else { return };
         let running: Vec<TrialId> = self.state.unended.difference(&self.intents.closings).copied().collect();
         for trial in running {
-            self.close(trial, Due::Stop(StopReason::StudyEnded { reason: reason.clone() }));
+            let outranked = self.state.paused.contains(&trial).then(|| self.state.stopper.0.outranked(trial)).flatten();
+            self.close(trial, Due::Stop(outranked.unwrap_or(StopReason::StudyEnded { reason: reason.clone() })));
         }
         let is_concluded = self.state.conclusion.is_some() || self.intents.is_concluded;
         if !is_concluded && self.state.unended.is_empty() {
@@ -55,7 +57,7 @@ impl Study {
             return Some(StudyEnd::WallTime { wall_time_s });
         }
         let trials = state.trials.len() as u32;
-        if !state.unended.is_empty() || self.intents.proposals() > 0 {
+        if !self.is_at_rest() || self.promotion().is_some() {
             None
         } else if trials >= budget.trials {
             Some(StudyEnd::BudgetSpent { trials })
@@ -70,23 +72,43 @@ impl Study {
         self.state.file.budget.wall_time_s.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
     }
 
-    pub(super) fn may_propose(&self) -> bool {
+    pub(super) fn may_begin(&self) -> bool {
+        self.may_propose() && self.state.stopper.0.admits()
+    }
+
+    fn may_propose(&self) -> bool {
         !self.intents.is_exhausted && self.trials_left() > 0
+    }
+
+    /// The trial, of those set aside, whose turn it is.
+    pub(super) fn promotion(&self) -> Option<TrialId> {
+        let is_free = |trial| self.state.paused.contains(&trial) && self.is_free(trial);
+        self.state.stopper.0.promotion(Chances { is_free: &is_free, is_last: self.is_at_rest() && !self.may_propose() })
+    }
+
+    /// Whether nothing runs or is on its way: every trial has ended or is set aside.
+    fn is_at_rest(&self) -> bool {
+        let is_decided = self.intents.lanes.is_empty() && self.intents.proposals() == 0;
+        is_decided && self.state.unended.len() == self.state.paused.len()
+    }
+
+    /// Whether no decision about the trial is on its way.
+    fn is_free(&self, trial: TrialId) -> bool {
+        !self.intents.lanes.contains(&trial) && !self.intents.closings.contains(&trial)
     }
 
     /// The trial whose turn it is: those that lost their agent first.
     pub(super) fn next_waiting(&self) -> Option<TrialId> {
-        let is_free = |trial: &TrialId| !self.intents.lanes.contains(trial) && !self.intents.closings.contains(trial);
-        let is_lost = |trial: &TrialId| is_free(trial) && !self.state.trials[trial].has_ended();
+        let is_lost = |trial: &TrialId| self.is_free(*trial) && !self.state.trials[trial].has_ended();
         let lost = self.intents.lost.keys().copied().find(is_lost);
-        lost.or_else(|| self.state.waiting.iter().map(|turn| turn.trial).find(is_free))
+        lost.or_else(|| self.state.waiting.iter().map(|turn| turn.trial).find(|trial| self.is_free(*trial)))
     }
 
     pub(super) fn use_lane(&mut self) {
         if !self.wants_lane() {
             return;
         }
-        match self.next_waiting() {
+        match self.next_waiting().or_else(|| self.promotion()) {
             Some(trial) => self.offer_again(trial),
             None => self.propose(),
         }
@@ -110,8 +132,8 @@ impl Study {
             labels: Default::default(),
         };
         self.append(Some(trial), Record::Proposed(proposed));
-        let offered =
-            Offered { attempt: Attempt(1), pool: self.pool().clone(), reason: OfferReason::First, resume: None };
+        let (attempt, until) = (Attempt(1), self.state.stopper.0.until(trial));
+        let offered = Offered { attempt, pool: self.pool().clone(), reason: OfferReason::First, resume: None, until };
         self.offer_or_fail(trial, recipe, offered);
     }
 
@@ -122,10 +144,12 @@ impl Study {
                 OfferReason::LeaseLost { agent: agent.clone(), silent_ms: silent.as_millis() as u64 }
             }
             (None, Phase::Waiting(reason)) => reason.clone(),
+            (None, Phase::Paused) => OfferReason::Promoted { resource: trial.resource },
             (None, Phase::Offered | Phase::Held | Phase::Failing | Phase::Ended(_)) => OfferReason::Unknown,
         };
         let (attempt, resume) = (trial.attempt.next(), trial.checkpoint.clone());
-        let offered = Offered { attempt, pool: self.pool().clone(), reason, resume };
+        let until = self.state.stopper.0.until(id);
+        let offered = Offered { attempt, pool: self.pool().clone(), reason, resume, until };
         self.offer_or_fail(id, self.recipe(&trial.proposed.params), offered);
     }
 

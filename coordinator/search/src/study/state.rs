@@ -16,6 +16,7 @@ use regatta_schemas::{AgentId, Attempt, TrialId};
 use super::curve::absorb;
 use super::lanes::LaneClock;
 use super::trial::{Due, Hearing, Phase, Trial};
+use crate::news::{Measurement, News};
 use crate::samplers::{Sampler, sampler_for};
 use crate::stoppers::{Stopper, stopper_for};
 use crate::time::Time;
@@ -40,6 +41,7 @@ pub struct State {
     pub open: BTreeSet<TrialId>,
     pub unended: BTreeSet<TrialId>,
     pub due: BTreeSet<TrialId>,
+    pub paused: BTreeSet<TrialId>,
 }
 
 /// A trial's place among those that wait: offered before, then by priority, then by age.
@@ -102,6 +104,7 @@ impl State {
             open: BTreeSet::new(),
             unended: BTreeSet::new(),
             due: BTreeSet::new(),
+            paused: BTreeSet::new(),
         }
     }
 
@@ -152,13 +155,21 @@ impl State {
         // The trial is taken out while it changes, and with it its place in the views.
         let Some(mut trial) = self.trials.remove(&id) else { return stop_stranger(&record) };
         self.forget_views(id, &trial);
-        let had_ended = trial.has_ended();
+        let phase_before = trial.phase.clone();
         let lane_before = lane_of(&trial);
         let effect = self.change(id, &mut trial, record, at);
         self.note_lane(lane_before, &trial, at);
-        if let (false, Phase::Ended(outcome)) = (had_ended, &trial.phase) {
-            self.stopper.0.ended(id, *outcome);
+        match (&phase_before, &trial.phase) {
+            (Phase::Ended(_), _) => {}
+            (_, Phase::Ended(outcome)) => {
+                self.stopper.0.ended(id, *outcome);
+                self.sampler.0.observe(News::Ended { trial: id, outcome: *outcome });
+            }
+            (Phase::Held | Phase::Offered, Phase::Paused) => self.stopper.0.paused(id, trial.resource),
+            (Phase::Paused, Phase::Offered) => self.stopper.0.promoted(id),
+            _ => {}
         }
+        let had_ended = matches!(phase_before, Phase::Ended(_));
         self.enter_views(id, &trial);
         let is_best_lost = trial.phase == Phase::Ended(Outcome::Failed);
         self.trials.insert(id, trial);
@@ -173,13 +184,12 @@ impl State {
         if is_over || self.trials.contains_key(&id) {
             return;
         }
-        match &proposed.lineage {
-            Lineage::Sampled { index } => {
-                self.sampler.0.observe(*index, &proposed.params);
-                self.next_index = self.next_index.max(index + 1);
-            }
-            Lineage::Submitted { .. } | Lineage::Unknown => {}
-        }
+        let index = match proposed.lineage {
+            Lineage::Sampled { index } => Some(index),
+            Lineage::Submitted { .. } | Lineage::Unknown => None,
+        };
+        self.next_index = self.next_index.max(index.map_or(0, |index| index + 1));
+        self.sampler.0.observe(News::Proposed { trial: id, index, params: &proposed.params });
         let trial = Trial::new(proposed);
         self.enter_views(id, &trial);
         self.trials.insert(id, trial);
@@ -214,7 +224,7 @@ impl State {
                     return Effect::StopAttempt;
                 }
             }
-            // Nothing in this version sets a trial aside; a study's own records have no place here.
+            // A trial is set aside by its agent's last record; a study's own records have no place here.
             Record::Paused(_)
             | Record::StudyCreated(_)
             | Record::StudyPaused(_)
@@ -273,6 +283,7 @@ impl State {
 
     fn take_point(&mut self, id: TrialId, trial: &mut Trial, point: Point) {
         let (resource, elapsed_s) = (point.resource, point.elapsed_s);
+        let metrics = point.metrics.clone();
         let value = match absorb(&mut trial.points, point, &self.file.objective.metric) {
             Ok(value) => value,
             Err(failure) => {
@@ -289,7 +300,9 @@ impl State {
         if self.best.as_ref().is_none_or(|best| goal.is_better(value, best.value)) {
             self.best = Some(Best { trial: id, value });
         }
-        let verdict = self.stopper.0.measured(id, resource, value);
+        let measurement = Measurement { trial: id, resource, value, metrics: &metrics };
+        self.sampler.0.observe(News::Measured(measurement));
+        let verdict = self.stopper.0.measured(measurement);
         // A trial that is done with its whole resource has nothing left to be stopped for.
         if trial.due.is_none() && resource < self.file.budget.resource {
             trial.due = verdict.map(Due::Stop);
@@ -316,7 +329,7 @@ impl State {
         if let Some((agent, lane)) = before {
             let is_gone = match &trial.phase {
                 Phase::Offered | Phase::Waiting(regatta_schemas::reasons::OfferReason::Released { .. }) => true,
-                Phase::Waiting(_) | Phase::Held | Phase::Failing | Phase::Ended(_) => false,
+                Phase::Waiting(_) | Phase::Held | Phase::Paused | Phase::Failing | Phase::Ended(_) => false,
             };
             self.lanes.freed(&agent, lane, is_gone, at);
         }
@@ -338,6 +351,9 @@ impl State {
         if trial.due.is_some() {
             self.due.insert(id);
         }
+        if trial.phase == Phase::Paused {
+            self.paused.insert(id);
+        }
     }
 
     fn forget_views(&mut self, id: TrialId, trial: &Trial) {
@@ -345,6 +361,7 @@ impl State {
         self.open.remove(&id);
         self.unended.remove(&id);
         self.due.remove(&id);
+        self.paused.remove(&id);
     }
 }
 

@@ -7,10 +7,12 @@
 //! | Offered, Held | offered (n+1): the lease was lost | Offered, attempt n+1; whoever held n is fenced |
 //! | Held | measured, checkpointed | Held |
 //! | Held | finished | Ended (finished); lane free |
+//! | Held | released at the rung until which it was offered | Paused; lane free |
+//! | Paused | offered (n+1): it was promoted | Offered, attempt n+1 |
 //! | Held | released, or failed for a cause that a retry can mend | Waiting; lane free |
 //! | Held | the same beyond the limits, or failed for another cause | Failing; lane free |
-//! | Waiting, Offered, Held, Failing | stopped | Ended (stopped); a lane stays taken |
-//! | Waiting, Offered, Held, Failing | concluded | Ended (as it says); a lane stays taken |
+//! | Waiting, Offered, Held, Paused, Failing | stopped | Ended (stopped); a lane stays taken |
+//! | Waiting, Offered, Held, Paused, Failing | concluded | Ended (as it says); a lane stays taken |
 //! | Ended | accepted, the first of the attempt | Ended; lane taken, and its agent is told to stop |
 //! | Ended | finished, failed, released of the holder | Ended; lane free |
 //!
@@ -20,7 +22,7 @@
 use regatta_schemas::api::Failure;
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::log::{Checkpoint, Checkpointed, Concluded, Failed, Finished, Offered, Point, Proposed, Released};
-use regatta_schemas::reasons::{FailCause, OfferReason, Outcome, StopReason};
+use regatta_schemas::reasons::{FailCause, OfferReason, Outcome, ReleaseReason, StopReason};
 use regatta_schemas::{AgentId, Attempt, Sequence};
 
 use super::seen::Seen;
@@ -43,6 +45,10 @@ pub struct Trial {
     pub elapsed_s: f64,
     /// Where another attempt would go on from.
     pub checkpoint: Option<Checkpoint>,
+    /// Epochs done at which the current attempt is set aside; None: at the end.
+    pub until: Option<u32>,
+    /// How often it went on after it had been set aside.
+    pub promotions: u32,
     /// Failures that were mended by a retry.
     pub failures: u32,
     pub stop: Option<StopReason>,
@@ -59,6 +65,8 @@ pub enum Phase {
     Offered,
     /// An agent trains it.
     Held,
+    /// Set aside at a rung; it goes on if it is promoted.
+    Paused,
     /// It failed for good; `concluded` is to follow.
     Failing,
     Ended(Outcome),
@@ -104,6 +112,8 @@ impl Trial {
             resource: 0,
             elapsed_s: 0.0,
             checkpoint: None,
+            until: None,
+            promotions: 0,
             failures: 0,
             stop: None,
             failure: None,
@@ -127,10 +137,12 @@ impl Trial {
     /// Whether the record took effect.
     pub fn offered(&mut self, record: &Offered) -> bool {
         let may_be_offered = match self.phase {
-            Phase::Waiting(_) | Phase::Offered | Phase::Held => record.attempt > self.attempt,
+            Phase::Waiting(_) | Phase::Offered | Phase::Held | Phase::Paused => record.attempt > self.attempt,
             Phase::Failing | Phase::Ended(_) => false,
         };
         if may_be_offered {
+            self.promotions += u32::from(self.phase == Phase::Paused);
+            self.until = record.until;
             self.phase = Phase::Offered;
             self.attempt = record.attempt;
             self.tenure = None;
@@ -192,7 +204,9 @@ impl Trial {
             return;
         }
         self.resource = self.resource.max(record.resource);
-        if self.attempts_are_spent() {
+        if record.reason == ReleaseReason::Paused {
+            self.phase = Phase::Paused;
+        } else if self.attempts_are_spent() {
             self.fail(self.attempts_spent());
         } else {
             self.phase = Phase::Waiting(OfferReason::Released { agent: record.agent.clone() });
@@ -235,7 +249,7 @@ impl Trial {
     }
 
     pub fn attempts_are_spent(&self) -> bool {
-        self.attempt.0 >= LIMITS.attempts_max
+        self.attempt.0 - self.promotions >= LIMITS.attempts_max
     }
 
     pub fn attempts_spent(&self) -> Failure {

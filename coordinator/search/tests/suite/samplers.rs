@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use regatta_schemas::study::StudyFile;
-use regatta_schemas::{ParamValue, Params, check};
-use regatta_search::samplers::sampler_for;
+use regatta_schemas::{ParamValue, Params, TrialId, check};
+use regatta_search::news::News;
+use regatta_search::samplers::{Sampler, sampler_for};
 use serde_json::{Value, json};
 
 use crate::files::study;
@@ -54,13 +55,18 @@ fn for_each_pair(body: impl Fn(&Value, &Value, Option<u64>)) {
     }
 }
 
+/// Configuration number `index` becomes the trial of that number.
+fn propose(sampler: &mut dyn Sampler, index: u64, params: &Params) {
+    sampler.observe(News::Proposed { trial: TrialId(index as u32), index: Some(index), params });
+}
+
 /// The first configurations, each observed before the next is proposed.
 fn configurations(file: &StudyFile, count: u64) -> Vec<Params> {
     let mut sampler = sampler_for(file);
     let mut found = Vec::new();
     for index in 0..count {
         let Some(params) = sampler.propose(index, &[]) else { break };
-        sampler.observe(index, &params);
+        propose(&mut *sampler, index, &params);
         found.push(params);
     }
     found
@@ -109,7 +115,7 @@ fn every_sampler_proposes_the_same_whatever_the_timing() {
             ahead.push(observed);
             if index % 5 == 4 {
                 for (offset, params) in ahead.drain(..).enumerate() {
-                    sampler.observe(index - 4 + offset as u64, &params);
+                    propose(&mut *sampler, index - 4 + offset as u64, &params);
                 }
             }
         }
@@ -127,12 +133,12 @@ fn every_sampler_goes_on_after_a_restart_and_is_not_hurt_by_repeats() {
             for (index, params) in all[..half].iter().enumerate() {
                 // What is read back went through JSON.
                 let text = serde_json::to_string(params).unwrap();
-                restarted.observe(index as u64, &serde_json::from_str(&text).unwrap());
+                propose(&mut *restarted, index as u64, &serde_json::from_str(&text).unwrap());
             }
         }
         for (index, params) in all.iter().enumerate().skip(half) {
             assert_eq!(restarted.propose(index as u64, &[]).as_ref(), Some(params));
-            restarted.observe(index as u64, params);
+            propose(&mut *restarted, index as u64, params);
         }
     });
 }

@@ -121,10 +121,11 @@ fn run_and_watch(plan: Plan, curve: fn(&Params, u32) -> Epoch) -> Vec<BTreeMap<O
 #[test]
 fn simulated_searches_keep_their_promises_whatever_fails() {
     for_each_seed(|seed| {
-        let stopper = match seed % 3 {
+        let stopper = match seed % 4 {
             0 => json!("none"),
             1 => json!({"name": "median", "es_min": 3}),
-            _ => json!({"name": "asha", "eta": 2}),
+            2 => json!({"name": "asha", "eta": 2}),
+            _ => json!({"name": "asha", "eta": 2, "mode": "promote"}),
         };
         let sampler = if seed % 4 == 0 { json!({"name": "grid", "points": 9}) } else { json!("random") };
         let trials = if seed % 4 == 0 { 30 } else { 12 };

@@ -1,8 +1,11 @@
 //! What every stopper must keep, and hand-computed tables for each.
 
+use std::collections::BTreeMap;
+
 use regatta_schemas::TrialId;
 use regatta_schemas::reasons::{Outcome, StopReason};
-use regatta_search::stoppers::{Stopper, stopper_for};
+use regatta_search::news::Measurement;
+use regatta_search::stoppers::{Chances, Stopper, stopper_for};
 use serde_json::{Value, json};
 
 use crate::files::{METRIC, study};
@@ -14,6 +17,8 @@ fn every_stopper() -> Vec<Value> {
         json!({"name": "median", "es_min": 3, "grace": 1}),
         json!({"name": "asha", "eta": 3, "min_resource": 1}),
         json!({"name": "asha", "eta": 2, "min_resource": 2, "brackets": 2}),
+        json!({"name": "asha", "eta": 3, "min_resource": 1, "mode": "promote"}),
+        json!({"name": "asha", "eta": 2, "min_resource": 1, "brackets": 2, "mode": "promote"}),
     ]
 }
 
@@ -25,37 +30,66 @@ fn stopper(choice: &Value, goal: &str) -> Box<dyn Stopper> {
     stopper_for(&study(json!({"stopper": choice, "objective": objective, "budget": budget})))
 }
 
+/// Tells of a value measured.
+fn measure(stopper: &mut dyn Stopper, trial: u32, resource: u32, value: f64) -> Option<StopReason> {
+    let metrics = BTreeMap::from([(METRIC.to_owned(), value)]);
+    stopper.measured(Measurement { trial: TrialId(trial), resource, value, metrics: &metrics })
+}
+
+/// A trial on a lane.
+struct Runner {
+    trial: u32,
+    resource: u32,
+    until: Option<u32>,
+}
+
 /// Trials of very different quality, four at a time, in an order mixed by their speed; every seventh fails halfway.
-/// The verdicts, as (trial, reason).
+/// The verdicts, as (trial, reason): of those that were stopped, and of those that stay set aside at the end.
 fn race(stopper: &mut dyn Stopper, value: impl Fn(u32, u32) -> f64) -> Vec<(u32, StopReason)> {
     let mut verdicts = Vec::new();
-    let mut running: Vec<(u32, u32)> = Vec::new();
+    let mut running: Vec<Runner> = Vec::new();
+    let mut set_aside: BTreeMap<u32, u32> = BTreeMap::new();
     let mut next = 0;
     for turn in 0..10_000_usize {
-        if running.len() < 4 && next < 60 {
-            running.push((next, 0));
-            next += 1;
+        if running.len() < 4 {
+            let chances = Chances {
+                is_free: &|trial| set_aside.contains_key(&trial.0),
+                is_last: next == 60 && running.is_empty(),
+            };
+            if let Some(TrialId(trial)) = stopper.promotion(chances) {
+                stopper.promoted(TrialId(trial));
+                let resource = set_aside.remove(&trial).expect("only what is set aside is promoted");
+                running.push(Runner { trial, resource, until: stopper.until(TrialId(trial)) });
+            } else if next < 60 && stopper.admits() {
+                running.push(Runner { trial: next, resource: 0, until: stopper.until(TrialId(next)) });
+                next += 1;
+            }
         }
         if running.is_empty() {
             break;
         }
         let lane = (turn * 7 + turn / 3) % running.len();
-        let (trial, resource) = (running[lane].0, running[lane].1 + 1);
-        running[lane].1 = resource;
+        let runner = &mut running[lane];
+        runner.resource += 1;
+        let (trial, resource) = (runner.trial, runner.resource);
         let id = TrialId(trial);
         if trial % 7 == 6 && resource == 4 {
             stopper.ended(id, Outcome::Failed);
-            running.swap_remove(lane);
-        } else if let Some(reason) = stopper.measured(id, resource, value(trial, resource)) {
+        } else if let Some(reason) = measure(stopper, trial, resource, value(trial, resource)) {
             stopper.ended(id, Outcome::Stopped);
             verdicts.push((trial, reason));
-            running.swap_remove(lane);
         } else if resource == RESOURCE {
             stopper.ended(id, Outcome::Finished);
-            running.swap_remove(lane);
+        } else if runner.until.is_some_and(|until| resource >= until) {
+            stopper.paused(id, resource);
+            set_aside.insert(trial, resource);
+        } else {
+            continue;
         }
+        running.swap_remove(lane);
     }
     assert!(running.is_empty());
+    verdicts.extend(set_aside.keys().filter_map(|trial| Some((*trial, stopper.outranked(TrialId(*trial))?))));
     verdicts
 }
 
@@ -147,7 +181,7 @@ fn check(choice: Value, goal: &str, rows: &[Row]) {
         match row {
             Row::Ended(trial, outcome) => stopper.ended(TrialId(*trial), *outcome),
             Row::Measured(trial, resource, value, expected) => {
-                let verdict = stopper.measured(TrialId(*trial), *resource, *value);
+                let verdict = measure(&mut *stopper, *trial, *resource, *value);
                 let figures = verdict.as_ref().map(figures);
                 let threshold = figures.map(|(at, _, threshold, competitors)| {
                     assert_eq!(at, *resource, "{choice} row {number}: resource");
