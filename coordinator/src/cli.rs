@@ -35,6 +35,8 @@ pub enum Command {
     Serve(Serve),
     /// Start a study and follow it to its end.
     Run(Run),
+    /// Simulate a study in virtual time: the same search, with learning curves from a program.
+    Simulate(Simulate),
     /// Studies: list, show, stop, pause, resume, delete.
     #[command(subcommand)]
     Study(StudyCommand),
@@ -118,6 +120,64 @@ pub struct Run {
     pub detach: bool,
 
     /// Print every record as a line of JSON, and a summary as the last line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What would this search find, how soon, on so many lanes?
+///
+/// The program reads one line of JSON for each configuration, {"params": {...}, "resource": EPOCHS}, and answers one:
+/// {"validation_accuracy": [one number an epoch], "elapsed_s": [seconds from the start to each epoch's end]}.
+/// The study file needs no recipe, and its objective may be any metric that the program answers.
+///
+///   regatta simulate study.yaml --lanes 32 --objective 'python3 curves.py'
+#[derive(Debug, Clone, Args)]
+#[command(verbatim_doc_comment)]
+pub struct Simulate {
+    /// The study file (YAML or JSON).
+    pub file: PathBuf,
+
+    /// Trials that run at once.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub lanes: u32,
+
+    /// The program that answers with learning curves, as a command line.
+    #[arg(long, value_name = "COMMAND")]
+    pub objective: String,
+
+    /// Fields to send along with each configuration: one JSON object.
+    #[arg(long, value_name = "JSON", default_value = "{}", value_parser = crate::simulate::object)]
+    pub send: serde_json::Map<String, serde_json::Value>,
+
+    /// Instead of the seed in the file.
+    #[arg(long)]
+    pub seed: Option<u64>,
+
+    /// Instead of the sampler in the file: its name, or {name: grid, points: 4}.
+    #[arg(long)]
+    pub sampler: Option<String>,
+
+    /// Instead of the stopper in the file: its name, or {name: asha, eta: 4}.
+    #[arg(long)]
+    pub stopper: Option<String>,
+
+    /// The share of lanes that take four times as long.
+    #[arg(long, default_value_t = 0.0, value_parser = crate::simulate::share)]
+    pub stragglers: f64,
+
+    /// The share of epochs in which the device fails.
+    #[arg(long, default_value_t = 0.0, value_parser = crate::simulate::share)]
+    pub failures: f64,
+
+    /// Seconds after which, on average, an agent dies; another takes its place.
+    #[arg(long, value_parser = seconds)]
+    pub crash_every_s: Option<f64>,
+
+    /// Epochs between two checkpoints of a trial; 0: only where it is set aside.
+    #[arg(long, default_value_t = 1)]
+    pub checkpoint_every: u32,
+
+    /// Print the outcome as one line of JSON.
     #[arg(long)]
     pub json: bool,
 }

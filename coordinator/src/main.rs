@@ -12,6 +12,7 @@ mod pack;
 mod run;
 mod serve;
 mod show;
+mod simulate;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -49,6 +50,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
             run::read_study(&args.file)?;
             run::run(&reach(server).await?, args).await
         }
+        Command::Simulate(args) => simulate::simulate(args),
         Command::Study(command) => ask::study(&reach(server).await?, command).await,
         Command::Trial(command) => ask::trial(&reach(server).await?, command).await,
         Command::Fleet(json) => ask::fleet(&reach(server).await?, json.json).await,

@@ -29,6 +29,12 @@ pub struct FaultyFile {
     faults: Vec<Fault>,
 }
 
+impl FaultyFile {
+    pub fn new(path: &Path, faults: Vec<Fault>) -> Self {
+        Self { file: path.display().to_string(), faults }
+    }
+}
+
 /// Reads and checks a study file.
 ///
 /// # Errors
@@ -36,7 +42,7 @@ pub struct FaultyFile {
 pub fn read_study(path: &Path) -> anyhow::Result<Value> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read the study file {}", path.display()))?;
-    let faulty = |faults| FaultyFile { file: path.display().to_string(), faults };
+    let faulty = |faults| FaultyFile::new(path, faults);
     let value = check::study_text(&text).map_err(faulty)?;
     check::study_file(&value).map_err(faulty)?;
     Ok(value)

@@ -74,10 +74,10 @@ pub fn summary(shown: &StudyShown) -> String {
         None => lines.push(format!("best    no trial has measured {} yet", summary.objective.metric)),
     }
     lines.push(format!(
-        "trials  {} finished, {} stopped early, {} failed, {} running, {} waiting",
-        counts.finished, counts.stopped, counts.failed, counts.running, counts.waiting
+        "trials  {} finished, {} stopped early, {} failed, {} running, {} set aside, {} waiting",
+        counts.finished, counts.stopped, counts.failed, counts.running, counts.paused, counts.waiting
     ));
-    let proposed = u64::from(ended(summary) + counts.running + counts.waiting);
+    let proposed = u64::from(ended(summary) + counts.running + counts.paused + counts.waiting);
     let full = proposed * u64::from(file.budget.resource);
     if full > 0 {
         lines.push(format!(

@@ -47,7 +47,15 @@ pub fn study_text(text: &str) -> Result<Value, Vec<Fault>> {
 /// # Errors
 /// Every fault, in the order of their paths.
 pub fn study_file(value: &Value) -> Result<StudyFile, Vec<Fault>> {
-    study::check(value)
+    study::check(value, study::Measured::ByAgents)
+}
+
+/// A study file for a simulation: as [`study_file`], but the recipe may be left out, and the objective be any metric.
+///
+/// # Errors
+/// Every fault, in the order of their paths.
+pub fn simulated_study_file(value: &Value) -> Result<StudyFile, Vec<Fault>> {
+    study::check(value, study::Measured::BySimulation)
 }
 
 /// A recipe with every value resolved. Paths begin with `recipe`.

@@ -2,6 +2,7 @@
 //! study of so many trials, 50 reports each, on 100 lanes, and tells what that came to.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use regatta_schemas::study::StudyFile;
 use regatta_schemas::{Params, PoolId, check};
@@ -13,7 +14,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let trials = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(10_000);
     let stopper = arguments.next().unwrap_or_else(|| "none".to_owned());
-    let agents = vec![AgentPlan { pool: PoolId::default(), lanes: 4 }; 25];
+    let agents = vec![AgentPlan { pool: PoolId::default(), lanes: 4, slowness: 1.0 }; 25];
     let plan = Plan {
         seed: 1,
         studies: vec![study(trials, &stopper)],
@@ -21,6 +22,7 @@ fn main() {
         faults: Faults::none(),
         settings: Settings::default(),
         checkpoint_every: 10,
+        beat_every: Duration::from_secs(1),
     };
     let mut simulator = Simulator::new(plan, &curve);
     let is_over = simulator.run(u64::MAX);

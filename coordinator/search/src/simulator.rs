@@ -29,7 +29,6 @@ pub use faults::Faults;
 
 /// When every simulation begins.
 const START: Time = Time::from_millis(1_000_000_000);
-const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// From a record's arrival in the log to its reading by the coordinator.
 const READ_DELAY: Duration = Duration::from_micros(200);
 /// From the coordinator's decision to its record's arrival in the log.
@@ -46,12 +45,16 @@ pub struct Plan {
     pub settings: Settings,
     /// Epochs between two checkpoints of a trial; 0: none are taken.
     pub checkpoint_every: u32,
+    /// Between two beats of an agent.
+    pub beat_every: Duration,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AgentPlan {
     pub pool: PoolId,
     pub lanes: u32,
+    /// How many times longer it takes for an epoch than the curve says.
+    pub slowness: f64,
 }
 
 /// What training one epoch gives.

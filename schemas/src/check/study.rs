@@ -25,13 +25,22 @@ const GRID_POINTS_MAX: u64 = 10_000;
 const ETA_MAX: u64 = 1_000;
 const BRACKETS_MAX: u64 = 16;
 
-pub fn check(value: &Value) -> Result<StudyFile, Vec<Fault>> {
+/// Who measures the study's trials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measured {
+    /// Agents, by the recipe; they report certain metrics.
+    ByAgents,
+    /// A simulation: the recipe may be left out, and the objective be any metric.
+    BySimulation,
+}
+
+pub fn check(value: &Value, measured: Measured) -> Result<StudyFile, Vec<Fault>> {
     let faults = Faults::default();
-    let file = read(&Node::new(value, "", &faults));
+    let file = read(&Node::new(value, "", &faults), measured);
     faults.or(file)
 }
 
-fn read(node: &Node) -> Option<StudyFile> {
+fn read(node: &Node, measured: Measured) -> Option<StudyFile> {
     let fields = node.fields()?;
     fields.only(&KEYS);
     name(&fields);
@@ -51,8 +60,13 @@ fn read(node: &Node) -> Option<StudyFile> {
     {
         node.fault(error.to_string(), "name a pool that agents were started with, or leave it out");
     }
-    let recipe = fields.required("recipe", "what an agent trains: data, model, loss, optimizer, batch_size");
-    objective(&fields, recipe.as_ref().map(|recipe| recipe.value));
+    let recipe = match measured {
+        Measured::ByAgents => {
+            fields.required("recipe", "what an agent trains: data, model, loss, optimizer, batch_size")
+        }
+        Measured::BySimulation => fields.optional("recipe"),
+    };
+    objective(&fields, recipe.as_ref().map(|recipe| recipe.value), measured);
     if let (Some(recipe), Some(space)) = (&recipe, &space) {
         template::check(recipe, &fields.path_of("space"), space);
     }
@@ -185,7 +199,7 @@ fn asha(stopper: &Fields, resource: Option<u64>) {
     }
 }
 
-fn objective(fields: &Fields, recipe: Option<&Value>) {
+fn objective(fields: &Fields, recipe: Option<&Value>, measured: Measured) {
     let example = "for example {metric: validation_loss, goal: minimize}";
     let Some(objective) = fields.required("objective", example).and_then(|node| node.fields()) else { return };
     objective.only(&["metric", "goal"]);
@@ -193,7 +207,9 @@ fn objective(fields: &Fields, recipe: Option<&Value>) {
     let always: &[&str] = if task == Some("regression") { &LOSS_METRICS } else { &ALL_METRICS };
     let asked = recipe.and_then(|recipe| recipe.get("metrics")).map(loss::reported).unwrap_or_default();
     let metrics: Vec<&'static str> = always.iter().copied().chain(asked).collect();
-    if let Some(node) = objective.required("metric", &format!("one of {}", list_of(metrics.iter().copied()))) {
+    if let Some(node) = objective.required("metric", &format!("one of {}", list_of(metrics.iter().copied())))
+        && (measured == Measured::ByAgents || node.text().is_none())
+    {
         let named = node.value.as_str().unwrap_or_default();
         if !metrics.contains(&named) && ALL_METRICS.contains(&named) {
             node.wrong_value(format!("a regression reports {}", list_of(metrics.iter().copied())));

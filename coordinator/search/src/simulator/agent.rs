@@ -9,9 +9,9 @@ use regatta_schemas::log::{
 use regatta_schemas::offer::Offer;
 use regatta_schemas::reasons::{FailCause, ReleaseReason};
 use regatta_schemas::stop::Stop;
-use regatta_schemas::{AgentId, Attempt, PoolId, Sequence, StudyId, TrialId};
+use regatta_schemas::{AgentId, Attempt, Params, PoolId, Sequence, StudyId, TrialId};
 
-use super::{AgentPlan, BEAT_EVERY, Epoch, Simulator};
+use super::{AgentPlan, Epoch, Simulator};
 
 /// How long a draining agent still beats, and how long it takes until another one is in its place.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -23,6 +23,7 @@ pub(super) struct VirtualAgent {
     pub id: AgentId,
     pub pool: PoolId,
     pub lanes: Vec<Lane>,
+    slowness: f64,
     is_alive: bool,
     is_silent: bool,
     is_draining: bool,
@@ -104,6 +105,7 @@ impl Simulator<'_> {
             id: AgentId::new(format!("agent-{number}")).expect("letters, a dash and a number are an id"),
             lanes: (0..plan.lanes).map(|_| Lane::Free).collect(),
             pool: plan.pool,
+            slowness: plan.slowness,
             is_alive: true,
             is_silent: false,
             is_draining: false,
@@ -155,7 +157,7 @@ impl Simulator<'_> {
     }
 
     fn send_beat(&mut self, agent: usize) {
-        self.plan_agent(agent, BEAT_EVERY, Happening::Beats);
+        self.plan_agent(agent, self.plan.beat_every, Happening::Beats);
         if !self.agents[agent].is_silent {
             let (beat, delay) = (self.agents[agent].beat(), self.delay());
             self.plan_after(delay, super::Happening::BeatArrives { agent, beat });
@@ -181,7 +183,7 @@ impl Simulator<'_> {
         }
         let epochs_done = offer.resume.as_ref().map_or(0, |checkpoint| checkpoint.resource);
         let elapsed_s = offer.resume.as_ref().map_or(0.0, |checkpoint| checkpoint.elapsed_ms as f64 / 1e3);
-        let epoch = (self.curve)(&offer.params, epochs_done + 1);
+        let epoch = self.epoch(agent, &offer.params, epochs_done + 1);
         let place = Place::trial(offer.study.clone(), offer.trial);
         let (id, attempt) = (self.agents[agent].id.clone(), offer.attempt);
         let accepted = Accepted { attempt, sequence: Sequence(0), agent: id, lane: lane as u32 };
@@ -197,20 +199,21 @@ impl Simulator<'_> {
     }
 
     fn end_epoch(&mut self, agent: usize, lane: usize, run: u64) {
-        let curve = self.curve;
         let checkpoint_every = self.plan.checkpoint_every;
         let is_failing = self.faults_go_on() && self.chance(self.plan.faults.failures);
-        let Lane::Training(training) = &mut self.agents[agent].lanes[lane] else { return };
+        let Lane::Training(training) = &self.agents[agent].lanes[lane] else { return };
         if training.run != run {
             return;
         }
+        let (next, whole) = (training.epochs_done + 2, training.offer.resource);
+        let coming = (next <= whole).then(|| self.epoch(agent, &training.offer.params, next));
+        let Lane::Training(training) = &mut self.agents[agent].lanes[lane] else { return };
         training.epochs_done += 1;
         training.elapsed_s += training.epoch.seconds;
-        let (done, whole) = (training.epochs_done, training.offer.resource);
-        let metrics = if done < whole {
-            std::mem::replace(&mut training.epoch, curve(&training.offer.params, done + 1)).metrics
-        } else {
-            std::mem::take(&mut training.epoch.metrics)
+        let done = training.epochs_done;
+        let metrics = match coming {
+            Some(coming) => std::mem::replace(&mut training.epoch, coming).metrics,
+            None => std::mem::take(&mut training.epoch.metrics),
         };
         let seconds = Duration::from_secs_f64(training.epoch.seconds);
         let step = u64::from(done) * STEPS_PER_EPOCH;
@@ -242,6 +245,11 @@ impl Simulator<'_> {
         } else {
             self.plan_agent(agent, seconds, Happening::EpochEnds { lane, run });
         }
+    }
+
+    fn epoch(&self, agent: usize, params: &Params, number: u32) -> Epoch {
+        let epoch = (self.curve)(params, number);
+        Epoch { seconds: epoch.seconds * self.agents[agent].slowness, ..epoch }
     }
 
     /// The stop reaches every agent that is not cut off.
@@ -305,7 +313,7 @@ impl Simulator<'_> {
                 self.return_offer(pool.clone(), offer);
             }
         }
-        let plan = AgentPlan { pool, lanes: lanes as u32 };
+        let plan = AgentPlan { pool, lanes: lanes as u32, slowness: self.agents[agent].slowness };
         self.plan_after(REPLACEMENT, super::Happening::AgentJoins { plan });
     }
 

@@ -34,11 +34,19 @@ fn for_each_seed(body: impl Fn(u64)) {
 }
 
 fn agents(lanes: &[u32]) -> Vec<AgentPlan> {
-    lanes.iter().map(|lanes| AgentPlan { pool: PoolId::default(), lanes: *lanes }).collect()
+    lanes.iter().map(|lanes| AgentPlan { pool: PoolId::default(), lanes: *lanes, slowness: 1.0 }).collect()
 }
 
 fn plan(seed: u64, studies: Vec<StudyFile>, lanes: &[u32], faults: Faults) -> Plan {
-    Plan { seed, studies, agents: agents(lanes), faults, settings: Settings::default(), checkpoint_every: 2 }
+    Plan {
+        seed,
+        studies,
+        agents: agents(lanes),
+        faults,
+        settings: Settings::default(),
+        checkpoint_every: 2,
+        beat_every: Duration::from_secs(1),
+    }
 }
 
 /// A share of the trials diverges; epochs take more or less than a second.

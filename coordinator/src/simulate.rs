@@ -1,0 +1,218 @@
+//! `regatta simulate`: a study in virtual time. What training would have measured, and how long it would have taken,
+//! comes from a program; everything else is the very search that runs on a fleet.
+
+mod objective;
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use indicatif::ProgressBar;
+use regatta_schemas::Params;
+use regatta_schemas::api::{LaneUse, StudySummary};
+use regatta_schemas::check;
+use regatta_schemas::limits::LIMITS;
+use regatta_schemas::log::Best;
+use regatta_schemas::study::{RecipeTemplate, StudyFile};
+use regatta_search::Settings;
+use regatta_search::simulator::{AgentPlan, Epoch, Faults, Plan, Simulator, study_id};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::cli;
+use crate::run::FaultyFile;
+use objective::Objective;
+
+/// Beats cost time to simulate. Where no agent fails, hardly any are sent.
+const QUIET_BEATS: Duration = Duration::from_secs(3_600);
+/// Happenings between two looks at the progress.
+const STEPS_PER_LOOK: u64 = 20_000;
+const STRAGGLER_SLOWNESS: f64 = 4.0;
+
+/// What came of it.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    study: String,
+    seed: u64,
+    lanes: u32,
+    /// Seconds since the beginning, and the best value from then on.
+    curve: Vec<(f64, f64)>,
+    seconds: f64,
+    trials: usize,
+    epochs: u64,
+    lane_seconds_busy: f64,
+    lane_seconds_idle: f64,
+    best: Option<Best>,
+    params: Option<Params>,
+}
+
+/// Simulates a study and prints what came of it.
+///
+/// # Errors
+/// A fault in the study file, and whatever ails the objective's program.
+pub fn simulate(args: &cli::Simulate) -> anyhow::Result<()> {
+    let file = study(args)?;
+    let (resource, metric, goal) = (file.budget.resource, file.objective.metric.clone(), file.objective.goal);
+    let objective = RefCell::new(Objective::start(&args.objective, args.send.clone(), resource, metric)?);
+    let failure: RefCell<Option<anyhow::Error>> = RefCell::default();
+    let curve = |params: &Params, epoch: u32| {
+        objective.borrow_mut().epoch(params, epoch).unwrap_or_else(|error| {
+            failure.borrow_mut().get_or_insert(error);
+            Epoch { metrics: Default::default(), seconds: 1.0 }
+        })
+    };
+    let (name, seed) = (file.name.clone(), file.seed);
+    let mut simulator = Simulator::new(plan(args, file), &curve);
+    let progress = ProgressBar::new_spinner();
+    let mut rise: Vec<(f64, f64)> = Vec::new();
+    let mut steps: u64 = 0;
+    while !simulator.is_over() && simulator.step() {
+        if let Some(error) = failure.borrow_mut().take() {
+            return Err(error);
+        }
+        if let Some(best) = best(&simulator)
+            && rise.last().is_none_or(|(_, value)| goal.is_better(best.value, *value))
+        {
+            rise.push((simulator.elapsed().as_secs_f64(), best.value));
+        }
+        steps += 1;
+        if steps % STEPS_PER_LOOK == 0 {
+            let records = simulator.log().len();
+            let seconds = simulator.elapsed().as_secs_f64();
+            progress.set_message(format!("{records} records, {seconds:.0} s of virtual time"));
+            progress.tick();
+        }
+    }
+    progress.finish_and_clear();
+    let outcome = outcome(&simulator, name, seed, args.lanes, rise)?;
+    if args.json {
+        println!("{}", serde_json::to_string(&outcome)?);
+    } else {
+        print(&outcome);
+    }
+    Ok(())
+}
+
+fn study(args: &cli::Simulate) -> anyhow::Result<StudyFile> {
+    let path = &args.file;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read the study file {}", path.display()))?;
+    let faulty = |faults| FaultyFile::new(path, faults);
+    let mut value = check::study_text(&text).map_err(faulty)?;
+    for (key, text) in [("sampler", &args.sampler), ("stopper", &args.stopper)] {
+        if let Some(text) = text {
+            value[key] = check::study_text(text).map_err(faulty)?;
+        }
+    }
+    if let Some(seed) = args.seed {
+        value["seed"] = seed.into();
+    }
+    let mut file = check::simulated_study_file(&value).map_err(faulty)?;
+    if file.recipe.is_empty() {
+        file.recipe = untrained();
+    }
+    Ok(file)
+}
+
+/// A recipe for what is never trained.
+fn untrained() -> RecipeTemplate {
+    let recipe = json!({
+        "data": {"file": "none.npz", "format": "npz", "task": "classification", "target": "y"},
+        "model": {"family": "mlp", "hidden": [1]},
+        "loss": "cross_entropy",
+        "optimizer": {"name": "sgd", "learning_rate": 0.1},
+        "batch_size": 1,
+    });
+    match recipe {
+        Value::Object(fields) => fields,
+        _ => unreachable!("it is written as an object"),
+    }
+}
+
+fn plan(args: &cli::Simulate, file: StudyFile) -> Plan {
+    let crash_every = args.crash_every_s.map(Duration::from_secs_f64);
+    let is_quiet = crash_every.is_none();
+    let faults = Faults { lasting: Duration::MAX, crash_every, failures: args.failures, ..Faults::none() };
+    let lease_timeout = if is_quiet { QUIET_BEATS * 3 } else { Settings::default().lease_timeout };
+    let beat_every = if is_quiet { QUIET_BEATS } else { Duration::from_secs(1) };
+    // Without faults one agent with all the lanes is as good as many with one.
+    let stragglers = (f64::from(args.lanes) * args.stragglers).round() as u32;
+    let pool = file.pool.clone();
+    let agent = |lanes, slowness| AgentPlan { pool: pool.clone(), lanes, slowness };
+    let agents = if is_quiet {
+        let groups = [(args.lanes - stragglers, 1.0), (stragglers, STRAGGLER_SLOWNESS)];
+        groups.into_iter().filter(|(lanes, _)| *lanes > 0).map(|(lanes, slowness)| agent(lanes, slowness)).collect()
+    } else {
+        (0..args.lanes).map(|lane| agent(1, if lane < stragglers { STRAGGLER_SLOWNESS } else { 1.0 })).collect()
+    };
+    let settings = Settings { lease_timeout, ..Settings::default() };
+    let checkpoint_every = args.checkpoint_every;
+    Plan { seed: file.seed, studies: vec![file], agents, faults, settings, checkpoint_every, beat_every }
+}
+
+fn best(simulator: &Simulator) -> Option<Best> {
+    simulator.coordinator()?.study(&study_id(0))?.state().best.clone()
+}
+
+fn outcome(
+    simulator: &Simulator,
+    study: String,
+    seed: u64,
+    lanes: u32,
+    curve: Vec<(f64, f64)>,
+) -> anyhow::Result<Outcome> {
+    let known = simulator.coordinator().and_then(|all| Some((all, all.study(&study_id(0))?)));
+    let Some((coordinator, found)) = known else { bail!("the simulation came to no end") };
+    let StudySummary { resource_spent, best, .. } = coordinator.summary(&study_id(0), found);
+    let used = found.state().lanes.used().unwrap_or(LaneUse { lanes: 0, busy_s: 0.0, idle_s: 0.0 });
+    let params = best.as_ref().and_then(|best| found.state().trials.get(&best.trial));
+    Ok(Outcome {
+        study,
+        seed,
+        lanes,
+        curve,
+        seconds: simulator.elapsed().as_secs_f64(),
+        trials: found.state().trials.len(),
+        epochs: resource_spent,
+        lane_seconds_busy: used.busy_s,
+        lane_seconds_idle: used.idle_s,
+        params: params.map(|trial| trial.proposed.params.clone()),
+        best,
+    })
+}
+
+fn print(outcome: &Outcome) {
+    let Outcome { curve, seconds, trials, epochs, .. } = outcome;
+    println!("{:>12}  best so far", "seconds");
+    let shown = curve.len().min(20);
+    for (at, value) in curve.iter().skip(curve.len() - shown) {
+        println!("{at:>12.1}  {value:.6}");
+    }
+    let (busy, idle) = (outcome.lane_seconds_busy, outcome.lane_seconds_idle);
+    let lanes = outcome.lanes;
+    println!("{trials} trials, {epochs} epochs in {seconds:.1} s of virtual time on {lanes} lanes");
+    println!("lanes: {busy:.1} s busy, {idle:.1} s idle");
+    if let (Some(best), Some(params)) = (&outcome.best, &outcome.params) {
+        println!("best: trial {} with {:.6}: {}", best.trial, best.value, written(params));
+    }
+}
+
+fn written(params: &Params) -> String {
+    params.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+}
+
+/// A share, from 0 to 1.
+pub fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        Ok(_) | Err(_) => Err("give a share between 0 and 1".to_owned()),
+    }
+}
+
+/// One JSON object.
+pub fn object(text: &str) -> Result<serde_json::Map<String, Value>, String> {
+    if text.len() > LIMITS.study_bytes_max {
+        return Err(format!("give at most {} bytes", LIMITS.study_bytes_max));
+    }
+    serde_json::from_str(text).map_err(|error| format!("give one JSON object: {error}"))
+}
