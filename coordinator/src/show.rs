@@ -73,6 +73,10 @@ pub fn summary(shown: &StudyShown) -> String {
         }
         None => lines.push(format!("best    no trial has measured {} yet", summary.objective.metric)),
     }
+    for member in &summary.front {
+        let values: Vec<String> = member.values.iter().map(|(metric, value)| format!("{metric} {value:.4}")).collect();
+        lines.push(format!("front   trial {}: {}", member.trial, values.join("  ")));
+    }
     lines.push(format!(
         "trials  {} finished, {} stopped early, {} failed, {} running, {} set aside, {} waiting",
         counts.finished, counts.stopped, counts.failed, counts.running, counts.paused, counts.waiting

@@ -284,6 +284,9 @@ pub struct StudySummary {
     pub resource_spent: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<Best>,
+    /// With several objectives: the trials that no other dominates, by number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub front: Vec<FrontMember>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<StudyEnd>,
     /// Milliseconds since 1970.
@@ -323,6 +326,14 @@ pub struct TrialCounts {
     pub finished: u32,
     pub stopped: u32,
     pub failed: u32,
+}
+
+/// A trial that no other dominates.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FrontMember {
+    pub trial: TrialId,
+    /// The objectives as it measured them last, by metric.
+    pub values: BTreeMap<String, f64>,
 }
 
 fn is_zero(count: &u32) -> bool {

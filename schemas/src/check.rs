@@ -10,6 +10,7 @@ mod data;
 mod kinds;
 mod loss;
 mod model;
+mod objectives;
 mod optimizer;
 mod place;
 mod reader;

@@ -11,6 +11,10 @@ pub struct Limits {
     pub id_chars_max: usize,
     /// Bytes of a study file.
     pub study_bytes_max: usize,
+    /// Objectives of a study beside the first.
+    pub further_objectives_max: usize,
+    /// Bounds that a study's trials must keep.
+    pub constraints_max: usize,
     /// Parameters of a space.
     pub parameters_max: usize,
     /// Choices of a categorical or ordinal parameter.
@@ -75,6 +79,8 @@ pub const LIMITS: Limits = Limits {
     request_bytes_max: 384 * 1024,
     id_chars_max: 64,
     study_bytes_max: 256 * 1024,
+    further_objectives_max: 3,
+    constraints_max: 16,
     parameters_max: 256,
     choices_max: 1_024,
     trials_max: 1_000_000,

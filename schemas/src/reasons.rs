@@ -13,6 +13,8 @@ use crate::ids::AgentId;
 pub enum StopReason {
     /// ASHA: at this rung the value was worse than the threshold, which `competitors` values set.
     Rung { resource: u32, value: f64, threshold: f64, competitors: u32 },
+    /// Several objectives: at this rung the trial stood behind the best `going_on` of `competitors`, in this front.
+    Front { resource: u32, front: u32, rank: u32, going_on: u32, competitors: u32 },
     /// Median rule: the trial's best value was worse than the median of the finished trials' running averages.
     Median { resource: u32, value: f64, threshold: f64, competitors: u32 },
     /// Somebody asked for it.
@@ -152,6 +154,10 @@ impl fmt::Display for StopReason {
                 f,
                 "median rule at {resource}: {value:.4} is worse than {threshold:.4}, the median of {competitors} trials"
             ),
+            Self::Front { resource, front, rank, going_on, competitors } => {
+                let (front, rank) = (front + 1, rank + 1);
+                write!(f, "rung {resource}: front {front}, place {rank} of {competitors}, of which {going_on} go on")
+            }
             Self::Requested { by } => write!(f, "requested by {by}"),
             Self::Failed { cause } => write!(f, "the trial failed: {cause}"),
             Self::StudyEnded { reason } => write!(f, "the study ended: {reason}"),

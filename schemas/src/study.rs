@@ -14,6 +14,12 @@ use crate::params::{ParamValue, Params};
 pub struct StudyFile {
     pub name: String,
     pub objective: Objective,
+    /// What is sought beside it; the study then seeks the trials that no other dominates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further_objectives: Vec<Objective>,
+    /// What every trial must keep to count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub constraints: Vec<Constraint>,
     /// Parameter name to its domain.
     pub space: BTreeMap<String, Parameter>,
     #[serde(default)]
@@ -53,6 +59,16 @@ pub struct Objective {
     /// The metric that trials report, for example `validation_accuracy`.
     pub metric: String,
     pub goal: Goal,
+}
+
+/// Bounds of a metric that trials report; both are allowed values.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Constraint {
+    pub metric: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -144,6 +160,8 @@ pub enum Sampler {
         #[serde(default = "default_points")]
         points: u32,
     },
+    /// For several objectives: a steady-state NSGA-II (Deb et al., 2002).
+    Nsga2,
 }
 
 fn default_points() -> u32 {

@@ -8,6 +8,8 @@ pub mod coordinator;
 pub mod fleet;
 mod hash;
 pub mod news;
+mod objectives;
+pub mod pareto;
 mod random;
 pub mod samplers;
 pub mod simulator;

@@ -4,6 +4,7 @@
 
 mod grid;
 mod history;
+mod nsga2;
 mod random;
 mod tried;
 
@@ -32,6 +33,7 @@ pub fn sampler_for(study: &StudyFile) -> Box<dyn Sampler> {
     let space = Space::new(&study.space);
     match &study.sampler {
         Choice::Random => Box::new(random::Random::new(space, study.seed)),
+        Choice::Nsga2 => Box::new(nsga2::Nsga2::new(study)),
         Choice::Grid { points } => Box::new(grid::Grid::new(space, *points)),
     }
 }

@@ -4,6 +4,7 @@
 //! fold of the log: it depends on what was measured up to that record and on nothing else, so a replay gives it again.
 
 mod asha;
+mod fronts;
 mod median;
 mod none;
 mod promotion;
@@ -16,6 +17,7 @@ use regatta_schemas::reasons::{Outcome, StopReason};
 use regatta_schemas::study::{AshaMode, Stopper as Choice, StudyFile};
 
 use crate::news::Measurement;
+use crate::objectives::Objectives;
 
 /// Judges the trials of a study.
 ///
@@ -71,7 +73,9 @@ pub fn stopper_for(study: &StudyFile) -> Box<dyn Stopper> {
         Choice::Median { es_min, grace } => Box::new(median::Median::new(goal, es_min, grace)),
         Choice::Asha { eta, min_resource, brackets, mode } => {
             let levels = rungs::Levels { eta, min_resource, max_resource: study.budget.resource };
+            let objectives = Objectives::new(study);
             match mode {
+                _ if objectives.are_several() => Box::new(fronts::Fronts::new(objectives, levels)),
                 AshaMode::Stop => Box::new(asha::Asha::new(goal, levels, brackets)),
                 AshaMode::Promote => Box::new(promotion::Promotion::new(goal, levels, brackets)),
             }

@@ -7,18 +7,32 @@ use crate::ids::PoolId;
 use crate::limits::LIMITS;
 use crate::study::{StudyFile, default_brackets, default_eta, default_min_resource};
 
-use super::loss;
+use super::objectives;
 use super::reader::{Faults, Fields, Node, list_of};
 use super::recipe::without_nulls;
 use super::space::{self, Space};
 use super::template;
 
-const KEYS: [&str; 11] =
-    ["name", "objective", "space", "sampler", "stopper", "budget", "seed", "pool", "weight", "retries", "recipe"];
-const SAMPLERS: [&str; 2] = ["random", "grid"];
+const KEYS: [&str; 13] = [
+    "name",
+    "objective",
+    "further_objectives",
+    "constraints",
+    "space",
+    "sampler",
+    "stopper",
+    "budget",
+    "seed",
+    "pool",
+    "weight",
+    "retries",
+    "recipe",
+];
+const SAMPLERS: [&str; 3] = ["random", "grid", "nsga2"];
+/// Those that can seek several objectives at once.
+const SAMPLERS_OF_SEVERAL: [&str; 3] = ["random", "grid", "nsga2"];
+const STOPPERS_OF_SEVERAL: [&str; 2] = ["none", "asha"];
 const STOPPERS: [&str; 3] = ["none", "median", "asha"];
-const LOSS_METRICS: [&str; 2] = ["train_loss", "validation_loss"];
-const ALL_METRICS: [&str; 4] = ["train_loss", "validation_loss", "train_accuracy", "validation_accuracy"];
 /// A study may want this many times the lanes of another.
 const WEIGHT_MAX: f64 = 1e6;
 const GRID_POINTS_MAX: u64 = 10_000;
@@ -66,7 +80,9 @@ fn read(node: &Node, measured: Measured) -> Option<StudyFile> {
         }
         Measured::BySimulation => fields.optional("recipe"),
     };
-    objective(&fields, recipe.as_ref().map(|recipe| recipe.value), measured);
+    if objectives::check(&fields, recipe.as_ref().map(|recipe| recipe.value), measured) > 0 {
+        several(&fields);
+    }
     if let (Some(recipe), Some(space)) = (&recipe, &space) {
         template::check(recipe, &fields.path_of("space"), space);
     }
@@ -158,6 +174,23 @@ fn sampler(fields: &Fields) {
     }
 }
 
+/// Only some samplers and stoppers rank by several objectives.
+fn several(fields: &Fields) {
+    for (key, able) in [("sampler", &SAMPLERS_OF_SEVERAL[..]), ("stopper", &STOPPERS_OF_SEVERAL[..])] {
+        let named = fields.optional(key).map(|node| node.value.get("name").unwrap_or(node.value));
+        if let Some(name) = named.and_then(Value::as_str)
+            && !able.contains(&name)
+        {
+            let help = format!("give one of {}, or drop `further_objectives`", list_of(able.iter().copied()));
+            fields.fault(key, format!("is {name}, which ranks by one objective alone"), help);
+        }
+    }
+    if fields.optional("stopper").is_some_and(|node| node.value.get("mode").and_then(Value::as_str) == Some("promote"))
+    {
+        fields.fault("stopper", "promotes, and that ranks by one objective alone", "leave `mode` out");
+    }
+}
+
 fn stopper(fields: &Fields, resource: Option<u64>) {
     let Some((name, stopper)) = named(fields, "stopper", &STOPPERS) else { return };
     let Some(stopper) = stopper else { return };
@@ -196,32 +229,5 @@ fn asha(stopper: &Fields, resource: Option<u64>) {
         let problem =
             format!("is {brackets}, and the first rung of the last bracket is above `budget.resource` ({all})");
         stopper.fault("brackets", problem, "give fewer: each one begins `eta` times later than the one before");
-    }
-}
-
-fn objective(fields: &Fields, recipe: Option<&Value>, measured: Measured) {
-    let example = "for example {metric: validation_loss, goal: minimize}";
-    let Some(objective) = fields.required("objective", example).and_then(|node| node.fields()) else { return };
-    objective.only(&["metric", "goal"]);
-    let task = recipe.and_then(|recipe| recipe.pointer("/data/task")?.as_str());
-    let always: &[&str] = if task == Some("regression") { &LOSS_METRICS } else { &ALL_METRICS };
-    let asked = recipe.and_then(|recipe| recipe.get("metrics")).map(loss::reported).unwrap_or_default();
-    let metrics: Vec<&'static str> = always.iter().copied().chain(asked).collect();
-    if let Some(node) = objective.required("metric", &format!("one of {}", list_of(metrics.iter().copied())))
-        && (measured == Measured::ByAgents || node.text().is_none())
-    {
-        let named = node.value.as_str().unwrap_or_default();
-        if !metrics.contains(&named) && ALL_METRICS.contains(&named) {
-            node.wrong_value(format!("a regression reports {}", list_of(metrics.iter().copied())));
-        } else if !metrics.contains(&named)
-            && let Some((metric, _)) = loss::METRICS.iter().find(|(_, reported)| *reported == named)
-        {
-            node.wrong_value(format!("add `{metric}` to `recipe.metrics`, so that it is measured"));
-        } else {
-            node.word(&metrics);
-        }
-    }
-    if let Some(node) = objective.required("goal", "`maximize` or `minimize`") {
-        node.word(&["maximize", "minimize"]);
     }
 }

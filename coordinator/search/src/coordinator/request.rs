@@ -234,6 +234,8 @@ fn bare_study(
 ) -> StudyFile {
     StudyFile {
         name: id.to_string(),
+        further_objectives: Vec::new(),
+        constraints: Vec::new(),
         objective: Objective { metric: BARE_OBJECTIVE.to_owned(), goal: Goal::Minimize },
         space: Default::default(),
         sampler: Sampler::Random,

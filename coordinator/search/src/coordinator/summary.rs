@@ -2,7 +2,9 @@
 
 use regatta_schemas::StudyId;
 use regatta_schemas::TrialId;
-use regatta_schemas::api::{StudyStatus, StudySummary, TrialCounts, TrialList, TrialShown, TrialStatus, TrialSummary};
+use regatta_schemas::api::{
+    FrontMember, StudyStatus, StudySummary, TrialCounts, TrialList, TrialShown, TrialStatus, TrialSummary,
+};
 use regatta_schemas::reasons::Outcome;
 
 use super::Coordinator;
@@ -27,6 +29,7 @@ impl Coordinator {
             trials_max: state.file.budget.trials,
             resource_spent: state.trials.values().map(|trial| u64::from(trial.resource)).sum(),
             best: conclusion.map_or_else(|| state.best.clone(), |(conclusion, _)| conclusion.best.clone()),
+            front: study.front(),
             end: conclusion.map(|(conclusion, _)| conclusion.reason.clone()),
             created_at_ms: state.created_at.as_millis(),
             ended_at_ms: conclusion.map(|(_, at)| at.as_millis()),
@@ -55,6 +58,22 @@ impl Coordinator {
 }
 
 impl Study {
+    /// With several objectives, the trials that no other dominates.
+    fn front(&self) -> Vec<FrontMember> {
+        let state = self.state();
+        if !state.objectives.are_several() {
+            return Vec::new();
+        }
+        let file = &state.file;
+        let objectives = || std::iter::once(&file.objective).chain(&file.further_objectives);
+        let member = |trial: TrialId| {
+            let metrics = &state.trials[&trial].points.last()?.metrics;
+            let value = |name: &String| Some((name.clone(), *metrics.get(name)?));
+            Some(FrontMember { trial, values: objectives().filter_map(|objective| value(&objective.metric)).collect() })
+        };
+        state.front().into_iter().filter_map(member).collect()
+    }
+
     fn trial_counts(&self) -> TrialCounts {
         let mut counts = TrialCounts::default();
         for trial in self.state().trials.values() {

@@ -18,7 +18,7 @@ pub struct Levels {
 }
 
 impl Levels {
-    fn resources(self) -> Vec<u32> {
+    pub fn resources(self) -> Vec<u32> {
         let eta = self.eta.max(2);
         std::iter::successors(Some(self.min_resource.max(1)), |level| level.checked_mul(eta))
             .take_while(|level| *level < self.max_resource)

@@ -17,6 +17,8 @@ use super::curve::absorb;
 use super::lanes::LaneClock;
 use super::trial::{Due, Hearing, Phase, Trial};
 use crate::news::{Measurement, News};
+use crate::objectives::{Objectives, Penalty};
+use crate::pareto::Score;
 use crate::samplers::{Sampler, sampler_for};
 use crate::stoppers::{Stopper, stopper_for};
 use crate::time::Time;
@@ -36,6 +38,8 @@ pub struct State {
     pub lanes: LaneClock,
     pub sampler: Folded<dyn Sampler>,
     pub stopper: Folded<dyn Stopper>,
+    pub objectives: Objectives,
+    penalty: Penalty,
     /// Views of `trials`, kept so that no event costs a walk over all of them.
     pub waiting: BTreeSet<Turn>,
     pub open: BTreeSet<TrialId>,
@@ -91,6 +95,8 @@ impl State {
         Self {
             sampler: Folded(sampler_for(&file)),
             stopper: Folded(stopper_for(&file)),
+            objectives: Objectives::new(&file),
+            penalty: Penalty::new(file.objective.goal),
             file,
             created_at,
             is_paused: false,
@@ -293,13 +299,12 @@ impl State {
         };
         trial.spend(resource, elapsed_s);
         let Some(value) = value else { return };
-        let goal = self.goal();
-        if trial.best.is_none_or(|best| goal.is_better(value, best)) {
-            trial.best = Some(value);
+        // A constrained metric that was not measured is not known to be kept.
+        let violation = self.objectives.violation(&metrics).unwrap_or(f64::INFINITY);
+        if violation <= 0.0 {
+            self.note_best(id, trial, value);
         }
-        if self.best.as_ref().is_none_or(|best| goal.is_better(value, best.value)) {
-            self.best = Some(Best { trial: id, value });
-        }
+        let value = self.penalty.apply(value, violation);
         let measurement = Measurement { trial: id, resource, value, metrics: &metrics };
         self.sampler.0.observe(News::Measured(measurement));
         let verdict = self.stopper.0.measured(measurement);
@@ -307,6 +312,27 @@ impl State {
         if trial.due.is_none() && resource < self.file.budget.resource {
             trial.due = verdict.map(Due::Stop);
         }
+    }
+
+    fn note_best(&mut self, id: TrialId, trial: &mut Trial, value: f64) {
+        let goal = self.goal();
+        if trial.best.is_none_or(|best| goal.is_better(value, best)) {
+            trial.best = Some(value);
+        }
+        if self.best.as_ref().is_none_or(|best| goal.is_better(value, best.value)) {
+            self.best = Some(Best { trial: id, value });
+        }
+    }
+
+    /// The trials that keep the constraints and that no other dominates, by what they measured last.
+    pub fn front(&self) -> Vec<TrialId> {
+        let sound = self.trials.iter().filter(|(_, trial)| trial.phase != Phase::Ended(Outcome::Failed));
+        let scored: Vec<(TrialId, Score)> = sound
+            .filter_map(|(id, trial)| Some((*id, self.objectives.score(&trial.points.last()?.metrics)?)))
+            .filter(|(_, score)| score.violation <= 0.0)
+            .collect();
+        let is_dominated = |score: &Score| scored.iter().any(|(_, other)| other.dominates(score));
+        scored.iter().filter(|(_, score)| !is_dominated(score)).map(|(id, _)| *id).collect()
     }
 
     fn goal(&self) -> Goal {

@@ -1,0 +1,125 @@
+//! Studies with several objectives, and with constraints.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use regatta_schemas::log::Record;
+use regatta_schemas::reasons::StopReason;
+use regatta_schemas::{Params, PoolId};
+use regatta_search::Settings;
+use regatta_search::pareto::hypervolume;
+use regatta_search::simulator::{AgentPlan, Epoch, Faults, Plan, Simulator, study_id};
+use regatta_search::study::State;
+use serde_json::{Value, json};
+
+use crate::files::{METRIC, recipe_json, study};
+
+const SECOND: &str = "validation_loss";
+const STEPS_MAX: u64 = 10_000_000;
+
+/// The problem ZDT1 with five parameters (Zitzler, Deb and Thiele, 2000): its front is second = 1 - sqrt(first), where
+/// all but the first parameter are 0. A trial comes near its end values as it trains.
+fn zdt1(params: &Params, epoch: u32) -> Epoch {
+    let of = |name: &str| params[name].as_f64().unwrap();
+    let rest: f64 = ["b", "c", "d", "e"].iter().map(|name| of(name)).sum();
+    let (first, g) = (of("a"), 1.0 + 9.0 * rest / 4.0);
+    let second = g * (1.0 - (first / g).sqrt()) + 1.0 / f64::from(epoch);
+    Epoch { metrics: BTreeMap::from([(METRIC.to_owned(), first), (SECOND.to_owned(), second)]), seconds: 1.0 }
+}
+
+fn simulated<T>(changes: Value, faults: Faults, look: impl Fn(&Simulator, &State) -> T) -> T {
+    let mut file = json!({
+        "objective": {"metric": METRIC, "goal": "minimize"},
+    });
+    for (key, value) in changes.as_object().unwrap() {
+        file[key] = value.clone();
+    }
+    // Which parameters there are matters here, not whether a recipe uses them.
+    let mut file = study(file);
+    let domain = || serde_json::from_value(json!({"type": "float", "low": 0.0, "high": 1.0})).unwrap();
+    file.space = ["a", "b", "c", "d", "e"].map(|name| (name.to_owned(), domain())).into();
+    file.recipe = recipe_json(0.1.into()).as_object().unwrap().clone();
+    let plan = Plan {
+        seed: 5,
+        studies: vec![file],
+        agents: vec![AgentPlan { pool: PoolId::default(), lanes: 4, slowness: 1.0 }; 2],
+        faults,
+        settings: Settings::default(),
+        checkpoint_every: 1,
+        beat_every: Duration::from_secs(1),
+    };
+    let mut simulator = Simulator::new(plan, &zdt1);
+    assert!(simulator.run(STEPS_MAX), "it comes to an end");
+    look(&simulator, simulator.coordinator().unwrap().study(&study_id(0)).unwrap().state())
+}
+
+fn several(sampler: &str, stopper: Value, seed: u64) -> Value {
+    json!({
+        "further_objectives": [{"metric": SECOND, "goal": "minimize"}],
+        "sampler": sampler, "stopper": stopper, "seed": seed, "budget": {"trials": 200, "resource": 9},
+    })
+}
+
+fn volume(state: &State) -> f64 {
+    let point = |trial| {
+        let metrics = &state.trials[&trial].points.last().unwrap().metrics;
+        [metrics[METRIC], metrics[SECOND]]
+    };
+    let front: Vec<[f64; 2]> = state.front().into_iter().map(point).collect();
+    hypervolume(&front.iter().map(<[f64; 2]>::as_slice).collect::<Vec<_>>(), &[1.1, 10.0])
+}
+
+#[test]
+fn nsga2_finds_more_of_a_front_than_random_search() {
+    for seed in 0..5 {
+        let of = |sampler| simulated(several(sampler, json!("none"), seed), Faults::none(), |_, state| volume(state));
+        let (ours, random) = (of("nsga2"), of("random"));
+        assert!(ours > random, "seed {seed}: {ours} against {random}");
+    }
+}
+
+#[test]
+fn fronts_stop_trials_and_keep_what_nobody_dominates() {
+    let changes = several("nsga2", json!({"name": "asha", "eta": 3, "min_resource": 1}), 3);
+    simulated(changes, Faults::none(), |simulator, state| {
+        let stopped = |record: &Record| matches!(record, Record::Stopped(stop) if matches!(stop.reason, StopReason::Front { .. }));
+        let count = simulator.log().iter().filter(|entry| stopped(&entry.record)).count();
+        assert!(count > 60, "{count} of 200 trials");
+        let spent: u32 = state.trials.values().map(|trial| trial.resource).sum();
+        assert!(spent < 200 * 9 * 2 / 3, "{spent} epochs");
+        let summary = simulator
+            .coordinator()
+            .unwrap()
+            .summary(&study_id(0), simulator.coordinator().unwrap().study(&study_id(0)).unwrap());
+        assert!(summary.front.len() > 3 && summary.front.iter().all(|member| member.values.len() == 2));
+    });
+}
+
+#[test]
+fn several_objectives_survive_every_fault_and_a_replay_decides_alike() {
+    let changes = several("nsga2", json!({"name": "asha", "eta": 2, "min_resource": 1}), 4);
+    let log = |faults| simulated(changes.clone(), faults, |simulator, _| simulator.log().to_vec());
+    assert_eq!(log(Faults::all()), log(Faults::all()));
+}
+
+#[test]
+fn only_what_keeps_the_constraints_is_best() {
+    let constraint = |seed| {
+        json!({
+            "objective": {"metric": SECOND, "goal": "minimize"},
+            "constraints": [{"metric": METRIC, "max": 0.5, "min": 0.25}],
+            "seed": seed, "budget": {"trials": 60, "resource": 3},
+        })
+    };
+    for seed in 0..5 {
+        simulated(constraint(seed), Faults::none(), |_, state| {
+            let best = state.best.as_ref().unwrap();
+            let first = |trial| state.trials[&trial].proposed.params["a"].as_f64().unwrap();
+            assert!((0.25..=0.5).contains(&first(best.trial)));
+            let kept = state.trials.iter().filter(|(id, _)| (0.25..=0.5).contains(&first(**id)));
+            let expected = kept.filter_map(|(_, trial)| trial.best).fold(f64::INFINITY, f64::min);
+            assert_eq!(best.value, expected);
+            assert!(state.trials.iter().all(|(id, trial)| trial.best.is_none() || (0.25..=0.5).contains(&first(*id))));
+        });
+    }
+}
