@@ -195,7 +195,7 @@ pub enum Stopper {
         #[serde(default = "default_brackets")]
         brackets: u32,
         /// What becomes of a trial at a rung.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "AshaMode::is_stop")]
         mode: AshaMode,
     },
 }
@@ -209,6 +209,12 @@ pub enum AshaMode {
     Stop,
     /// It is set aside with a checkpoint, and goes on, on any agent, as soon as it is among the best 1 in `eta`.
     Promote,
+}
+
+impl AshaMode {
+    fn is_stop(&self) -> bool {
+        *self == Self::Stop
+    }
 }
 
 fn default_es_min() -> u32 {
