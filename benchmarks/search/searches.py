@@ -20,7 +20,7 @@ from objective import ROOT, program
 from space import EPOCHS, SPACE, TASKS
 
 HERE = Path(__file__).parent
-AT_ONCE = 2
+AT_ONCE = os.cpu_count() or 1
 TRIALS = 10_000  # more than any search gets to: time is what a search may spend
 
 
