@@ -53,4 +53,5 @@ def main():
             print(line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:])), sep="  ")
 
 
-main()
+if __name__ == "__main__":
+    main()
