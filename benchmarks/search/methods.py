@@ -1,0 +1,51 @@
+"""What is compared: Regatta's samplers and stoppers, and other libraries."""
+
+# Each library's method, and the environment of scripts/setup-peers that it lives in.
+ENVIRONMENT_BY_PEER = {
+    "optuna-random": "peers",
+    "optuna-tpe-hyperband": "peers",
+    "syne-tune-asha": "peers",
+    "syne-tune-bohb": "peers",
+    "syne-tune-asha-cqr": "peers",
+    "syne-tune-asha-promotion": "peers-promotion",
+    "syne-tune-bohb-promotion": "peers-promotion",
+}
+SAMPLERS = ("random", "tpe", "gp", "cqr", "auto")
+STOPPERS = ("none", "median", "asha")
+OURS = tuple(f"regatta-{sampler}-{stopper}" for sampler in SAMPLERS for stopper in STOPPERS)
+
+# What is compared where nobody says: what a study file that names neither gets, the models with ASHA, plain ASHA, Maggy's
+# median rule and no model at all, beside the peers. Not the two peers whose one search takes minutes of a CPU and that
+# are no library's recommendation: name them to have them.
+DEFAULT = (
+    "regatta-auto-asha",
+    "regatta-tpe-asha",
+    "regatta-gp-asha",
+    "regatta-cqr-asha",
+    "regatta-random-asha",
+    "regatta-random-median",
+    "regatta-random-none",
+    "optuna-random",
+    "optuna-tpe-hyperband",
+    "syne-tune-asha",
+    "syne-tune-asha-promotion",
+    "syne-tune-bohb",
+)
+
+
+def peer(method: str, seed: int):
+    """The scheduler of a method; imports its library alone, since not every environment has them all."""
+    if method.startswith("optuna"):
+        import optuna_peers
+
+        return {"optuna-random": optuna_peers.random, "optuna-tpe-hyperband": optuna_peers.tpe_hyperband}[method](seed)
+    import syne_tune_peers
+
+    schedulers = {
+        "syne-tune-asha": syne_tune_peers.asha,
+        "syne-tune-bohb": syne_tune_peers.bohb,
+        "syne-tune-asha-cqr": syne_tune_peers.asha_cqr,
+        "syne-tune-asha-promotion": syne_tune_peers.asha_promotion,
+        "syne-tune-bohb-promotion": syne_tune_peers.bohb_promotion,
+    }
+    return schedulers[method](seed)

@@ -1,0 +1,127 @@
+"""Makes the searches of a comparison and adds one JSON line for each to a file; those that it has already are not made
+again, so that a long comparison can go on where it was ended.
+
+A line is what `regatta simulate --json` prints, and "task", the LCBench task.
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from budget import seconds_of
+from methods import DEFAULT, ENVIRONMENT_BY_PEER, OURS
+from objective import ROOT, program
+from space import EPOCHS, SPACE, TASKS
+
+HERE = Path(__file__).parent
+AT_ONCE = os.cpu_count() or 1
+TRIALS = 10_000  # more than any search gets to: time is what a search may spend
+
+
+@dataclass(frozen=True, order=True)
+class Search:
+    seed: int
+    task: str
+    lanes: int
+    method: str
+
+    def __str__(self):
+        return f"{self.method}, task {self.task}, {self.lanes} lanes, seed {self.seed}"
+
+
+def study_file(search: Search) -> str:
+    _, sampler, stopper = search.method.split("-")
+    study = {
+        "name": search.method,
+        "objective": {"metric": "val_accuracy", "goal": "maximize"},
+        "space": {p.name: {"type": p.kind, "low": p.low, "high": p.high, "log": p.log} for p in SPACE},
+        "sampler": sampler,
+        "stopper": stopper,
+        "budget": {
+            "trials": TRIALS,
+            "resource": EPOCHS,
+            "wall_time_s": seconds_of(search.task, search.lanes),
+        },
+    }
+    return json.dumps(study, indent=2)  # which is YAML as well
+
+
+def command(search: Search, regatta: str, folder: Path) -> list[str]:
+    if search.method in ENVIRONMENT_BY_PEER:
+        python = ROOT / ".regatta" / ENVIRONMENT_BY_PEER[search.method] / "bin/python"
+        seconds = seconds_of(search.task, search.lanes)
+        arguments = (search.method, search.task, search.lanes, search.seed, seconds)
+        return [str(python), str(HERE / "simulate_peer.py"), *map(str, arguments)]
+    study = folder / f"{search.method}-{search.task}-{search.lanes}.yaml"
+    study.write_text(study_file(search))
+    asked = ["--objective", f"'{sys.executable}' '{program()}'", "--send", json.dumps({"task": search.task})]
+    fleet = ["--lanes", str(search.lanes), "--seed", str(search.seed)]
+    return [regatta, "simulate", str(study), *fleet, *asked, "--json"]
+
+
+def line_of(search: Search, regatta: str, folder: Path) -> dict:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    run = subprocess.run(command(search, regatta, folder), capture_output=True, text=True, env=environment)
+    if run.returncode != 0:
+        raise RuntimeError(f"{search} failed: {run.stderr.strip()}")
+    return {"task": search.task, **json.loads(run.stdout.splitlines()[-1])}
+
+
+def made_already(lines: Path) -> set[Search]:
+    if not lines.exists():
+        return set()
+    found = [json.loads(line) for line in lines.read_text().splitlines()]
+    return {Search(line["seed"], line["task"], line["lanes"], line["study"]) for line in found}
+
+
+def make(searches: list[Search], regatta: str, lines: Path) -> list[str]:
+    """Returns what went wrong."""
+    failures, began = [], time.monotonic()
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(AT_ONCE) as pool, lines.open("a") as out:
+        search_by_future = {pool.submit(line_of, search, regatta, Path(folder)): search for search in searches}
+        for done, future in enumerate(as_completed(search_by_future), start=1):
+            try:
+                out.write(json.dumps(future.result()) + "\n")
+                out.flush()
+            except (RuntimeError, OSError, ValueError, IndexError) as error:
+                failures.append(str(error))
+            left_min = (time.monotonic() - began) / done * (len(searches) - done) / 60
+            what = f"{done} of {len(searches)}, about {left_min:.0f} min left: {search_by_future[future]}"
+            print(f"bench-search: {what}", file=sys.stderr)
+    return failures
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--methods", default=",".join(DEFAULT))
+    parser.add_argument("--tasks", default=",".join(TASKS))
+    parser.add_argument("--lanes", default="8,32,100")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--regatta", required=True)
+    parser.add_argument("--lines", type=Path, required=True)
+    options = parser.parse_args()
+    methods, tasks = options.methods.split(","), options.tasks.split(",")
+    unknown = set(methods) - set(ENVIRONMENT_BY_PEER) - set(OURS) | set(tasks) - set(TASKS)
+    if unknown:
+        parser.error(f"no such method or task: {', '.join(sorted(unknown))}. Methods: {', '.join((*OURS, *ENVIRONMENT_BY_PEER))}")
+    asked = {
+        Search(seed, task, int(lanes), method)
+        for method in methods
+        for task in tasks
+        for lanes in options.lanes.split(",")
+        for seed in range(1, options.seeds + 1)
+    }
+    # Seed by seed, so that what a comparison has when it is ended early can be compared.
+    failures = make(sorted(asked - made_already(options.lines)), options.regatta, options.lines)
+    for failure in failures:
+        print(f"bench-search: {failure}", file=sys.stderr)
+    sys.exit(1 if failures else 0)
+
+
+main()
