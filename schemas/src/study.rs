@@ -144,6 +144,8 @@ pub enum Sampler {
         #[serde(default = "default_points")]
         points: u32,
     },
+    /// Conformal quantile regression (Salinas et al., 2023): cheap, and at home with rungs and noise.
+    Cqr,
 }
 
 fn default_points() -> u32 {

@@ -2,9 +2,12 @@
 //!
 //! A new one is its file, its line in [`sampler_for`], and its row in the conformance suite.
 
+mod cqr;
 mod grid;
 mod history;
+mod neighbour;
 mod random;
+mod standing;
 mod tried;
 
 use std::fmt::Debug;
@@ -33,5 +36,6 @@ pub fn sampler_for(study: &StudyFile) -> Box<dyn Sampler> {
     match &study.sampler {
         Choice::Random => Box::new(random::Random::new(space, study.seed)),
         Choice::Grid { points } => Box::new(grid::Grid::new(space, *points)),
+        Choice::Cqr => Box::new(cqr::Cqr::new(study)),
     }
 }

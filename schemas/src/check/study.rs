@@ -15,7 +15,7 @@ use super::template;
 
 const KEYS: [&str; 11] =
     ["name", "objective", "space", "sampler", "stopper", "budget", "seed", "pool", "weight", "retries", "recipe"];
-const SAMPLERS: [&str; 2] = ["random", "grid"];
+const SAMPLERS: [&str; 3] = ["random", "grid", "cqr"];
 const STOPPERS: [&str; 3] = ["none", "median", "asha"];
 const LOSS_METRICS: [&str; 2] = ["train_loss", "validation_loss"];
 const ALL_METRICS: [&str; 4] = ["train_loss", "validation_loss", "train_accuracy", "validation_accuracy"];

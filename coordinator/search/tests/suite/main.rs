@@ -7,6 +7,7 @@ mod fleet;
 mod reference;
 mod requests;
 mod samplers;
+mod searches;
 mod simulation;
 mod stage;
 mod stoppers;
