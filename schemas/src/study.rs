@@ -162,6 +162,8 @@ pub enum Sampler {
     },
     /// For several objectives: a steady-state NSGA-II (Deb et al., 2002).
     Nsga2,
+    /// Conformal quantile regression (Salinas et al., 2023): cheap, and at home with rungs and noise.
+    Cqr,
 }
 
 fn default_points() -> u32 {

@@ -2,10 +2,13 @@
 //!
 //! A new one is its file, its line in [`sampler_for`], and its row in the conformance suite.
 
+mod cqr;
 mod grid;
 mod history;
+mod neighbour;
 mod nsga2;
 mod random;
+mod standing;
 mod tried;
 
 use std::fmt::Debug;
@@ -35,5 +38,6 @@ pub fn sampler_for(study: &StudyFile) -> Box<dyn Sampler> {
         Choice::Random => Box::new(random::Random::new(space, study.seed)),
         Choice::Nsga2 => Box::new(nsga2::Nsga2::new(study)),
         Choice::Grid { points } => Box::new(grid::Grid::new(space, *points)),
+        Choice::Cqr => Box::new(cqr::Cqr::new(study)),
     }
 }

@@ -28,11 +28,11 @@ const KEYS: [&str; 13] = [
     "retries",
     "recipe",
 ];
-const SAMPLERS: [&str; 3] = ["random", "grid", "nsga2"];
+const SAMPLERS: &[&str] = &["random", "grid", "nsga2", "cqr"];
 /// Those that can seek several objectives at once.
-const SAMPLERS_OF_SEVERAL: [&str; 3] = ["random", "grid", "nsga2"];
-const STOPPERS_OF_SEVERAL: [&str; 2] = ["none", "asha"];
-const STOPPERS: [&str; 3] = ["none", "median", "asha"];
+const SAMPLERS_OF_SEVERAL: &[&str] = &["random", "grid", "nsga2"];
+const STOPPERS_OF_SEVERAL: &[&str] = &["none", "asha"];
+const STOPPERS: &[&str] = &["none", "median", "asha"];
 /// A study may want this many times the lanes of another.
 const WEIGHT_MAX: f64 = 1e6;
 const GRID_POINTS_MAX: u64 = 10_000;
@@ -162,7 +162,7 @@ fn named<'a>(fields: &Fields<'a>, key: &str, names: &[&'static str]) -> Option<(
 }
 
 fn sampler(fields: &Fields) {
-    match named(fields, "sampler", &SAMPLERS) {
+    match named(fields, "sampler", SAMPLERS) {
         Some(("grid", Some(grid))) => {
             grid.only(&["name", "points"]);
             if let Some(node) = grid.optional("points") {
@@ -176,7 +176,7 @@ fn sampler(fields: &Fields) {
 
 /// Only some samplers and stoppers rank by several objectives.
 fn several(fields: &Fields) {
-    for (key, able) in [("sampler", &SAMPLERS_OF_SEVERAL[..]), ("stopper", &STOPPERS_OF_SEVERAL[..])] {
+    for (key, able) in [("sampler", SAMPLERS_OF_SEVERAL), ("stopper", STOPPERS_OF_SEVERAL)] {
         let named = fields.optional(key).map(|node| node.value.get("name").unwrap_or(node.value));
         if let Some(name) = named.and_then(Value::as_str)
             && !able.contains(&name)
@@ -192,7 +192,7 @@ fn several(fields: &Fields) {
 }
 
 fn stopper(fields: &Fields, resource: Option<u64>) {
-    let Some((name, stopper)) = named(fields, "stopper", &STOPPERS) else { return };
+    let Some((name, stopper)) = named(fields, "stopper", STOPPERS) else { return };
     let Some(stopper) = stopper else { return };
     match name {
         "median" => {

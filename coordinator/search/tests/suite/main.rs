@@ -8,6 +8,7 @@ mod objectives;
 mod reference;
 mod requests;
 mod samplers;
+mod searches;
 mod simulation;
 mod stage;
 mod stoppers;

@@ -1,0 +1,110 @@
+//! What samplers that learn find, beside random search.
+
+use regatta_schemas::Params;
+use regatta_schemas::TrialId;
+use regatta_schemas::reasons::Outcome;
+use regatta_schemas::study::StudyFile;
+use regatta_search::news::{Measurement, News};
+use regatta_search::samplers::{Sampler, sampler_for};
+use serde_json::{Value, json};
+
+use crate::files::study;
+
+const LANES: usize = 8;
+const RESOURCE: u32 = 9;
+
+fn file(sampler: &str, space: &Value, seed: u64, trials: u32) -> StudyFile {
+    let objective = json!({"metric": "validation_loss", "goal": "minimize"});
+    let budget = json!({"trials": trials, "resource": RESOURCE});
+    let mut file = study(json!({"sampler": sampler, "seed": seed, "objective": objective, "budget": budget}));
+    file.space = serde_json::from_value(space.clone()).unwrap();
+    file
+}
+
+/// A search on eight lanes, trials ending in the order of their start. `rungs`: a trial that is worse than the median at
+/// a third of its epochs ends there. The least loss of any.
+fn least_loss(file: &StudyFile, rungs: bool, loss: &dyn Fn(&Params) -> f64) -> f64 {
+    let mut sampler = sampler_for(file);
+    let (mut least, mut seen) = (f64::INFINITY, Vec::new());
+    let mut running: Vec<(TrialId, Params)> = Vec::new();
+    for index in 0..u64::from(file.budget.trials) {
+        let trial = TrialId(index as u32);
+        let params = sampler.propose(index, &[]).unwrap();
+        sampler.observe(News::Proposed { trial, index: Some(index), params: &params });
+        running.push((trial, params));
+        if running.len() == LANES {
+            let (trial, params) = running.remove(0);
+            least = least.min(train(&mut *sampler, trial, loss(&params), rungs.then_some(&mut seen)));
+        }
+    }
+    for (trial, params) in running {
+        least = least.min(train(&mut *sampler, trial, loss(&params), None));
+    }
+    least
+}
+
+/// A curve that falls to its loss; the last of it.
+fn train(sampler: &mut dyn Sampler, trial: TrialId, loss: f64, seen: Option<&mut Vec<f64>>) -> f64 {
+    let curve = |resource: u32| loss + 2.0 / f64::from(resource);
+    let mut last = RESOURCE;
+    if let Some(seen) = seen {
+        seen.push(loss);
+        seen.sort_by(f64::total_cmp);
+        if loss > seen[seen.len() / 2] {
+            last = RESOURCE / 3;
+        }
+    }
+    for resource in 1..=last {
+        let (value, metrics) = (curve(resource), &Default::default());
+        sampler.observe(News::Measured(Measurement { trial, resource, value, metrics }));
+    }
+    let outcome = if last == RESOURCE { Outcome::Finished } else { Outcome::Stopped };
+    sampler.observe(News::Ended { trial, outcome });
+    curve(last)
+}
+
+fn number(params: &Params, name: &str) -> Option<f64> {
+    params.get(name)?.as_f64()
+}
+
+fn mixed() -> (Value, impl Fn(&Params) -> f64) {
+    let space = json!({
+        "rate": {"type": "float", "low": 1e-5, "high": 1.0, "log": true},
+        "decay": {"type": "float", "low": 0.0, "high": 1.0},
+        "kind": {"type": "categorical", "choices": ["a", "b", "c"]},
+        "momentum": {"type": "float", "low": 0.0, "high": 1.0, "when": {"kind": "b"}},
+        "width": {"type": "int", "low": 8, "high": 512, "log": true},
+        "layers": {"type": "int", "low": 1, "high": 8},
+    });
+    let loss = |params: &Params| {
+        let of = |name| number(params, name).unwrap();
+        let momentum = number(params, "momentum").map_or(0.3, |momentum| 0.5 * (momentum - 0.8).powi(2));
+        0.1 * (of("rate").log10() + 2.5).powi(2)
+            + (of("decay") - 0.2).powi(2)
+            + 0.05 * (of("width").log2() - 7.0).powi(2)
+            + 0.01 * (of("layers") - 3.0).powi(2)
+            + momentum
+    };
+    (space, loss)
+}
+
+/// Of 20 seeds, in how many the sampler found better than random search with as many trials.
+fn wins(sampler: &str, rungs: bool) -> usize {
+    let (space, loss) = mixed();
+    let found = |sampler: &str, seed| least_loss(&file(sampler, &space, seed, 80), rungs, &loss);
+    let pairs = (0..20).map(|seed| (found(sampler, seed), found("random", seed)));
+    let pairs: Vec<(f64, f64)> = pairs.collect();
+    let mean = |of: fn(&(f64, f64)) -> f64| pairs.iter().map(of).sum::<f64>() / 20.0;
+    println!("{sampler}, rungs {rungs}: {:.4} {:.4}", mean(|p| p.0), mean(|p| p.1));
+    pairs.iter().filter(|(found, random)| found < random).count()
+}
+
+#[test]
+fn samplers_that_learn_find_better_than_random_search_does() {
+    for sampler in ["cqr"] {
+        for rungs in [false, true] {
+            let wins = wins(sampler, rungs);
+            assert!(wins >= 15, "{sampler}, rungs {rungs}: {wins} of 20");
+        }
+    }
+}
