@@ -11,6 +11,8 @@ pub struct Limits {
     pub id_chars_max: usize,
     /// Bytes of a study file.
     pub study_bytes_max: usize,
+    /// Configurations that a study tries before its sampler's.
+    pub initial_max: usize,
     /// Objectives of a study beside the first.
     pub further_objectives_max: usize,
     /// Bounds that a study's trials must keep.
@@ -79,6 +81,7 @@ pub const LIMITS: Limits = Limits {
     request_bytes_max: 384 * 1024,
     id_chars_max: 64,
     study_bytes_max: 256 * 1024,
+    initial_max: 1_000,
     further_objectives_max: 3,
     constraints_max: 16,
     parameters_max: 256,

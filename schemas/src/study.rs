@@ -22,6 +22,9 @@ pub struct StudyFile {
     pub constraints: Vec<Constraint>,
     /// Parameter name to its domain.
     pub space: BTreeMap<String, Parameter>,
+    /// Configurations to try first, in this order, before the sampler is asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub initial: Vec<Params>,
     #[serde(default)]
     pub sampler: Sampler,
     #[serde(default)]

@@ -5,6 +5,7 @@
 mod cqr;
 mod grid;
 mod history;
+mod initial;
 mod neighbour;
 mod nsga2;
 mod random;
@@ -33,6 +34,11 @@ pub trait Sampler: Debug + Send {
 
 /// The table of samplers.
 pub fn sampler_for(study: &StudyFile) -> Box<dyn Sampler> {
+    let sampler = named(study);
+    if study.initial.is_empty() { sampler } else { Box::new(initial::Initial::new(study.initial.clone(), sampler)) }
+}
+
+fn named(study: &StudyFile) -> Box<dyn Sampler> {
     let space = Space::new(&study.space);
     match &study.sampler {
         Choice::Random => Box::new(random::Random::new(space, study.seed)),

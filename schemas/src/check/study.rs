@@ -5,20 +5,23 @@ use serde_json::{Map, Value, json};
 use crate::api::Fault;
 use crate::ids::PoolId;
 use crate::limits::LIMITS;
+use crate::params::Params;
 use crate::study::{StudyFile, default_brackets, default_eta, default_min_resource};
 
+use super::assignment;
 use super::objectives;
 use super::reader::{Faults, Fields, Node, list_of};
 use super::recipe::without_nulls;
 use super::space::{self, Space};
 use super::template;
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "name",
     "objective",
     "further_objectives",
     "constraints",
     "space",
+    "initial",
     "sampler",
     "stopper",
     "budget",
@@ -60,6 +63,7 @@ fn read(node: &Node, measured: Measured) -> Option<StudyFile> {
     name(&fields);
     let space = fields.required("space", "the parameters to search: {name: {type: float, low: 0, high: 1}}");
     let space = space.and_then(|node| space::check(&node));
+    let initial = space.as_ref().map(|space| initial(&fields, space)).unwrap_or_default();
     let resource = fields.required("budget", "for example {trials: 48, resource: 81}").and_then(|node| budget(&node));
     sampler(&fields);
     stopper(&fields, resource);
@@ -89,14 +93,15 @@ fn read(node: &Node, measured: Measured) -> Option<StudyFile> {
     if !node.faults.is_empty() {
         return None;
     }
-    written_out(fields.map, space?).map_err(|error| node.fault(error.to_string(), "")).ok()
+    written_out(fields.map, space?, initial).map_err(|error| node.fault(error.to_string(), "")).ok()
 }
 
 /// The file as the wire has it: no short forms, no nulls, conditions with values of their domains.
-fn written_out(map: &Map<String, Value>, space: Space) -> Result<StudyFile, serde_json::Error> {
+fn written_out(map: &Map<String, Value>, space: Space, initial: Vec<Params>) -> Result<StudyFile, serde_json::Error> {
     let mut map = map.clone();
     let recipe = map.insert("recipe".to_owned(), json!({}));
     map.insert("space".to_owned(), json!({}));
+    map.remove("initial");
     for key in ["sampler", "stopper"] {
         if let Some(Value::String(name)) = map.get(key) {
             let long = json!({ "name": name });
@@ -105,10 +110,22 @@ fn written_out(map: &Map<String, Value>, space: Space) -> Result<StudyFile, serd
     }
     let mut file: StudyFile = serde_json::from_value(without_nulls(&Value::Object(map)))?;
     file.space = space.parameters;
+    file.initial = initial;
     if let Some(Value::Object(recipe)) = recipe {
         file.recipe = recipe;
     }
     Ok(file)
+}
+
+/// Whole configurations of the space.
+fn initial(fields: &Fields, space: &Space) -> Vec<Params> {
+    let Some(node) = fields.optional("initial") else { return Vec::new() };
+    let Some(nodes) = node.list() else { return Vec::new() };
+    if nodes.len() > LIMITS.initial_max {
+        node.fault(format!("has {} entries", nodes.len()), format!("give at most {}", LIMITS.initial_max));
+        return Vec::new();
+    }
+    nodes.iter().filter_map(|node| assignment::check(&space.parameters, node)).collect()
 }
 
 fn name(fields: &Fields) {

@@ -210,3 +210,20 @@ fn a_grid_spaces_its_points_from_bound_to_bound() {
         assert!((value / expected - 1.0).abs() < 1e-9, "{value}");
     }
 }
+
+#[test]
+fn initial_configurations_come_first_and_the_sampler_after_them() {
+    let space = json!({"x": {"type": "float", "low": 0.0, "high": 1.0}, "n": {"type": "int", "low": 0, "high": 2}});
+    for sampler in every_sampler() {
+        let plain = configurations(&file(&sampler, &space, 5), 6);
+        let mut with_initial = file(&sampler, &space, 5);
+        with_initial.initial = serde_json::from_value(json!([{"x": 0.5, "n": 1}, {"x": 0.25, "n": 2}])).unwrap();
+        let found = configurations(&with_initial, 8);
+        assert_eq!(found[..2], with_initial.initial);
+        let is_sound = |params: &&Params| check::params(&with_initial.space, &json!(params)).is_ok();
+        assert_eq!(found.iter().filter(is_sound).count(), 8, "{sampler}");
+        if sampler == json!("random") {
+            assert_eq!(found[2..], plain, "what was measured changes nothing for it");
+        }
+    }
+}
