@@ -37,6 +37,8 @@ pub enum Command {
     Run(Run),
     /// Simulate a study in virtual time: the same search, with learning curves from a program.
     Simulate(Simulate),
+    /// What other stoppers would have cost and found, by the curves that a study measured.
+    Replay(Replay),
     /// Studies: list, show, stop, pause, resume, delete.
     #[command(subcommand)]
     Study(StudyCommand),
@@ -178,6 +180,35 @@ pub struct Simulate {
     pub checkpoint_every: u32,
 
     /// Print the outcome as one line of JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What would other stoppers have cost and found?
+///
+/// The trials of a finished or running study are proposed again, in their order, to a simulated fleet; their curves are
+/// what was measured. A study that ran with `stopper: none` answers best, since it knows every curve to its end.
+///
+///   regatta replay fashion-1 --stopper asha --stopper '{name: asha, eta: 4}'
+#[derive(Debug, Clone, Args)]
+#[command(verbatim_doc_comment)]
+pub struct Replay {
+    #[arg(required_unless_present = "export")]
+    pub study: Option<StudyId>,
+
+    /// Instead of a study on the server: what `regatta export --format json` wrote of one.
+    #[arg(long, conflicts_with = "study")]
+    pub export: Option<PathBuf>,
+
+    /// A stopper to try: its name, or {name: asha, eta: 4}; may be given again.
+    #[arg(long)]
+    pub stopper: Vec<String>,
+
+    /// Trials that run at once; by default as many as did.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub lanes: Option<u32>,
+
+    /// Print JSON instead of a table.
     #[arg(long)]
     pub json: bool,
 }

@@ -9,6 +9,7 @@ mod history;
 mod local;
 mod nats;
 mod pack;
+mod replay;
 mod run;
 mod serve;
 mod show;
@@ -51,6 +52,14 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
             run::run(&reach(server).await?, args).await
         }
         Command::Simulate(args) => simulate::simulate(args),
+        Command::Replay(args) => {
+            let recorded = match (&args.export, &args.study) {
+                (Some(path), _) => replay::Recorded::read(path)?,
+                (None, Some(study)) => replay::Recorded::fetch(&reach(server).await?, study).await?,
+                (None, None) => unreachable!("the command line wants one of the two"),
+            };
+            replay::replay(args, &recorded)
+        }
         Command::Study(command) => ask::study(&reach(server).await?, command).await,
         Command::Trial(command) => ask::trial(&reach(server).await?, command).await,
         Command::Fleet(json) => ask::fleet(&reach(server).await?, json.json).await,

@@ -9,7 +9,7 @@ use regatta_schemas::api::{
 /// Rows of a leaderboard.
 pub const LEADERBOARD_ROWS: usize = 10;
 
-fn table(header: &[&str]) -> Table {
+pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::UTF8_BORDERS_ONLY)

@@ -15,7 +15,7 @@ use regatta_schemas::limits::LIMITS;
 use regatta_schemas::log::Best;
 use regatta_schemas::study::{RecipeTemplate, StudyFile};
 use regatta_search::Settings;
-use regatta_search::simulator::{AgentPlan, Epoch, Faults, Plan, Simulator, study_id};
+use regatta_search::simulator::{AgentPlan, Curve, Epoch, Faults, Plan, Simulator, study_id};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -31,19 +31,39 @@ const STRAGGLER_SLOWNESS: f64 = 4.0;
 
 /// What came of it.
 #[derive(Debug, Serialize)]
-struct Outcome {
+pub struct Outcome {
     study: String,
     seed: u64,
     lanes: u32,
     /// Seconds since the beginning, and the best value from then on.
     curve: Vec<(f64, f64)>,
-    seconds: f64,
-    trials: usize,
-    epochs: u64,
+    pub seconds: f64,
+    pub trials: usize,
+    pub epochs: u64,
     lane_seconds_busy: f64,
     lane_seconds_idle: f64,
-    best: Option<Best>,
+    pub best: Option<Best>,
     params: Option<Params>,
+}
+
+/// The fleet that plays.
+pub struct Fleet {
+    pub lanes: u32,
+    /// The share of lanes that take longer.
+    pub stragglers: f64,
+    /// The share of epochs in which the device fails.
+    pub failures: f64,
+    /// Between an agent's birth and its death, on average; None: none dies.
+    pub crash_every: Option<Duration>,
+    /// Epochs between two checkpoints of a trial.
+    pub checkpoint_every: u32,
+}
+
+impl Fleet {
+    /// One on which nothing fails.
+    pub fn calm(lanes: u32) -> Self {
+        Self { lanes, stragglers: 0.0, failures: 0.0, crash_every: None, checkpoint_every: 1 }
+    }
 }
 
 /// Simulates a study and prints what came of it.
@@ -52,7 +72,7 @@ struct Outcome {
 /// A fault in the study file, and whatever ails the objective's program.
 pub fn simulate(args: &cli::Simulate) -> anyhow::Result<()> {
     let file = study(args)?;
-    let (resource, metric, goal) = (file.budget.resource, file.objective.metric.clone(), file.objective.goal);
+    let (resource, metric) = (file.budget.resource, file.objective.metric.clone());
     let objective = RefCell::new(Objective::start(&args.objective, args.send.clone(), resource, metric)?);
     let failure: RefCell<Option<anyhow::Error>> = RefCell::default();
     let curve = |params: &Params, epoch: u32| {
@@ -61,36 +81,53 @@ pub fn simulate(args: &cli::Simulate) -> anyhow::Result<()> {
             Epoch { metrics: Default::default(), seconds: 1.0 }
         })
     };
-    let (name, seed) = (file.name.clone(), file.seed);
-    let mut simulator = Simulator::new(plan(args, file), &curve);
-    let progress = ProgressBar::new_spinner();
-    let mut rise: Vec<(f64, f64)> = Vec::new();
-    let mut steps: u64 = 0;
-    while !simulator.is_over() && simulator.step() {
-        if let Some(error) = failure.borrow_mut().take() {
-            return Err(error);
-        }
-        if let Some(best) = best(&simulator)
-            && rise.last().is_none_or(|(_, value)| goal.is_better(best.value, *value))
-        {
-            rise.push((simulator.elapsed().as_secs_f64(), best.value));
-        }
-        steps += 1;
-        if steps % STEPS_PER_LOOK == 0 {
-            let records = simulator.log().len();
-            let seconds = simulator.elapsed().as_secs_f64();
-            progress.set_message(format!("{records} records, {seconds:.0} s of virtual time"));
-            progress.tick();
-        }
-    }
-    progress.finish_and_clear();
-    let outcome = outcome(&simulator, name, seed, args.lanes, rise)?;
+    let fleet = Fleet {
+        lanes: args.lanes,
+        stragglers: args.stragglers,
+        failures: args.failures,
+        crash_every: args.crash_every_s.map(Duration::from_secs_f64),
+        checkpoint_every: args.checkpoint_every,
+    };
+    let outcome = play(file, fleet, &curve, || failure.borrow_mut().take().map_or(Ok(()), Err))?;
     if args.json {
         println!("{}", serde_json::to_string(&outcome)?);
     } else {
         print(&outcome);
     }
     Ok(())
+}
+
+/// Plays a study to its end. `look` is asked after each happening whether to go on.
+///
+/// # Errors
+/// What `look` answers.
+pub fn play(
+    file: StudyFile,
+    fleet: Fleet,
+    curve: Curve,
+    look: impl Fn() -> anyhow::Result<()>,
+) -> anyhow::Result<Outcome> {
+    let (name, seed, goal, lanes) = (file.name.clone(), file.seed, file.objective.goal, fleet.lanes);
+    let mut simulator = Simulator::new(plan(&fleet, file), curve);
+    let progress = ProgressBar::new_spinner();
+    let mut rise: Vec<(f64, f64)> = Vec::new();
+    let mut steps: u64 = 0;
+    while !simulator.is_over() && simulator.step() {
+        look()?;
+        if let Some(best) = best(&simulator)
+            && rise.last().is_none_or(|(_, value)| goal.is_better(best.value, *value))
+        {
+            rise.push((simulator.elapsed().as_secs_f64(), best.value));
+        }
+        steps += 1;
+        if steps.is_multiple_of(STEPS_PER_LOOK) {
+            let (records, seconds) = (simulator.log().len(), simulator.elapsed().as_secs_f64());
+            progress.set_message(format!("{records} records, {seconds:.0} s of virtual time"));
+            progress.tick();
+        }
+    }
+    progress.finish_and_clear();
+    outcome(&simulator, name, seed, lanes, rise)
 }
 
 fn study(args: &cli::Simulate) -> anyhow::Result<StudyFile> {
@@ -129,24 +166,23 @@ fn untrained() -> RecipeTemplate {
     }
 }
 
-fn plan(args: &cli::Simulate, file: StudyFile) -> Plan {
-    let crash_every = args.crash_every_s.map(Duration::from_secs_f64);
+fn plan(fleet: &Fleet, file: StudyFile) -> Plan {
+    let Fleet { lanes, crash_every, failures, checkpoint_every, .. } = *fleet;
     let is_quiet = crash_every.is_none();
-    let faults = Faults { lasting: Duration::MAX, crash_every, failures: args.failures, ..Faults::none() };
+    let faults = Faults { lasting: Duration::MAX, crash_every, failures, ..Faults::none() };
     let lease_timeout = if is_quiet { QUIET_BEATS * 3 } else { Settings::default().lease_timeout };
     let beat_every = if is_quiet { QUIET_BEATS } else { Duration::from_secs(1) };
     // Without faults one agent with all the lanes is as good as many with one.
-    let stragglers = (f64::from(args.lanes) * args.stragglers).round() as u32;
+    let stragglers = (f64::from(lanes) * fleet.stragglers).round() as u32;
     let pool = file.pool.clone();
     let agent = |lanes, slowness| AgentPlan { pool: pool.clone(), lanes, slowness };
     let agents = if is_quiet {
-        let groups = [(args.lanes - stragglers, 1.0), (stragglers, STRAGGLER_SLOWNESS)];
+        let groups = [(lanes - stragglers, 1.0), (stragglers, STRAGGLER_SLOWNESS)];
         groups.into_iter().filter(|(lanes, _)| *lanes > 0).map(|(lanes, slowness)| agent(lanes, slowness)).collect()
     } else {
-        (0..args.lanes).map(|lane| agent(1, if lane < stragglers { STRAGGLER_SLOWNESS } else { 1.0 })).collect()
+        (0..lanes).map(|lane| agent(1, if lane < stragglers { STRAGGLER_SLOWNESS } else { 1.0 })).collect()
     };
     let settings = Settings { lease_timeout, ..Settings::default() };
-    let checkpoint_every = args.checkpoint_every;
     Plan { seed: file.seed, studies: vec![file], agents, faults, settings, checkpoint_every, beat_every }
 }
 

@@ -75,7 +75,7 @@ impl Rung {
         let rank = place_of[&own];
         let front = fronts(&scores)[own];
         // Who is dominated by nobody at the rung goes on, were the first front ever so long.
-        (rank >= going_on && front > 0).then(|| StopReason::Front {
+        (rank >= going_on && front > 0).then_some(StopReason::Front {
             resource: self.resource,
             front: front as u32,
             rank: rank as u32,
