@@ -1,4 +1,4 @@
-"""Times how long Optuna takes to propose a trial, with so many told before and so many still running: a JSON line a case.
+"""Times how long Optuna takes to propose a trial with so many told and so many still running: a JSON line a case.
 
 The cases are those of Regatta's `cargo run --release -p regatta-search --example ask_time`: in a mixed space, of which
 the pattern is here and there the same, random trials are told, each with the sum of (value - 0.3)^2 over its numbers.

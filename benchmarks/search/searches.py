@@ -109,7 +109,8 @@ def main():
     methods, tasks = options.methods.split(","), options.tasks.split(",")
     unknown = set(methods) - set(ENVIRONMENT_BY_PEER) - set(OURS) | set(tasks) - set(TASKS)
     if unknown:
-        parser.error(f"no such method or task: {', '.join(sorted(unknown))}. Methods: {', '.join((*OURS, *ENVIRONMENT_BY_PEER))}")
+        known = ", ".join((*OURS, *ENVIRONMENT_BY_PEER, *TASKS))
+        parser.error(f"no such method or task: {', '.join(sorted(unknown))}. There are {known}")
     asked = {
         Search(seed, task, int(lanes), method)
         for method in methods
