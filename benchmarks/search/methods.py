@@ -11,7 +11,12 @@ ENVIRONMENT_BY_PEER = {
     "syne-tune-bohb-promotion": "peers-promotion",
 }
 SAMPLERS = ("random", "sobol", "tpe", "gp", "cqr", "auto")
-STOPPERS = ("none", "median", "asha")
+STOPPERS = {
+    "none": "none",
+    "median": "median",
+    "asha": "asha",
+    "promotion": {"name": "asha", "mode": "promote"},
+}
 OURS = tuple(f"regatta-{sampler}-{stopper}" for sampler in SAMPLERS for stopper in STOPPERS)
 
 # What is compared where nobody says: what the automatic sampler does, the models with ASHA, plain ASHA, Maggy's median
@@ -23,6 +28,7 @@ DEFAULT = (
     "regatta-gp-asha",
     "regatta-cqr-asha",
     "regatta-random-asha",
+    "regatta-random-promotion",
     "regatta-random-median",
     "regatta-random-none",
     "optuna-random",
