@@ -1,4 +1,4 @@
-"""Times how long Optuna takes to propose a trial, with so many told before and so many still running: a JSON line a case.
+"""Times how long Optuna takes to propose a trial with so many told and so many still running: a JSON line a case.
 
 The cases are those of Regatta's `cargo run --release -p regatta-search --example ask_time`: in a mixed space, of which
 the pattern is here and there the same, random trials are told, each with the sum of (value - 0.3)^2 over its numbers.
@@ -11,11 +11,11 @@ import statistics
 import sys
 import time
 import warnings
-from collections import deque
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import GPSampler, TPESampler
+from optuna.trial import TrialState
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -52,29 +52,25 @@ def random_value(distribution, rng: random.Random):
     return rng.uniform(distribution.low, distribution.high)
 
 
-def study_with(sampler, space: dict, trials: int) -> optuna.Study:
-    rng = random.Random(1)
-    study = optuna.create_study(sampler=sampler)
-    for _ in range(trials):
-        params = {name: random_value(distribution, rng) for name, distribution in space.items()}
-        study.add_trial(optuna.create_trial(params=params, distributions=space, value=value_of(params)))
-    # Running ones with fixed parameters, of which a sampler is not asked.
-    for _ in range(PENDING):
-        study.enqueue_trial({name: random_value(distribution, rng) for name, distribution in space.items()})
-    return study
+def random_trial(space: dict, rng: random.Random, is_running: bool) -> optuna.trial.FrozenTrial:
+    params = {name: random_value(distribution, rng) for name, distribution in space.items()}
+    if is_running:
+        return optuna.create_trial(state=TrialState.RUNNING, params=params, distributions=space)
+    return optuna.create_trial(params=params, distributions=space, value=value_of(params))
 
 
 def ask_ms(sampler, parameters: int, trials: int, asks: int) -> list[float]:
     space = {f"p{index:02}": PATTERN[index % len(PATTERN)] for index in range(parameters)}
-    study = study_with(sampler, space, trials)
-    running = deque(study.ask(space) for _ in range(PENDING))
+    rng = random.Random(1)
+    study = optuna.create_study(sampler=sampler)
+    for number in range(trials + PENDING):
+        study.add_trial(random_trial(space, rng, is_running=number >= trials))
     took = []
-    for _ in range(asks):
+    for oldest in range(trials, trials + asks):
         began = time.perf_counter()
-        running.append(study.ask(space))
+        study.ask(space)
         took.append(1e3 * (time.perf_counter() - began))
-        oldest = running.popleft()
-        study.tell(oldest, value_of(oldest.params))
+        study.tell(oldest, value_of(study.get_trials(deepcopy=False)[oldest].params))
     return took
 
 

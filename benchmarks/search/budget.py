@@ -23,7 +23,7 @@ def seconds_of(task: str, lanes: int) -> float:
 
 
 def regret(task: str, curve: list, seconds: float) -> float:
-    """What is missing to the best known, of the way from the median random full run to there; infinite with no value."""
+    """The part still missing of the way from the median random full run to the best known; infinite with no value."""
     found = max((value for at, value in curve if at <= seconds), default=float("-inf"))
     reference = REFERENCES[task]
     return (reference["best"] - found) / (reference["best"] - reference["median"])

@@ -10,19 +10,25 @@ ENVIRONMENT_BY_PEER = {
     "syne-tune-asha-promotion": "peers-promotion",
     "syne-tune-bohb-promotion": "peers-promotion",
 }
-SAMPLERS = ("random", "tpe", "gp", "cqr", "auto")
-STOPPERS = ("none", "median", "asha")
+SAMPLERS = ("random", "sobol", "tpe", "gp", "cqr", "auto")
+STOPPERS = {
+    "none": "none",
+    "median": "median",
+    "asha": "asha",
+    "promotion": {"name": "asha", "mode": "promote"},
+}
 OURS = tuple(f"regatta-{sampler}-{stopper}" for sampler in SAMPLERS for stopper in STOPPERS)
 
-# What is compared where nobody says: what a study file that names neither gets, the models with ASHA, plain ASHA, Maggy's
-# median rule and no model at all, beside the peers. Not the two peers whose one search takes minutes of a CPU and that
-# are no library's recommendation: name them to have them.
+# What is compared where nobody says: what the automatic sampler does, the models with ASHA, plain ASHA, Maggy's median
+# rule and random search, beside the peers. Not two peers whose every search takes minutes of a CPU: name them to have
+# them.
 DEFAULT = (
     "regatta-auto-asha",
     "regatta-tpe-asha",
     "regatta-gp-asha",
     "regatta-cqr-asha",
     "regatta-random-asha",
+    "regatta-random-promotion",
     "regatta-random-median",
     "regatta-random-none",
     "optuna-random",
@@ -38,7 +44,7 @@ def peer(method: str, seed: int):
     if method.startswith("optuna"):
         import optuna_peers
 
-        return {"optuna-random": optuna_peers.random, "optuna-tpe-hyperband": optuna_peers.tpe_hyperband}[method](seed)
+        return optuna_peers.random(seed) if method == "optuna-random" else optuna_peers.tpe_hyperband(seed)
     import syne_tune_peers
 
     schedulers = {

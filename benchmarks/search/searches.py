@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from budget import seconds_of
-from methods import DEFAULT, ENVIRONMENT_BY_PEER, OURS
+from methods import DEFAULT, ENVIRONMENT_BY_PEER, OURS, STOPPERS
 from objective import ROOT, program
 from space import EPOCHS, SPACE, TASKS
 
@@ -42,7 +42,7 @@ def study_file(search: Search) -> str:
         "objective": {"metric": "val_accuracy", "goal": "maximize"},
         "space": {p.name: {"type": p.kind, "low": p.low, "high": p.high, "log": p.log} for p in SPACE},
         "sampler": sampler,
-        "stopper": stopper,
+        "stopper": STOPPERS[stopper],
         "budget": {
             "trials": TRIALS,
             "resource": EPOCHS,
@@ -109,7 +109,8 @@ def main():
     methods, tasks = options.methods.split(","), options.tasks.split(",")
     unknown = set(methods) - set(ENVIRONMENT_BY_PEER) - set(OURS) | set(tasks) - set(TASKS)
     if unknown:
-        parser.error(f"no such method or task: {', '.join(sorted(unknown))}. Methods: {', '.join((*OURS, *ENVIRONMENT_BY_PEER))}")
+        known = ", ".join((*OURS, *ENVIRONMENT_BY_PEER, *TASKS))
+        parser.error(f"no such method or task: {', '.join(sorted(unknown))}. There are {known}")
     asked = {
         Search(seed, task, int(lanes), method)
         for method in methods

@@ -1,4 +1,4 @@
-"""One search by another library, in virtual time: simulate_peer.py METHOD TASK LANES SEED SECONDS prints one JSON line."""
+"""One search by another library in virtual time: simulate_peer.py METHOD TASK LANES SEED SECONDS prints a JSON line."""
 import json
 import sys
 import time
@@ -9,7 +9,8 @@ from objective import Objective
 
 
 def main():
-    method, task, lanes, seed, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])
+    method, task = sys.argv[1:3]
+    lanes, seed, seconds = int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])
     began = time.process_time()
     with Objective(task) as objective:
         found = simulate(peer(method, seed), objective.curve, lanes, seconds)

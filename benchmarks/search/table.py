@@ -26,14 +26,19 @@ def rows(lines: list[dict]) -> tuple[list[tuple], list[tuple]]:
     places = {method: [[] for _ in SHARES] for method in methods}
     for (task, _), by_method in cases.items():
         for index, share in enumerate(SHARES):
-            at = {m: regret(task, line["curve"], share * seconds_of(task, line["lanes"])) for m, line in by_method.items()}
+            at = {
+                method: regret(task, line["curve"], share * seconds_of(task, line["lanes"]))
+                for method, line in by_method.items()
+            }
             for method, place in ranks(at).items():
                 regrets[method][index].append(at[method])
                 places[method][index].append(place)
-    trials = {method: median(by_method[method]["trials"] for by_method in cases.values()) for method in methods if cases}
+    if not cases:
+        return [], []
+    trials = {method: median(by_method[method]["trials"] for by_method in cases.values()) for method in methods}
     table = [
         (method, *map(fmean, places[method]), *(100 * median(values) for values in regrets[method]), trials[method])
-        for method in (methods if cases else [])
+        for method in methods
     ]
     return sorted(table, key=lambda row: row[len(SHARES)]), list(cases)
 
@@ -41,7 +46,8 @@ def rows(lines: list[dict]) -> tuple[list[tuple], list[tuple]]:
 def main():
     with open(sys.argv[1], encoding="utf-8") as file:
         lines = [json.loads(line) for line in file]
-    titles = ["method", *(f"rank {share:.0%}" for share in SHARES), *(f"regret {share:.0%}" for share in SHARES), "trials"]
+    over_time = [f"{what} {share:.0%}" for what in ("rank", "regret") for share in SHARES]
+    titles = ["method", *over_time, "trials"]
     formats = ["{}", *["{:.2f}"] * 3, *["{:.2f}"] * 3, "{:.0f}"]
     for lanes in sorted({line["lanes"] for line in lines}):
         table, cases = rows([line for line in lines if line["lanes"] == lanes])
