@@ -48,7 +48,7 @@ impl History {
     pub fn shown(&self) -> Option<StudyShown> {
         let study = self.machine.study(&self.study)?;
         let summary = StudySummary { waiting_for: None, ..self.machine.summary(&self.study, study) };
-        Some(StudyShown { summary, file: study.state().file.clone() })
+        Some(StudyShown { summary, file: Box::new(study.state().file.clone()) })
     }
 
     /// All trials, by number.

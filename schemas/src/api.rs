@@ -264,7 +264,7 @@ pub struct StudyList {
 pub struct StudyShown {
     #[serde(flatten)]
     pub summary: StudySummary,
-    pub file: StudyFile,
+    pub file: Box<StudyFile>,
 }
 
 /// A study in one line.

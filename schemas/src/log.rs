@@ -40,7 +40,7 @@ pub enum Record {
 /// The study exists from here on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StudyCreated {
-    pub study: StudyFile,
+    pub study: Box<StudyFile>,
 }
 
 /// Somebody paused or resumed the study.

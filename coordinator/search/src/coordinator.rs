@@ -155,7 +155,7 @@ impl Coordinator {
         let Place { study: id, trial } = place;
         if let (Record::StudyCreated(created), None) = (&record, trial) {
             let coming = self.creating.remove(&id).flatten();
-            let new = || Study::new(id.clone(), created.study.clone(), at, self.is_live);
+            let new = || Study::new(id.clone(), (*created.study).clone(), at, self.is_live);
             let study = self.studies.entry(id.clone()).or_insert_with(new);
             if let Some(trial) = coming {
                 study.expect(trial);

@@ -141,7 +141,7 @@ impl<'a> Simulator<'a> {
             let place = Place::study(study_id(number));
             self.plan_after(
                 APPEND_DELAY,
-                Happening::Written { place, record: Record::StudyCreated(StudyCreated { study }) },
+                Happening::Written { place, record: Record::StudyCreated(StudyCreated { study: Box::new(study) }) },
             );
         }
         for plan in self.plan.agents.clone() {

@@ -46,7 +46,7 @@ impl Coordinator {
             Request::StudyList => Ok(Answer::StudyList(StudyList { studies: self.summaries() })),
             Request::StudyShow(request) => self.known(&request.study).map(|study| {
                 let summary = self.summary(&request.study, study);
-                Answer::StudyShown(StudyShown { summary, file: study.state().file.clone() })
+                Answer::StudyShown(StudyShown { summary, file: Box::new(study.state().file.clone()) })
             }),
             Request::StudyStop(request) => self.change(request, |study, by| study.stop(now, by)),
             Request::StudyPause(request) => self.change(request, Study::pause),
@@ -78,7 +78,7 @@ impl Coordinator {
             return Err(reject(RejectionCode::Conflict, format!("there is a study `{id}` already")));
         }
         self.creating.insert(id.clone(), trial);
-        let record = Record::StudyCreated(StudyCreated { study });
+        let record = Record::StudyCreated(StudyCreated { study: Box::new(study) });
         self.commands.push_back(Command::Append { place: Place::study(id), record });
         Ok(())
     }
@@ -241,7 +241,7 @@ fn bare_study(
         space: Default::default(),
         sampler: Sampler::Random,
         stopper: Stopper::None,
-        budget: Budget { trials: 1, resource, wall_time_s: None, target: None },
+        budget: Budget { trials: 1, resource, wall_time_s: None, target: None, converged: None },
         seed: 0,
         pool: request.pool.clone(),
         weight: 1.0,

@@ -38,7 +38,7 @@ impl Reference {
         let Some(trial) = *trial else {
             match &entry.record {
                 Record::StudyCreated(created) => {
-                    self.file_by_study.entry(study.clone()).or_insert_with(|| created.study.clone());
+                    self.file_by_study.entry(study.clone()).or_insert_with(|| (*created.study).clone());
                 }
                 Record::StudyConcluded(_) => drop(self.concluded.insert(study.clone())),
                 _ => {}

@@ -48,7 +48,7 @@ impl Stage {
         };
         stage.tell(Event::CaughtUp);
         for (number, study) in studies.into_iter().enumerate() {
-            stage.write(Place::study(study_id(number)), Record::StudyCreated(StudyCreated { study }));
+            stage.write(Place::study(study_id(number)), Record::StudyCreated(StudyCreated { study: Box::new(study) }));
         }
         stage
     }
