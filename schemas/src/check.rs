@@ -16,6 +16,7 @@ mod place;
 mod reader;
 mod recipe;
 mod space;
+mod stopper;
 mod study;
 mod template;
 mod text;

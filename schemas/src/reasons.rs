@@ -17,6 +17,14 @@ pub enum StopReason {
     Front { resource: u32, front: u32, rank: u32, going_on: u32, competitors: u32 },
     /// Median rule: the trial's best value was worse than the median of the finished trials' running averages.
     Median { resource: u32, value: f64, threshold: f64, competitors: u32 },
+    /// The trial's best value was worse than the best `percentile` percent of the finished trials' running averages.
+    Percentile { percentile: f64, resource: u32, value: f64, threshold: f64, competitors: u32 },
+    /// The value was outside of the bounds that the study file gives.
+    Threshold { resource: u32, value: f64, threshold: f64 },
+    /// The trial's best value did not improve by more than `min_delta` in so many epochs.
+    Plateau { resource: u32, value: f64, epochs: u32, min_delta: f64 },
+    /// Extrapolated to its end, the trial will be better than the best finished one with this probability only.
+    Curve { resource: u32, predicted: f64, best: f64, probability: f64 },
     /// Somebody asked for it.
     Requested { by: String },
     /// The trial failed by what it reported; its agent need not go on.
@@ -42,6 +50,8 @@ pub enum StudyEnd {
     WallTime { wall_time_s: f64 },
     /// A trial reached the target value.
     TargetReached { target: f64, value: f64 },
+    /// The best value did not improve by more than `min_delta`, or the metric's noise, in so many trials.
+    Converged { best: f64, min_delta: f64, trials: u32 },
     /// Somebody asked for it.
     Requested { by: String },
     /// An end that this version does not know.
@@ -158,6 +168,22 @@ impl fmt::Display for StopReason {
                 let (front, rank) = (front + 1, rank + 1);
                 write!(f, "rung {resource}: front {front}, place {rank} of {competitors}, of which {going_on} go on")
             }
+            Self::Percentile { percentile, resource, value, threshold, competitors } => write!(
+                f,
+                "at {resource}: {value:.4} is worse than {threshold:.4}, the best {percentile} % of {competitors} trials"
+            ),
+            Self::Threshold { resource, value, threshold } => {
+                write!(f, "at {resource}: {value:.4} is beyond the bound {threshold:.4}")
+            }
+            Self::Plateau { resource, value, epochs, min_delta } => write!(
+                f,
+                "plateau at {resource}: in {epochs} epochs, {value:.4} did not improve by more than {min_delta}"
+            ),
+            Self::Curve { resource, predicted, best, probability } => write!(
+                f,
+                "learning curve at {resource}: {predicted:.4} at its end, better than {best:.4} with a probability of \
+                 {probability:.3}"
+            ),
             Self::Requested { by } => write!(f, "requested by {by}"),
             Self::Failed { cause } => write!(f, "the trial failed: {cause}"),
             Self::StudyEnded { reason } => write!(f, "the study ended: {reason}"),
@@ -179,6 +205,9 @@ impl fmt::Display for StudyEnd {
             Self::WallTime { wall_time_s } => write!(f, "its wall time of {wall_time_s} s is over"),
             Self::TargetReached { target, value } => {
                 write!(f, "the target {target} was reached with {value}")
+            }
+            Self::Converged { best, min_delta, trials } => {
+                write!(f, "{trials} trials in a row did not improve {best:.4} by more than {min_delta:.2e}")
             }
             Self::Requested { by } => write!(f, "requested by {by}"),
             Self::Unknown => f.write_str("for a reason this version does not know"),

@@ -3,26 +3,43 @@
 //! A new one is its file, its line in [`stopper_for`], and its row in the conformance suite. A verdict is part of the
 //! fold of the log: it depends on what was measured up to that record and on nothing else, so a replay gives it again.
 
+mod agreement;
 mod asha;
+mod brackets;
+mod curve;
 mod fronts;
-mod median;
+mod halving;
 mod none;
+mod pasha;
+mod patience;
+mod percentile;
 mod promotion;
 mod rungs;
+mod stages;
+mod threshold;
 
 use std::fmt::Debug;
 
 use regatta_schemas::TrialId;
 use regatta_schemas::reasons::{Outcome, StopReason};
-use regatta_schemas::study::{AshaMode, Stopper as Choice, StudyFile};
+use regatta_schemas::study::{
+    AshaMode, EarlyStopping, Goal, Stopper as Choice, StudyFile, default_es_min, default_grace, default_patience,
+    first_rung,
+};
 
 use crate::news::Measurement;
 use crate::objectives::Objectives;
+use brackets::Brackets;
+use percentile::Rule;
+use rungs::Levels;
 
 /// Judges the trials of a study.
 ///
 /// Its state is a fold of what it was told.
 pub trait Stopper: Debug + Send {
+    /// The trial was offered for the first time, to train until there before it is set aside; None: to its end.
+    fn begun(&mut self, _trial: TrialId, _until: Option<u32>) {}
+
     /// The trial measured. Whether it must stop, and why.
     fn measured(&mut self, measurement: Measurement) -> Option<StopReason>;
 
@@ -45,8 +62,9 @@ pub trait Stopper: Debug + Send {
         None
     }
 
-    /// Whether a new configuration may begin now. A barrier says no until all before it have arrived.
-    fn admits(&self) -> bool {
+    /// Whether this configuration, a new one, may begin now. A barrier says no until all before it have arrived. It is
+    /// not asked where nothing else can happen, nor about trials that came from outside.
+    fn admits(&self, _trial: TrialId) -> bool {
         true
     }
 
@@ -67,25 +85,60 @@ pub struct Chances<'a> {
 
 /// The table of stoppers.
 pub fn stopper_for(study: &StudyFile) -> Box<dyn Stopper> {
-    let goal = study.objective.goal;
+    let (goal, budget) = (study.objective.goal, &study.budget);
+    let levels = |eta, min_resource| Levels { eta, min_resource, max_resource: budget.resource };
+    let from_first = |eta, min_resource| levels(eta, first_rung(min_resource, budget.resource));
     match study.stopper {
         Choice::None => Box::new(none::Never),
-        Choice::Median { es_min, grace } => Box::new(median::Median::new(goal, es_min, grace)),
+        Choice::Median { es_min, grace } => Box::new(percentile::Percentile::new(goal, Rule::Median, es_min, grace)),
+        Choice::Percentile { percentile, es_min, grace } => {
+            Box::new(percentile::Percentile::new(goal, Rule::Best(percentile), es_min, grace))
+        }
+        Choice::Threshold { lower, upper, grace } => Box::new(threshold::Threshold { lower, upper, grace }),
+        Choice::Patience { epochs, min_delta } => Box::new(patience::Patience::new(goal, epochs, min_delta)),
+        Choice::Curve { probability, grace } => Box::new(curve::Curve::new(goal, probability, grace, budget.resource)),
         Choice::Asha { eta, min_resource, brackets, mode } => {
-            let levels = rungs::Levels { eta, min_resource, max_resource: study.budget.resource };
-            let objectives = Objectives::new(study);
-            match mode {
-                _ if objectives.are_several() => Box::new(fronts::Fronts::new(objectives, levels)),
-                AshaMode::Stop => Box::new(asha::Asha::new(goal, levels, brackets)),
-                AshaMode::Promote => Box::new(promotion::Promotion::new(goal, levels, brackets)),
+            let (levels, objectives) = (from_first(eta, min_resource), Objectives::new(study));
+            if objectives.are_several() {
+                Box::new(fronts::Fronts::new(objectives, levels))
+            } else {
+                successive(goal, Brackets::in_turn(goal, levels, brackets), mode)
             }
+        }
+        Choice::Hyperband { eta, min_resource, mode } => {
+            successive(goal, Brackets::drawn(goal, levels(eta, min_resource), study.seed), mode)
+        }
+        Choice::Pasha { eta, min_resource } => Box::new(pasha::Pasha::new(goal, from_first(eta, min_resource))),
+        Choice::Halving { eta, min_resource } => {
+            Box::new(halving::Halving::new(goal, from_first(eta, min_resource), budget.trials))
+        }
+        Choice::Stages { size, early_stopping } => {
+            let cohorts = halving::Cohorts { size, trials: budget.trials };
+            Box::new(stages::Stages::new(cohorts, early_stopper(goal, early_stopping)))
+        }
+    }
+}
+
+fn successive(goal: Goal, brackets: Brackets, mode: AshaMode) -> Box<dyn Stopper> {
+    match mode {
+        AshaMode::Stop => Box::new(asha::Asha::new(goal, brackets)),
+        AshaMode::Promote => Box::new(promotion::Promotion::new(goal, brackets)),
+    }
+}
+
+/// Who judges the trials of a stage.
+fn early_stopper(goal: Goal, choice: EarlyStopping) -> Box<dyn Stopper> {
+    match choice {
+        EarlyStopping::None => Box::new(none::Never),
+        EarlyStopping::Agent => Box::new(patience::Patience::new(goal, default_patience(), 0.0)),
+        EarlyStopping::Global => {
+            Box::new(percentile::Percentile::new(goal, Rule::Median, default_es_min(), default_grace()))
         }
     }
 }
 
 /// Orders values from best to worst.
-fn best_first(goal: regatta_schemas::study::Goal, a: f64, b: f64) -> std::cmp::Ordering {
-    use regatta_schemas::study::Goal;
+fn best_first(goal: Goal, a: f64, b: f64) -> std::cmp::Ordering {
     match goal {
         Goal::Maximize => b.total_cmp(&a),
         Goal::Minimize => a.total_cmp(&b),

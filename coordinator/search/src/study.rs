@@ -4,6 +4,7 @@
 //! only then does it take effect. Before [`Event::CaughtUp`] nothing is decided; after it, whatever the state calls for
 //! and no intent covers. It knows neither the fleet nor other studies: lanes are granted to it, leases are taken from it.
 
+mod convergence;
 mod curve;
 mod decide;
 mod intents;

@@ -6,13 +6,14 @@ use crate::api::Fault;
 use crate::ids::PoolId;
 use crate::limits::LIMITS;
 use crate::params::Params;
-use crate::study::{StudyFile, default_brackets, default_eta, default_min_resource};
+use crate::study::StudyFile;
 
 use super::assignment;
 use super::objectives;
 use super::reader::{Faults, Fields, Node, list_of};
 use super::recipe::without_nulls;
 use super::space::{self, Space};
+use super::stopper;
 use super::template;
 
 const KEYS: [&str; 14] = [
@@ -35,12 +36,9 @@ const SAMPLERS: &[&str] = &["random", "grid", "nsga2", "cqr"];
 /// Those that can seek several objectives at once.
 const SAMPLERS_OF_SEVERAL: &[&str] = &["random", "grid", "nsga2"];
 const STOPPERS_OF_SEVERAL: &[&str] = &["none", "asha"];
-const STOPPERS: &[&str] = &["none", "median", "asha"];
 /// A study may want this many times the lanes of another.
 const WEIGHT_MAX: f64 = 1e6;
 const GRID_POINTS_MAX: u64 = 10_000;
-const ETA_MAX: u64 = 1_000;
-const BRACKETS_MAX: u64 = 16;
 
 /// Who measures the study's trials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +64,7 @@ fn read(node: &Node, measured: Measured) -> Option<StudyFile> {
     let initial = space.as_ref().map(|space| initial(&fields, space)).unwrap_or_default();
     let resource = fields.required("budget", "for example {trials: 48, resource: 81}").and_then(|node| budget(&node));
     sampler(&fields);
-    stopper(&fields, resource);
+    stopper::check(&fields, resource);
     whole_in(&fields, "seed", u64::MAX);
     whole_in(&fields, "retries", LIMITS.attempts_max.into());
     if let Some(node) = fields.optional("weight") {
@@ -140,7 +138,7 @@ fn name(fields: &Fields) {
     }
 }
 
-fn whole_in(fields: &Fields, key: &str, max: u64) {
+pub(super) fn whole_in(fields: &Fields, key: &str, max: u64) {
     if let Some(node) = fields.optional(key) {
         node.whole(0..=max);
     }
@@ -149,7 +147,7 @@ fn whole_in(fields: &Fields, key: &str, max: u64) {
 /// The epochs of a trial.
 fn budget(node: &Node) -> Option<u64> {
     let fields = node.fields()?;
-    fields.only(&["trials", "resource", "wall_time_s", "target"]);
+    fields.only(&["trials", "resource", "wall_time_s", "target", "converged"]);
     if let Some(node) = fields.required("trials", "how many configurations to try") {
         node.whole(1..=LIMITS.trials_max.into());
     }
@@ -159,12 +157,19 @@ fn budget(node: &Node) -> Option<u64> {
     if let Some(node) = fields.optional("target") {
         node.number(|_| true, "the value at which the study may end, or leave it out");
     }
+    if let Some(node) = fields.optional("converged") {
+        stopper::converged(&node);
+    }
     let resource = fields.required("resource", "the epochs of a trial that is not stopped")?;
     resource.whole(1..=LIMITS.resource_max.into())
 }
 
 /// The fields and name of a section that may be the name alone.
-fn named<'a>(fields: &Fields<'a>, key: &str, names: &[&'static str]) -> Option<(&'static str, Option<Fields<'a>>)> {
+pub(super) fn named<'a>(
+    fields: &Fields<'a>,
+    key: &str,
+    names: &[&'static str],
+) -> Option<(&'static str, Option<Fields<'a>>)> {
     let node = fields.optional(key)?;
     if node.value.is_string() {
         return Some((node.word(names)?, None));
@@ -205,46 +210,5 @@ fn several(fields: &Fields) {
     if fields.optional("stopper").is_some_and(|node| node.value.get("mode").and_then(Value::as_str) == Some("promote"))
     {
         fields.fault("stopper", "promotes, and that ranks by one objective alone", "leave `mode` out");
-    }
-}
-
-fn stopper(fields: &Fields, resource: Option<u64>) {
-    let Some((name, stopper)) = named(fields, "stopper", STOPPERS) else { return };
-    let Some(stopper) = stopper else { return };
-    match name {
-        "median" => {
-            stopper.only(&["name", "es_min", "grace"]);
-            if let Some(node) = stopper.optional("es_min") {
-                node.whole(1..=LIMITS.trials_max.into());
-            }
-            whole_in(&stopper, "grace", LIMITS.resource_max.into());
-        }
-        "asha" => asha(&stopper, resource),
-        _ => stopper.only(&["name"]),
-    }
-}
-
-fn asha(stopper: &Fields, resource: Option<u64>) {
-    stopper.only(&["name", "eta", "min_resource", "brackets", "mode"]);
-    let whole = |key, range, default: u32| match stopper.optional(key) {
-        Some(node) => node.whole(range),
-        None => Some(default.into()),
-    };
-    if let Some(node) = stopper.optional("mode") {
-        node.word(&["stop", "promote"]);
-    }
-    let eta = whole("eta", 2..=ETA_MAX, default_eta());
-    let first = whole("min_resource", 1..=LIMITS.resource_max.into(), default_min_resource());
-    let brackets = whole("brackets", 1..=BRACKETS_MAX, default_brackets());
-    let (Some(eta), Some(first), Some(brackets), Some(all)) = (eta, first, brackets, resource) else { return };
-    if first > all {
-        let problem = format!("is {first}, above `budget.resource` ({all})");
-        return stopper.fault("min_resource", problem, format!("give 1 to {all}"));
-    }
-    let last = (1..brackets).try_fold(first, |rung, _| rung.checked_mul(eta)).unwrap_or(u64::MAX);
-    if last > all {
-        let problem =
-            format!("is {brackets}, and the first rung of the last bracket is above `budget.resource` ({all})");
-        stopper.fault("brackets", problem, "give fewer: each one begins `eta` times later than the one before");
     }
 }

@@ -241,7 +241,7 @@ fn bare_study(
         space: Default::default(),
         sampler: Sampler::Random,
         stopper: Stopper::None,
-        budget: Budget { trials: 1, resource, wall_time_s: None, target: None },
+        budget: Budget { trials: 1, resource, wall_time_s: None, target: None, converged: None },
         seed: 0,
         pool: request.pool.clone(),
         weight: 1.0,

@@ -1,39 +1,37 @@
 //! ASHA, the promoting kind (Li et al., "A System for Massively Parallel Hyperparameter Tuning", 2020, algorithm 2): every
 //! trial is set aside at each rung, and goes on from its checkpoint, on any agent, once it is among the best 1 in `eta`
-//! of all that have come there. A free lane takes the promotion of the highest rung; a new configuration only where
-//! there is none.
+//! of all of its bracket that have come there. A free lane takes the promotion of the highest rung; a new configuration
+//! only where there is none.
 //!
 //! Of n values the best floor(n / eta) go on. Once nothing else can happen, and until one trial has gone the whole way,
 //! the best trial of the highest rung goes on as well: a study whose budget is spent ends with a winner that was trained
-//! to the end. With brackets, trial t belongs to bracket t mod `brackets`.
+//! to the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use regatta_schemas::TrialId;
 use regatta_schemas::reasons::{Outcome, StopReason};
 use regatta_schemas::study::Goal;
 
-use super::rungs::{Levels, Rungs};
+use super::brackets::Brackets;
+use super::rungs::Rungs;
 use super::{Chances, Stopper};
 use crate::news::Measurement;
 
 #[derive(Debug)]
 pub struct Promotion {
     goal: Goal,
-    brackets: Vec<Rungs>,
+    brackets: Brackets,
     /// Rungs that each trial was promoted from; absent: none.
     promotions: BTreeMap<TrialId, usize>,
+    set_aside: BTreeSet<TrialId>,
     /// Whether a trial has spent its whole resource.
     has_winner: bool,
 }
 
 impl Promotion {
-    pub fn new(goal: Goal, levels: Levels, brackets: u32) -> Self {
-        Self { goal, brackets: Rungs::brackets(goal, levels, brackets), promotions: BTreeMap::new(), has_winner: false }
-    }
-
-    fn bracket(&self, trial: TrialId) -> usize {
-        trial.0 as usize % self.brackets.len()
+    pub fn new(goal: Goal, brackets: Brackets) -> Self {
+        Self { goal, brackets, promotions: BTreeMap::new(), set_aside: BTreeSet::new(), has_winner: false }
     }
 
     /// The number of the rung that the trial is at, or on its way to.
@@ -47,50 +45,65 @@ impl Promotion {
         rungs.ranking(rung).take(count).find(|trial| self.rung(*trial) == rung && (chances.is_free)(*trial))
     }
 
-    fn best_of_highest(&self, chances: &Chances, only_earned: bool) -> Option<TrialId> {
-        let most = self.brackets.iter().map(Rungs::count).max().unwrap_or(0);
-        (1..=most).find_map(|from_top| {
-            self.brackets.iter().find_map(|rungs| {
+    fn best_of_highest(&self, chances: &Chances, rungs_below_top: usize, only_earned: bool) -> Option<TrialId> {
+        let most = self.brackets.all().map(Rungs::count).max().unwrap_or(0);
+        (1 + rungs_below_top..=most).find_map(|from_top| {
+            self.brackets.all().find_map(|rungs| {
                 let rung = rungs.count().checked_sub(from_top)?;
                 self.best_set_aside(rungs, rung, chances, only_earned)
             })
         })
     }
+
+    /// As [`Stopper::promotion`], but nobody goes on from the highest `rungs_closed` rungs, except for the last winner.
+    pub fn promotion_below(&self, chances: Chances, rungs_closed: usize) -> Option<TrialId> {
+        let earned = self.best_of_highest(&chances, rungs_closed, true);
+        let wants_winner = chances.is_last && !self.has_winner;
+        earned.or_else(|| wants_winner.then(|| self.best_of_highest(&chances, 0, false)).flatten())
+    }
 }
 
 impl Stopper for Promotion {
+    fn begun(&mut self, trial: TrialId, until: Option<u32>) {
+        self.brackets.begun_until(trial, until);
+    }
+
     fn measured(&mut self, measurement: Measurement) -> Option<StopReason> {
         let Measurement { trial, resource, value, .. } = measurement;
-        let bracket = self.bracket(trial);
-        self.brackets[bracket].arrive(trial, resource, value);
+        self.brackets.measured(measurement);
+        self.brackets.rungs_mut(trial).arrive(trial, resource, value);
         None
     }
 
     fn ended(&mut self, trial: TrialId, outcome: Outcome) {
-        let bracket = self.bracket(trial);
+        self.set_aside.remove(&trial);
         match outcome {
-            Outcome::Failed => self.brackets[bracket].fail(trial),
+            Outcome::Failed => self.brackets.rungs_mut(trial).fail(trial),
             Outcome::Finished => self.has_winner = true,
             Outcome::Stopped | Outcome::Unknown => {}
         }
     }
 
     fn until(&self, trial: TrialId) -> Option<u32> {
-        self.brackets[self.bracket(trial)].resource(self.rung(trial))
+        let next = self.rung(trial) + usize::from(self.set_aside.contains(&trial));
+        self.brackets.rungs(trial).resource(next)
+    }
+
+    fn paused(&mut self, trial: TrialId, _resource: u32) {
+        self.set_aside.insert(trial);
     }
 
     fn promoted(&mut self, trial: TrialId) {
+        self.set_aside.remove(&trial);
         *self.promotions.entry(trial).or_default() += 1;
     }
 
     fn promotion(&self, chances: Chances) -> Option<TrialId> {
-        let earned = self.best_of_highest(&chances, true);
-        let wants_winner = chances.is_last && !self.has_winner;
-        earned.or_else(|| wants_winner.then(|| self.best_of_highest(&chances, false)).flatten())
+        self.promotion_below(chances, 0)
     }
 
     fn outranked(&self, trial: TrialId) -> Option<StopReason> {
-        let standing = self.brackets[self.bracket(trial)].standing(trial, self.rung(trial))?;
+        let standing = self.brackets.rungs(trial).standing(trial, self.rung(trial))?;
         let threshold = standing.threshold.filter(|threshold| self.goal.is_better(*threshold, standing.value))?;
         let (resource, value, competitors) = (standing.resource, standing.value, standing.competitors);
         Some(StopReason::Rung { resource, value, threshold, competitors })

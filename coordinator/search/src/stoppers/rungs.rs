@@ -18,6 +18,12 @@ pub struct Levels {
 }
 
 impl Levels {
+    /// The levels of this bracket, counted from 0: without so many of the lowest.
+    pub fn above(self, bracket: u32) -> Self {
+        let shift = self.eta.max(2).saturating_pow(bracket);
+        Self { min_resource: self.min_resource.max(1).saturating_mul(shift), ..self }
+    }
+
     pub fn resources(self) -> Vec<u32> {
         let eta = self.eta.max(2);
         std::iter::successors(Some(self.min_resource.max(1)), |level| level.checked_mul(eta))
@@ -58,15 +64,6 @@ impl Rungs {
     pub fn new(goal: Goal, levels: Levels) -> Self {
         let rung = |resource| Rung { resource, value_by_trial: BTreeMap::new(), ranked: Vec::new() };
         Self { goal, eta: levels.eta.max(2), rungs: levels.resources().into_iter().map(rung).collect() }
-    }
-
-    /// One ledger a bracket, whose first rung is `min_resource * eta^bracket`.
-    pub fn brackets(goal: Goal, levels: Levels, count: u32) -> Vec<Self> {
-        let bracket = |bracket: u32| {
-            let shift = levels.eta.max(2).saturating_pow(bracket);
-            Self::new(goal, Levels { min_resource: levels.min_resource.max(1).saturating_mul(shift), ..levels })
-        };
-        (0..count.max(1)).map(bracket).collect()
     }
 
     pub fn count(&self) -> usize {

@@ -10,6 +10,7 @@ use regatta_schemas::reasons::{OfferReason, Outcome, StopReason, StudyEnd};
 use regatta_schemas::recipe::Recipe;
 use regatta_schemas::{Attempt, Params, TrialId};
 
+use super::convergence::Convergence;
 use super::intents::{Loss, Sampled};
 use super::{Due, Phase, Study};
 use crate::stoppers::Chances;
@@ -56,6 +57,9 @@ impl Study {
         {
             return Some(StudyEnd::WallTime { wall_time_s });
         }
+        if let Some((best, min_delta, trials)) = state.convergence.as_ref().and_then(Convergence::reached) {
+            return Some(StudyEnd::Converged { best, min_delta, trials });
+        }
         let trials = state.trials.len() as u32;
         if !self.is_at_rest() || self.promotion().is_some() {
             None
@@ -73,7 +77,7 @@ impl Study {
     }
 
     pub(super) fn may_begin(&self) -> bool {
-        self.may_propose() && self.state.stopper.0.admits()
+        self.may_propose() && (self.is_at_rest() || self.state.stopper.0.admits(self.next_trial()))
     }
 
     fn may_propose(&self) -> bool {

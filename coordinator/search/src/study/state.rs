@@ -9,10 +9,11 @@ use std::fmt::Debug;
 
 use regatta_schemas::api::StudyStatus;
 use regatta_schemas::log::{Best, Lineage, Measured, Point, Proposed, Record, StudyConcluded};
-use regatta_schemas::reasons::{Outcome, StopReason, StudyEnd};
+use regatta_schemas::reasons::{OfferReason, Outcome, StopReason, StudyEnd};
 use regatta_schemas::study::{Goal, StudyFile};
 use regatta_schemas::{AgentId, Attempt, TrialId};
 
+use super::convergence::Convergence;
 use super::curve::absorb;
 use super::lanes::LaneClock;
 use super::trial::{Due, Hearing, Phase, Trial};
@@ -40,6 +41,7 @@ pub struct State {
     pub stopper: Folded<dyn Stopper>,
     pub objectives: Objectives,
     penalty: Penalty,
+    pub convergence: Option<Convergence>,
     /// Views of `trials`, kept so that no event costs a walk over all of them.
     pub waiting: BTreeSet<Turn>,
     pub open: BTreeSet<TrialId>,
@@ -97,6 +99,7 @@ impl State {
             stopper: Folded(stopper_for(&file)),
             objectives: Objectives::new(&file),
             penalty: Penalty::new(file.objective.goal),
+            convergence: file.budget.converged.map(|converged| Convergence::new(converged, file.objective.goal)),
             file,
             created_at,
             is_paused: false,
@@ -165,16 +168,7 @@ impl State {
         let lane_before = lane_of(&trial);
         let effect = self.change(id, &mut trial, record, at);
         self.note_lane(lane_before, &trial, at);
-        match (&phase_before, &trial.phase) {
-            (Phase::Ended(_), _) => {}
-            (_, Phase::Ended(outcome)) => {
-                self.stopper.0.ended(id, *outcome);
-                self.sampler.0.observe(News::Ended { trial: id, outcome: *outcome });
-            }
-            (Phase::Held | Phase::Offered, Phase::Paused) => self.stopper.0.paused(id, trial.resource),
-            (Phase::Paused, Phase::Offered) => self.stopper.0.promoted(id),
-            _ => {}
-        }
+        self.tell_of_phase(id, &phase_before, &trial);
         let had_ended = matches!(phase_before, Phase::Ended(_));
         self.enter_views(id, &trial);
         let is_best_lost = trial.phase == Phase::Ended(Outcome::Failed);
@@ -183,6 +177,29 @@ impl State {
             self.best = self.best_of_all();
         }
         effect
+    }
+
+    /// Tells whoever follows the trials what became of this one.
+    fn tell_of_phase(&mut self, id: TrialId, before: &Phase, trial: &Trial) {
+        match (before, &trial.phase) {
+            (Phase::Ended(_), _) => {}
+            (_, Phase::Ended(outcome)) => {
+                self.stopper.0.ended(id, *outcome);
+                self.sampler.0.observe(News::Ended { trial: id, outcome: *outcome });
+            }
+            (Phase::Held | Phase::Offered, Phase::Paused) => self.stopper.0.paused(id, trial.resource),
+            (Phase::Paused, Phase::Offered) => self.stopper.0.promoted(id),
+            (Phase::Waiting(OfferReason::First), Phase::Offered) => self.stopper.0.begun(id, trial.until),
+            _ => {}
+        }
+        let has_trained = match (before, &trial.phase) {
+            (Phase::Held | Phase::Offered, Phase::Paused) => true,
+            (Phase::Held | Phase::Offered, Phase::Ended(outcome)) => *outcome != Outcome::Failed,
+            _ => false,
+        };
+        if let (Some(convergence), true, Some(best)) = (&mut self.convergence, has_trained, trial.best) {
+            convergence.trained(best, &trial.curve(&self.file.objective.metric));
+        }
     }
 
     fn propose(&mut self, id: TrialId, proposed: Proposed) {
@@ -354,7 +371,7 @@ impl State {
         }
         if let Some((agent, lane)) = before {
             let is_gone = match &trial.phase {
-                Phase::Offered | Phase::Waiting(regatta_schemas::reasons::OfferReason::Released { .. }) => true,
+                Phase::Offered | Phase::Waiting(OfferReason::Released { .. }) => true,
                 Phase::Waiting(_) | Phase::Held | Phase::Paused | Phase::Failing | Phase::Ended(_) => false,
             };
             self.lanes.freed(&agent, lane, is_gone, at);

@@ -130,6 +130,11 @@ impl Trial {
         matches!(self.phase, Phase::Offered) || self.open_tenure().is_some()
     }
 
+    /// The values of this metric, by ascending step.
+    pub fn curve(&self, metric: &str) -> Vec<f64> {
+        self.points.iter().filter_map(|point| point.metrics.get(metric).copied()).collect()
+    }
+
     pub fn open_tenure(&self) -> Option<&Tenure> {
         self.tenure.as_ref().filter(|tenure| tenure.is_open)
     }

@@ -11,4 +11,5 @@ mod samplers;
 mod searches;
 mod simulation;
 mod stage;
+mod stopper_tables;
 mod stoppers;

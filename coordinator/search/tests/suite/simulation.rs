@@ -7,15 +7,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use regatta_schemas::log::Record;
-use regatta_schemas::reasons::Outcome;
+use regatta_schemas::reasons::{Outcome, StudyEnd};
 use regatta_schemas::study::StudyFile;
 use regatta_schemas::{Params, PoolId};
 use regatta_search::simulator::{AgentPlan, Epoch, Faults, Plan, Simulator, study_id};
+use regatta_search::study::Phase;
 use regatta_search::{Coordinator, Event, Settings, Time};
 use serde_json::json;
 
 use crate::files::{METRIC, study, towards_x};
 use crate::reference::Reference;
+use crate::stoppers::every_stopper;
 
 const SEEDS: u64 = 300;
 const STEPS_MAX: u64 = 200_000;
@@ -129,12 +131,8 @@ fn run_and_watch(plan: Plan, curve: fn(&Params, u32) -> Epoch) -> Vec<BTreeMap<O
 #[test]
 fn simulated_searches_keep_their_promises_whatever_fails() {
     for_each_seed(|seed| {
-        let stopper = match seed % 4 {
-            0 => json!("none"),
-            1 => json!({"name": "median", "es_min": 3}),
-            2 => json!({"name": "asha", "eta": 2}),
-            _ => json!({"name": "asha", "eta": 2, "mode": "promote"}),
-        };
+        let stoppers = every_stopper();
+        let stopper = &stoppers[(seed / 4) as usize % stoppers.len()];
         let sampler = if seed % 4 == 0 { json!({"name": "grid", "points": 9}) } else { json!("random") };
         let trials = if seed % 4 == 0 { 30 } else { 12 };
         let first = study(json!({"stopper": stopper, "sampler": sampler, "seed": seed,
@@ -253,6 +251,50 @@ fn simulated_lanes_are_hardly_ever_idle() {
     let used = simulator.coordinator().unwrap().study(&study_id(0)).unwrap().state().lanes.used().unwrap();
     assert_eq!(used.lanes, 4);
     assert!(used.idle_s < 0.02 * (used.idle_s + used.busy_s), "{used:?}");
+}
+
+#[test]
+fn simulated_promotions_go_on_from_the_rung_where_they_were_set_aside() {
+    let stopper = json!({"name": "asha", "eta": 3, "min_resource": 1, "mode": "promote"});
+    let file = study(json!({"stopper": stopper, "budget": {"trials": 27, "resource": 27}}));
+    let mut simulator = Simulator::new(plan(8, vec![file], &[2, 2], Faults::none()), &towards_x);
+    assert!(simulator.run(STEPS_MAX));
+    let study = simulator.coordinator().unwrap().study(&study_id(0)).unwrap();
+    let resources: Vec<u32> = study.state().trials.values().map(|trial| trial.resource).collect();
+    let reached = |rung: u32| resources.iter().filter(|resource| **resource >= rung).count();
+    assert!(resources.iter().all(|resource| [1, 3, 9, 27].contains(resource)), "{resources:?}");
+    assert!(reached(3) >= 9 && reached(9) >= 3 && (1..=3).contains(&reached(27)), "{resources:?}");
+    let best = study.state().best.as_ref().unwrap();
+    assert_eq!(study.state().trials[&best.trial].phase, Phase::Ended(Outcome::Finished));
+}
+
+#[test]
+fn simulated_barriers_cost_idle_lanes() {
+    let idle_share = |stopper: serde_json::Value| {
+        let file = study(json!({"budget": {"trials": 48, "resource": 9}, "stopper": stopper}));
+        let mut simulator = Simulator::new(plan(2, vec![file], &[4, 4], Faults::none()), &rough);
+        assert!(simulator.run(STEPS_MAX));
+        let used = simulator.coordinator().unwrap().study(&study_id(0)).unwrap().state().lanes.used().unwrap();
+        used.idle_s / (used.idle_s + used.busy_s)
+    };
+    assert!(idle_share(json!("none")) < 0.02);
+    let stages = idle_share(json!("stages"));
+    let early = idle_share(json!({"name": "stages", "early_stopping": "global"}));
+    assert!(stages > 0.2, "{stages}");
+    assert!(early > stages, "who stops early waits longer: {early}, {stages}");
+    assert!(idle_share(json!("halving")) > 0.1);
+}
+
+#[test]
+fn simulated_studies_end_when_they_have_converged() {
+    let converged = json!({"trials": 200, "resource": 20, "converged": {"trials": 15}});
+    let file = study(json!({"budget": converged, "stopper": "asha"}));
+    let mut simulator = Simulator::new(plan(2, vec![file], &[4, 4], Faults::none()), &towards_x);
+    assert!(simulator.run(STEPS_MAX));
+    let state = simulator.coordinator().unwrap().study(&study_id(0)).unwrap().state();
+    let (conclusion, _) = state.conclusion.as_ref().unwrap();
+    assert!(matches!(conclusion.reason, StudyEnd::Converged { trials: 15, .. }), "{:?}", conclusion.reason);
+    assert!((15..150).contains(&state.trials.len()), "{}", state.trials.len());
 }
 
 #[test]

@@ -1,8 +1,9 @@
-//! The median rule (Golovin et al., "Google Vizier", 2017, section 3.2.2, as Maggy has it): a trial stops when its best
-//! value so far is worse than the median, over the finished trials, of their running averages up to the same resource.
+//! The median rule (Golovin et al., "Google Vizier", 2017, section 3.2.2, as Maggy has it), and the same for any other
+//! percentile: a trial stops when its best value so far is worse than the median, over the finished trials, of their
+//! running averages up to the same resource.
 //!
 //! Nobody is judged before `es_min` trials have finished, nor before it has done `grace` epochs. A failed trial counts
-//! in the median as worst, and not as finished.
+//! in the median as worst, and not as finished. Between two values, a percentile is interpolated.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +15,9 @@ use super::{Stopper, best_first};
 use crate::news::Measurement;
 
 #[derive(Debug)]
-pub struct Median {
+pub struct Percentile {
     goal: Goal,
+    rule: Rule,
     es_min: usize,
     grace: u32,
     running: BTreeMap<TrialId, Curve>,
@@ -25,6 +27,14 @@ pub struct Median {
     averages_by_resource: BTreeMap<u32, Vec<f64>>,
 }
 
+/// What the finished trials' averages are made to one value by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Rule {
+    Median,
+    /// So many percent are at least as good.
+    Best(f64),
+}
+
 #[derive(Debug, Default)]
 struct Curve {
     /// Count and sum of the values measured at each resource.
@@ -32,10 +42,11 @@ struct Curve {
     best: Option<f64>,
 }
 
-impl Median {
-    pub fn new(goal: Goal, es_min: u32, grace: u32) -> Self {
+impl Percentile {
+    pub fn new(goal: Goal, rule: Rule, es_min: u32, grace: u32) -> Self {
         Self {
             goal,
+            rule,
             es_min: es_min as usize,
             grace,
             running: BTreeMap::new(),
@@ -45,8 +56,8 @@ impl Median {
         }
     }
 
-    /// The median, and over how many trials.
-    fn median_at(&mut self, resource: u32) -> Option<(f64, u32)> {
+    /// The percentile, and over how many trials.
+    fn bar_at(&mut self, resource: u32) -> Option<(f64, u32)> {
         let (goal, finished) = (self.goal, &self.finished);
         let averages = self.averages_by_resource.entry(resource).or_insert_with(|| {
             let mut averages: Vec<f64> = finished.iter().filter_map(|curve| curve.average_to(resource)).collect();
@@ -57,18 +68,33 @@ impl Median {
             Goal::Maximize => f64::NEG_INFINITY,
             Goal::Minimize => f64::INFINITY,
         };
-        let at = |place: usize| averages.get(place).copied().unwrap_or(worst);
         let count = averages.len() + self.failed;
-        let median = match count {
-            0 => return None,
-            odd if odd % 2 == 1 => at(odd / 2),
-            even => f64::midpoint(at(even / 2 - 1), at(even / 2)),
-        };
-        Some((median, count as u32))
+        let last = count.checked_sub(1)?;
+        let place = last as f64 * self.rule.percent() / 100.0;
+        let at = |place: f64| averages.get(place as usize).copied().unwrap_or(worst);
+        let (better, worse, share) = (at(place.floor()), at(place.ceil()), place.fract());
+        let between = if share == 0.0 { better } else { better * (1.0 - share) + worse * share };
+        Some((between, count as u32))
     }
 }
 
-impl Stopper for Median {
+impl Rule {
+    fn percent(self) -> f64 {
+        match self {
+            Self::Median => 50.0,
+            Self::Best(percent) => percent,
+        }
+    }
+
+    fn reason(self, resource: u32, value: f64, threshold: f64, competitors: u32) -> StopReason {
+        match self {
+            Self::Median => StopReason::Median { resource, value, threshold, competitors },
+            Self::Best(percentile) => StopReason::Percentile { percentile, resource, value, threshold, competitors },
+        }
+    }
+}
+
+impl Stopper for Percentile {
     fn measured(&mut self, measurement: Measurement) -> Option<StopReason> {
         let Measurement { trial, resource, value, .. } = measurement;
         let goal = self.goal;
@@ -78,13 +104,9 @@ impl Stopper for Median {
         if self.finished.len() < self.es_min || resource < self.grace {
             return None;
         }
-        let (threshold, competitors) = self.median_at(resource)?;
-        (threshold.is_finite() && goal.is_better(threshold, best)).then_some(StopReason::Median {
-            resource,
-            value: best,
-            threshold,
-            competitors,
-        })
+        let (threshold, competitors) = self.bar_at(resource)?;
+        let is_worse = threshold.is_finite() && goal.is_better(threshold, best);
+        is_worse.then(|| self.rule.reason(resource, best, threshold, competitors))
     }
 
     fn ended(&mut self, trial: TrialId, outcome: Outcome) {
