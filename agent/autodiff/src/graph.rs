@@ -8,6 +8,7 @@ mod build;
 mod composite;
 mod encode;
 mod infer;
+mod mixed;
 
 pub use build::Transposed;
 pub(crate) use composite::Composite;
@@ -165,6 +166,8 @@ type ConstantKey = (Dtype, Vec<usize>, Vec<u64>);
 pub struct Graph {
     provider: Provider,
     has_own_operators: bool,
+    /// What matrix products compute in, where that is not what they are given.
+    low: Option<Dtype>,
     values: Vec<ValueInfo>,
     names: BTreeSet<String>,
     nodes: Vec<Node>,
@@ -174,6 +177,8 @@ pub struct Graph {
     value_by_constant: BTreeMap<ConstantKey, Value>,
     /// By the position of their last node.
     composite_by_last: BTreeMap<usize, Composite>,
+    /// The same numbers in the other of two precisions.
+    cast_by_value: BTreeMap<Value, Value>,
 }
 
 impl Graph {
@@ -261,11 +266,12 @@ impl Graph {
         outputs: usize,
         attributes: &[(&str, Attribute)],
     ) -> Result<Vec<Value>, GraphError> {
+        let inputs = self.in_precision(op, inputs)?;
         let mut node = Node {
             name: self.fresh_name(op),
             domain: String::new(),
             op: op.into(),
-            inputs: inputs.to_vec(),
+            inputs,
             outputs: Vec::new(),
             attributes: attributes.iter().map(|(name, value)| ((*name).into(), value.clone())).collect(),
         };

@@ -1,7 +1,7 @@
 //! The shape of a training in words that stay the same whatever the types are called: a checkpoint resumes only a
 //! training of the same.
 
-use regatta_autodiff::step::{Augment, CrossEntropy, Loss, Optimizer};
+use regatta_autodiff::step::{Augment, CrossEntropy, Loss, Optimizer, Precision};
 
 use super::Subject;
 
@@ -21,6 +21,7 @@ pub(super) fn of(subject: &Subject<'_>) -> String {
         when(plan.clip.value, "clip_value"),
         when(plan.accumulate, "accumulate"),
         when(plan.average, "average"),
+        precision(plan.precision).into(),
         when(is_streamed, "streamed"),
         format!("rows {rows} batch {}", plan.batch),
     ];
@@ -58,6 +59,14 @@ fn augmentations(augmentations: &[Augment]) -> String {
         })
         .collect();
     words.join(" ")
+}
+
+fn precision(precision: Precision) -> &'static str {
+    match precision {
+        Precision::Single => "",
+        Precision::Half => "half",
+        Precision::Bfloat16 => "bfloat16",
+    }
 }
 
 fn optimizer(optimizer: Optimizer) -> &'static str {
