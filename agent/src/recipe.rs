@@ -32,6 +32,7 @@ pub fn plan(recipe: &Recipe, file: Option<&Arc<Vec<u8>>>, epochs: u32, seed: u64
             recipe::Precision::Half => Precision::Half,
             recipe::Precision::Bfloat16 => Precision::Bfloat16,
         },
+        recompute: recipe.recompute,
         schedule: schedule(&recipe.schedule),
         metrics: recipe.metrics.iter().copied().map(metric).collect(),
         epochs,

@@ -241,6 +241,7 @@ fn plan(channels: &[usize], norm: Norm, own_operators: bool) -> StepPlan {
         accumulate: false,
         average: false,
         precision: Precision::Single,
+        recompute: false,
         outputs: false,
         rows: ROWS,
         batch: ROWS,

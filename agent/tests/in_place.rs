@@ -194,6 +194,7 @@ fn plan(optimizer: Optimizer, hidden: &[usize], own_operators: bool) -> StepPlan
         accumulate: false,
         average: false,
         precision: Precision::Single,
+        recompute: false,
         outputs: false,
         rows: ROWS,
         batch: BATCH,

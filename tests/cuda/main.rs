@@ -132,6 +132,19 @@ fn a_step_in_16_bits_crosses_to_the_device_as_one_in_single_precision() {
 }
 
 #[test]
+fn a_step_that_recomputes_takes_less_memory() {
+    let Some(library) = library() else { return };
+    // The second step takes its memory in one piece, by the pattern of the first.
+    let bytes = |what| {
+        let taken = Step::new(&library, what).succeed().section("step 1").taken();
+        taken.into_iter().max().unwrap_or_default()
+    };
+    let (kept, recomputed) = (bytes("deep transformer"), bytes("deep transformer, recomputed"));
+    eprintln!("a step of a transformer of eight blocks takes {kept} bytes, {recomputed} with blocks recomputed");
+    assert!(2 * recomputed < kept, "{recomputed} of {kept} bytes");
+}
+
+#[test]
 fn two_lanes_train_on_one_device_as_two_alone() {
     let Some(library) = library() else { return };
     let alone = Step::new(&library, "adamw").succeed();

@@ -36,12 +36,14 @@ fn main() -> anyhow::Result<()> {
         "sgd" => train(&library, device, SGD),
         "adamw" => train(&library, device, ADAMW),
         "tf32" => train_with(Engine::new(&library, device, 1), SGD, CudaSettings { tf32: true, ..Default::default() }),
+        "deep transformer" => train_deep(&library, device, false),
+        "deep transformer, recomputed" => train_deep(&library, device, true),
         "half" => train_in(&library, device, Precision::Half, mlp()),
-        "half transformer" => train_in(&library, device, Precision::Half, transformer()),
+        "half transformer" => train_in(&library, device, Precision::Half, transformer(2)),
         "half convolutions" => train_in(&library, device, Precision::Half, cnn()),
         "bfloat16" => train_in(&library, device, Precision::Bfloat16, mlp()),
         "bfloat16 convolutions" => train_in(&library, device, Precision::Bfloat16, cnn()),
-        "bfloat16 transformer" => train_in(&library, device, Precision::Bfloat16, transformer()),
+        "bfloat16 transformer" => train_in(&library, device, Precision::Bfloat16, transformer(2)),
         "two lanes" => two_lanes(&library, device),
         "replay in half" => {
             load().and_then(|runtime| replay_a_step(&runtime, Precision::Half)).map_err(TrainingError::from)
@@ -100,6 +102,12 @@ fn train_in(library: &Path, device: Device, precision: Precision, model: ModelPl
     steps(Engine::new(library, device, 1)?, &plan)
 }
 
+/// A transformer of eight blocks.
+fn train_deep(library: &Path, device: Device, recompute: bool) -> Result<(), TrainingError> {
+    let plan = Plan::new(transformer(8), Loss::cross_entropy(), SGD, BATCH, 1);
+    steps(Engine::new(library, device, 1)?, &Plan { recompute, ..plan })
+}
+
 fn mlp() -> ModelPlan {
     ModelPlan::Mlp { hidden: vec![32, 16], activation: Activation::Relu, dropout: 0.1 }
 }
@@ -120,10 +128,10 @@ fn cnn() -> ModelPlan {
 }
 
 /// Of rows of [`WIDTH`] numbers, as five positions of four.
-fn transformer() -> ModelPlan {
+fn transformer(layers: usize) -> ModelPlan {
     ModelPlan::Transformer {
         decoder: false,
-        layers: 2,
+        layers,
         width: 16,
         heads: 2,
         ratio: 2,
@@ -191,6 +199,7 @@ fn replay_a_step(runtime: &Runtime, precision: Precision) -> Result<(), RuntimeE
         accumulate: false,
         average: false,
         precision,
+        recompute: false,
         outputs: false,
         provider: Provider::Cuda,
         rows: ROWS,

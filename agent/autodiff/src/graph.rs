@@ -9,6 +9,7 @@ mod composite;
 mod encode;
 mod infer;
 mod mixed;
+mod segment;
 
 pub use build::Transposed;
 pub(crate) use composite::Composite;
@@ -17,6 +18,7 @@ pub(crate) use infer::{
     SliceRange, Windows, blocks_mode, paddings, permutation, pooling_windows, reduced_axes, resized, slice_ranges,
 };
 pub use infer::{axis_position, broadcast_shapes, knows_shape_of};
+pub(crate) use segment::{Repetition, Segment};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -177,6 +179,8 @@ pub struct Graph {
     value_by_constant: BTreeMap<ConstantKey, Value>,
     /// By the position of their last node.
     composite_by_last: BTreeMap<usize, Composite>,
+    /// By the position of their last node.
+    segment_by_last: BTreeMap<usize, Segment>,
     /// The same numbers in the other of two precisions.
     cast_by_value: BTreeMap<Value, Value>,
 }

@@ -65,6 +65,9 @@ pub struct StepPlan {
     pub accumulate: bool,
     /// What the model computes in while training. Its states, the loss and evaluations are in single precision.
     pub precision: Precision,
+    /// Whether the gradient computes the values within the model's parts again rather than keep them: the same numbers,
+    /// in less memory and more time.
+    pub recompute: bool,
     /// Whether an exponential average of the weights is kept, which evaluations then use.
     pub average: bool,
     /// Whether evaluations give the model's outputs too, for measures that are taken elsewhere.
@@ -347,6 +350,7 @@ impl<'a> Writing<'a> {
         let settings = augment_settings(graph, declared, plan)?;
         let augmented = augment::augment(graph, &plan.augment, settings, &mut noise, batch.features)?;
         let mut context = Forward::over(graph, Mode::Training, Dropout::training(noise), tensors.clone());
+        context.recomputes = plan.recompute;
         context.graph.compute_in(plan.precision.low());
         let output = plan.model.forward(&mut context, &augmented.features)?;
         let output = context.graph.widened(output)?;

@@ -35,6 +35,8 @@ pub struct Plan {
     pub average: Option<f64>,
     /// What the model computes in while it is trained.
     pub precision: Precision,
+    /// Whether the values within a model's parts are computed again for the gradient rather than kept.
+    pub recompute: bool,
     pub schedule: Schedule,
     /// What is measured on the validation rows beside the loss, and beside the accuracy for classes.
     pub metrics: Vec<Metric>,
@@ -143,6 +145,7 @@ impl Plan {
             accumulate: 1,
             average: None,
             precision: Precision::Single,
+            recompute: false,
             schedule: Schedule::Constant,
             metrics: Vec::new(),
             epochs: 1,
@@ -162,6 +165,7 @@ impl Plan {
             ("clip_value is above 0", self.clip_value.is_none_or(|value| positive(f64::from(value)))),
             ("accumulate is at least 1", self.accumulate > 0),
             ("average is in 0 .. 1", self.average.is_none_or(share)),
+            ("recompute is for the families cnn, resnet and transformer", !self.recompute || self.model.has_parts()),
         ];
         match &self.loss {
             Loss::CrossEntropy { smoothing, class_weights, .. } => {
@@ -220,6 +224,7 @@ impl Plan {
             accumulate: self.accumulate > 1,
             average: self.average.is_some(),
             precision: self.precision,
+            recompute: self.recompute,
             outputs: self.metrics.iter().any(|metric| metric.needs_outputs()),
             rows: if source.is_streamed() { batch } else { source.rows() },
             batch,

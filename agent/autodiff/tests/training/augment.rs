@@ -282,6 +282,7 @@ fn plan(loss: Loss, augment: Vec<Augment>) -> StepPlan {
         accumulate: false,
         average: false,
         precision: Precision::Single,
+        recompute: false,
         outputs: false,
         rows: 2,
         batch: 2,

@@ -151,6 +151,7 @@ pub fn plan(model: Model, loss: Loss, (rows, batch): (usize, usize)) -> StepPlan
         accumulate: false,
         average: false,
         precision: Precision::Single,
+        recompute: false,
         outputs: false,
         rows,
         batch,
