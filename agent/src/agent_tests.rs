@@ -25,6 +25,7 @@ fn offer(trial: u32, attempt: u32) -> Box<Offer> {
         params: BTreeMap::new(),
         recipe: recipe(),
         resource: 3,
+        until: None,
         seed: 1,
         resume: None,
         labels: BTreeMap::new(),

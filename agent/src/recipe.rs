@@ -6,7 +6,8 @@ use regatta_autodiff::import::{Settings, Weights};
 use regatta_schemas::recipe::{self, Recipe};
 
 use crate::training::{
-    Activation, Adam, Augmentation, Loss, Metric, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Schedule, TrainingError,
+    Activation, Adam, Augmentation, Loss, Metric, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Precision, Schedule,
+    TrainingError,
 };
 
 /// The plan of a trial of `epochs` epochs in all, with the model's file where the recipe names one. Whether its
@@ -15,9 +16,6 @@ use crate::training::{
 /// # Errors
 /// The recipe asks for what this agent does not train.
 pub fn plan(recipe: &Recipe, file: Option<&Arc<Vec<u8>>>, epochs: u32, seed: u64) -> Result<Plan, TrainingError> {
-    if recipe.precision != recipe::Precision::Single {
-        return Err(unknown("precision"));
-    }
     Ok(Plan {
         model: model(&recipe.model, file)?,
         loss: loss(&recipe.loss),
@@ -29,6 +27,12 @@ pub fn plan(recipe: &Recipe, file: Option<&Arc<Vec<u8>>>, epochs: u32, seed: u64
         undecayed: recipe.undecayed.clone(),
         accumulate: recipe.accumulate,
         average: recipe.average,
+        precision: match recipe.precision {
+            recipe::Precision::Single => Precision::Single,
+            recipe::Precision::Half => Precision::Half,
+            recipe::Precision::Bfloat16 => Precision::Bfloat16,
+        },
+        recompute: recipe.recompute,
         schedule: schedule(&recipe.schedule),
         metrics: recipe.metrics.iter().copied().map(metric).collect(),
         epochs,

@@ -27,6 +27,7 @@ pub use metrics::{Metric, Scores};
 pub use model::ModelPlan;
 pub use plan::{Adam, Loss, OptimizerPlan, Plan};
 pub use regatta_autodiff::families::{Activation, Norm, Pool};
+pub use regatta_autodiff::step::Precision;
 pub use schedule::Schedule;
 pub use stream::{Batches, Place, ReadBlock, Source, Stream};
 

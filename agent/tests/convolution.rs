@@ -9,7 +9,7 @@ use regatta_autodiff::families::{Activation, Cnn, Initial, Model, Norm, Pool};
 use regatta_autodiff::graph::{Attribute, Dtype, Graph, Provider, Value};
 use regatta_autodiff::own::DOMAIN;
 use regatta_autodiff::step::{
-    Clip, CrossEntropy, DataRole, Loss, Optimizer, Piece, Program, ResultRole, ScalarRole, StepPlan, Update,
+    Clip, CrossEntropy, DataRole, Loss, Optimizer, Piece, Precision, Program, ResultRole, ScalarRole, StepPlan, Update,
     training_step,
 };
 
@@ -240,6 +240,8 @@ fn plan(channels: &[usize], norm: Norm, own_operators: bool) -> StepPlan {
         clip: Clip::default(),
         accumulate: false,
         average: false,
+        precision: Precision::Single,
+        recompute: false,
         outputs: false,
         rows: ROWS,
         batch: ROWS,

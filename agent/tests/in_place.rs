@@ -9,7 +9,8 @@ use regatta_agent::runtime::{Array, Compiled, Device, Interrupt, Runtime, Tensor
 use regatta_autodiff::families::{Activation, Mlp, Model};
 use regatta_autodiff::graph::{Dtype, Provider};
 use regatta_autodiff::step::{
-    Clip, CrossEntropy, DataRole, Loss, Optimizer, Program, ScalarRole, StepPlan, Update, accumulation, training_step,
+    Clip, CrossEntropy, DataRole, Loss, Optimizer, Precision, Program, ScalarRole, StepPlan, Update, accumulation,
+    training_step,
 };
 
 const ROWS: usize = 48;
@@ -44,6 +45,19 @@ fn steps_in_place_give_the_bits_of_steps_from_one_memory_into_another() {
             let Array::F32(weights) = &in_place["regatta.weights"] else { panic!("weights are of type f32") };
             assert!(weights.iter().all(|weight| weight.is_finite()));
         }
+    }
+}
+
+#[test]
+fn steps_in_half_precision_in_place_give_the_same_bits_too() {
+    for optimizer in OPTIMIZERS {
+        let plan = StepPlan { average: true, precision: Precision::Half, ..plan(optimizer, &[12, 8], false) };
+        let (runtime, program) = (runtime(1), training_step(&plan).unwrap());
+
+        let in_place = trained(&runtime, &program, Memory::InPlace);
+
+        assert_eq!(in_place, trained(&runtime, &program, Memory::Apart), "{optimizer:?}");
+        assert_eq!(in_place["regatta.applied_updates"], Array::I64(vec![STEPS as i64]));
     }
 }
 
@@ -120,6 +134,9 @@ fn initial(compiled: &Compiled, program: &Program) -> BTreeMap<String, Tensor> {
     };
     let named = |state: &regatta_autodiff::step::State| {
         let name = state.input.name.clone();
+        if name == "regatta.loss_scale" {
+            return (name, compiled.tensor(&state.input.shape, &Array::F32(vec![1024.0])).unwrap());
+        }
         let is_zero = name.contains('/') && !name.ends_with("/average");
         (name, tensor(&state.input.shape, state.input.dtype, is_zero))
     };
@@ -176,6 +193,8 @@ fn plan(optimizer: Optimizer, hidden: &[usize], own_operators: bool) -> StepPlan
         clip: Clip { norm: true, value: true },
         accumulate: false,
         average: false,
+        precision: Precision::Single,
+        recompute: false,
         outputs: false,
         rows: ROWS,
         batch: BATCH,

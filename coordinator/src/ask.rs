@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use crate::cli;
 use crate::follow::View;
 use crate::history::History;
+use crate::model;
 use crate::nats::{AskError, Client, OutputReader, Until, Wire};
 use crate::run::{Afterwards, follow_and_ask, who};
 use crate::show;
@@ -95,6 +96,7 @@ pub async fn trial(link: &Link, command: &cli::TrialCommand) -> anyhow::Result<(
             let answer: TrialSubmitted = ask(&client, Endpoint::TrialSubmit, &request).await?;
             print(submit.json.json, &answer, || format!("trial {} of {}", answer.trial, answer.study))
         }
+        cli::TrialCommand::Export(args) => model::export(link, &history(link, &args.study).await?, args).await,
     }
 }
 

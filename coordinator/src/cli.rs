@@ -248,6 +248,12 @@ pub enum TrialCommand {
     Stop(TrialArg),
     /// Send a trial of your own into a study's space.
     Submit(Submit),
+    /// Write its trained model as an ONNX file.
+    ///
+    /// The model is that of the trial's last checkpoint: of its last epoch, once it has finished. The file takes what
+    /// the trial was trained on, normalised as the recipe says, in any number of rows. A family's model gives `output`,
+    /// before any softmax; your own model keeps the inputs and outputs that it has.
+    Export(TrialExport),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -276,6 +282,25 @@ pub struct Submit {
 
     #[command(flatten)]
     pub json: Json,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:  regatta trial export digits-0a1b 12 -o model.onnx")]
+pub struct TrialExport {
+    pub study: StudyId,
+    pub trial: TrialId,
+
+    /// The file to write.
+    #[arg(short, long)]
+    pub output: PathBuf,
+
+    /// Overwrite the file if it is there.
+    #[arg(long)]
+    pub force: bool,
+
+    /// The file that your own model was trained from, where the agents read it from a folder of theirs.
+    #[arg(long)]
+    pub model: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -2,6 +2,7 @@
 
 use regatta_broker::{BrokerError, Link};
 use regatta_schemas::api::{StudyShown, StudySummary, TrialShown, TrialStatus, TrialSummary};
+use regatta_schemas::recipe::Recipe;
 use regatta_schemas::study::Goal;
 use regatta_schemas::{StudyId, TrialId};
 use regatta_search::{Coordinator, Event, Settings, Time};
@@ -59,6 +60,12 @@ impl History {
     /// One trial with its curve.
     pub fn trial(&self, trial: TrialId) -> Option<TrialShown> {
         self.machine.study(&self.study)?.trial_shown(trial)
+    }
+
+    /// What a trial trains; `None` where there is no such trial, or its parameters make no recipe.
+    pub fn recipe(&self, trial: TrialId) -> Option<Recipe> {
+        let study = self.machine.study(&self.study)?;
+        study.recipe(&study.state().trials.get(&trial)?.proposed.params).ok()
     }
 
     /// All trials, the best first; those without a value last.

@@ -7,6 +7,7 @@ mod find;
 mod follow;
 mod history;
 mod local;
+mod model;
 mod nats;
 mod pack;
 mod replay;

@@ -41,6 +41,10 @@ pub struct Recipe {
     pub average: Option<f64>,
     #[serde(default, skip_serializing_if = "is_single")]
     pub precision: Precision,
+    /// Compute the values within the stages or blocks of a cnn, a resnet or a transformer again for the gradient, rather
+    /// than keep them: the same numbers, in less memory and more time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recompute: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub augment: Vec<Augmentation>,
     /// What is measured on the validation rows beside the loss, and beside the accuracy for classes.

@@ -116,6 +116,34 @@ fn products_are_in_full_precision_unless_tensorfloat_is_asked_for() {
 /// cuBLAS's number for it.
 const CUBLAS_TF32_TENSOR_OP_MATH: usize = 3;
 
+/// Whatever the precision: every operator of the step and of its gradient has a kernel on the device.
+#[test]
+fn a_step_in_16_bits_crosses_to_the_device_as_one_in_single_precision() {
+    let Some(library) = library() else { return };
+    for what in
+        ["half", "half convolutions", "half transformer", "bfloat16", "bfloat16 convolutions", "bfloat16 transformer"]
+    {
+        let trace = Step::new(&library, what).succeed();
+        let step = trace.section("step 2");
+        assert_eq!(step.copies("h2d"), [INDICES_BYTES], "{what}");
+        assert_eq!(step.copies("d2h"), [4, 4], "{what}");
+        assert_eq!(trace.count("illegal"), 0, "{what}");
+    }
+}
+
+#[test]
+fn a_step_that_recomputes_takes_less_memory() {
+    let Some(library) = library() else { return };
+    // The second step takes its memory in one piece, by the pattern of the first.
+    let bytes = |what| {
+        let taken = Step::new(&library, what).succeed().section("step 1").taken();
+        taken.into_iter().max().unwrap_or_default()
+    };
+    let (kept, recomputed) = (bytes("deep transformer"), bytes("deep transformer, recomputed"));
+    eprintln!("a step of a transformer of eight blocks takes {kept} bytes, {recomputed} with blocks recomputed");
+    assert!(2 * recomputed < kept, "{recomputed} of {kept} bytes");
+}
+
 #[test]
 fn two_lanes_train_on_one_device_as_two_alone() {
     let Some(library) = library() else { return };
@@ -129,8 +157,12 @@ fn two_lanes_train_on_one_device_as_two_alone() {
 #[test]
 fn a_whole_step_is_recorded_once_and_replayed_with_one_launch() {
     let Some(library) = library() else { return };
-    let trace = Step::new(&library, "replay").succeed();
+    for what in ["replay", "replay in half"] {
+        check_replay(&Step::new(&library, what).succeed());
+    }
+}
 
+fn check_replay(trace: &Trace) {
     let first = trace.section("step 0");
     let recorded = first.recorded();
     assert!(recorded.len() == 1 && recorded[0] > 100, "{recorded:?}");

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use regatta_agent::runtime::{Array, Compiled, CudaSettings, Device, Interrupt, Runtime, RuntimeError, Tensor};
 use regatta_agent::training::{
-    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, OptimizerPlan, Plan, Split, Target, TrainingError,
+    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Split, Target,
+    TrainingError,
 };
 use regatta_autodiff::graph::{Dtype, Graph, GraphError, Provider};
-use regatta_autodiff::step::{Port, Program};
+use regatta_autodiff::step::{Port, Precision, Program};
 use regatta_autodiff::{families, step};
 
 /// Rows of the data; the batch is half of them.
@@ -35,8 +36,19 @@ fn main() -> anyhow::Result<()> {
         "sgd" => train(&library, device, SGD),
         "adamw" => train(&library, device, ADAMW),
         "tf32" => train_with(Engine::new(&library, device, 1), SGD, CudaSettings { tf32: true, ..Default::default() }),
+        "deep transformer" => train_deep(&library, device, false),
+        "deep transformer, recomputed" => train_deep(&library, device, true),
+        "half" => train_in(&library, device, Precision::Half, mlp()),
+        "half transformer" => train_in(&library, device, Precision::Half, transformer(2)),
+        "half convolutions" => train_in(&library, device, Precision::Half, cnn()),
+        "bfloat16" => train_in(&library, device, Precision::Bfloat16, mlp()),
+        "bfloat16 convolutions" => train_in(&library, device, Precision::Bfloat16, cnn()),
+        "bfloat16 transformer" => train_in(&library, device, Precision::Bfloat16, transformer(2)),
         "two lanes" => two_lanes(&library, device),
-        "replay" => load().and_then(|runtime| replay_a_step(&runtime)).map_err(TrainingError::from),
+        "replay in half" => {
+            load().and_then(|runtime| replay_a_step(&runtime, Precision::Half)).map_err(TrainingError::from)
+        }
+        "replay" => load().and_then(|runtime| replay_a_step(&runtime, Precision::Single)).map_err(TrainingError::from),
         "replay on two lanes" => load().and_then(|runtime| replay_on_two_lanes(&runtime)).map_err(TrainingError::from),
         "replay four parts" => load().and_then(|runtime| replay_parts(&runtime, 4)).map_err(TrainingError::from),
         "replay five parts" => load().and_then(|runtime| replay_parts(&runtime, 5)).map_err(TrainingError::from),
@@ -80,10 +92,63 @@ fn train_with(
     optimizer: OptimizerPlan,
     cuda: CudaSettings,
 ) -> Result<(), TrainingError> {
-    let mut engine = engine?.with_cuda(cuda);
-    let model = ModelPlan::Mlp { hidden: vec![32, 16], activation: Activation::Relu, dropout: 0.1 };
-    let plan = Plan { clip_norm: Some(1.0), ..Plan::new(model, Loss::cross_entropy(), optimizer, BATCH, 1) };
-    let mut training = engine.start(&plan, &data(), None)?;
+    let plan = Plan { clip_norm: Some(1.0), ..Plan::new(mlp(), Loss::cross_entropy(), optimizer, BATCH, 1) };
+    steps(engine?.with_cuda(cuda), &plan)
+}
+
+/// With the optimizer whose update is the longest.
+fn train_in(library: &Path, device: Device, precision: Precision, model: ModelPlan) -> Result<(), TrainingError> {
+    let plan = Plan { precision, ..Plan::new(model, Loss::cross_entropy(), ADAMW, BATCH, 1) };
+    steps(Engine::new(library, device, 1)?, &plan)
+}
+
+/// A transformer of eight blocks.
+fn train_deep(library: &Path, device: Device, recompute: bool) -> Result<(), TrainingError> {
+    let plan = Plan::new(transformer(8), Loss::cross_entropy(), SGD, BATCH, 1);
+    steps(Engine::new(library, device, 1)?, &Plan { recompute, ..plan })
+}
+
+fn mlp() -> ModelPlan {
+    ModelPlan::Mlp { hidden: vec![32, 16], activation: Activation::Relu, dropout: 0.1 }
+}
+
+/// Of rows of [`WIDTH`] numbers, as five channels of four.
+fn cnn() -> ModelPlan {
+    ModelPlan::Cnn {
+        channels: vec![8, 8],
+        layers: 1,
+        kernel: 3,
+        norm: Norm::Batch,
+        activation: Activation::Relu,
+        pool: Pool::Max,
+        global_pool: true,
+        hidden: vec![16],
+        dropout: 0.1,
+    }
+}
+
+/// Of rows of [`WIDTH`] numbers, as five positions of four.
+fn transformer(layers: usize) -> ModelPlan {
+    ModelPlan::Transformer {
+        decoder: false,
+        layers,
+        width: 16,
+        heads: 2,
+        ratio: 2,
+        patch: None,
+        vocabulary: None,
+        activation: Activation::Gelu,
+        dropout: 0.1,
+    }
+}
+
+fn steps(mut engine: Engine, plan: &Plan) -> Result<(), TrainingError> {
+    let shape = if matches!(plan.model, ModelPlan::Transformer { .. } | ModelPlan::Cnn { .. }) {
+        vec![WIDTH / 4, 4]
+    } else {
+        vec![WIDTH]
+    };
+    let mut training = engine.start(plan, &data(shape), None)?;
     for step in 0..STEPS {
         mark(&format!("step {step}"));
         training.train_step()?;
@@ -96,9 +161,9 @@ fn train_with(
     Ok(())
 }
 
-fn data() -> Arc<Dataset> {
+fn data(shape: Vec<usize>) -> Arc<Dataset> {
     let split = || Split {
-        features: vec![Feature::numbers("x", vec![WIDTH], vec![0.5; ROWS * WIDTH])],
+        features: vec![Feature::numbers("x", shape.clone(), vec![0.5; ROWS * WIDTH])],
         target: Target::Classes {
             labels: (0..ROWS as i64).map(|row| row % CLASSES as i64).collect(),
             shape: vec![],
@@ -117,7 +182,7 @@ fn two_lanes(library: &Path, device: Device) -> Result<(), TrainingError> {
 }
 
 /// A training step with everything on the device and its states updated in place, recorded and replayed.
-fn replay_a_step(runtime: &Runtime) -> Result<(), RuntimeError> {
+fn replay_a_step(runtime: &Runtime, precision: Precision) -> Result<(), RuntimeError> {
     let program = step::training_step(&step::StepPlan {
         model: families::Model::Mlp(families::Mlp {
             inputs: WIDTH,
@@ -133,6 +198,8 @@ fn replay_a_step(runtime: &Runtime) -> Result<(), RuntimeError> {
         clip: step::Clip { norm: true, value: false },
         accumulate: false,
         average: false,
+        precision,
+        recompute: false,
         outputs: false,
         provider: Provider::Cuda,
         rows: ROWS,
@@ -186,7 +253,8 @@ fn run_marked(compiled: &mut Compiled, bindings: &regatta_agent::runtime::Bindin
 fn replay_on_two_lanes(runtime: &Runtime) -> Result<(), RuntimeError> {
     const ROUNDS: usize = 5;
     std::thread::scope(|scope| {
-        let lanes = [0, 1].map(|_| scope.spawn(|| (0..ROUNDS).try_for_each(|_| replay_a_step(runtime))));
+        let lanes =
+            [0, 1].map(|_| scope.spawn(|| (0..ROUNDS).try_for_each(|_| replay_a_step(runtime, Precision::Single))));
         lanes.into_iter().try_for_each(|lane| lane.join().expect("a lane does not panic"))
     })
 }

@@ -47,6 +47,11 @@ impl Section {
         self.numbers(&format!("copy {direction} "))
     }
 
+    /// Bytes of each piece of the device's memory that was taken.
+    pub fn taken(&self) -> Vec<usize> {
+        self.numbers("malloc ")
+    }
+
     /// How often products were set to this mode.
     pub fn math_modes(&self, mode: usize) -> usize {
         self.numbers("math mode ").into_iter().filter(|found| *found == mode).count()

@@ -1,6 +1,10 @@
-//! A trained model as a plain file for inference: its weights in the graph that its user gave.
+//! A trained model as a plain file for inference: its weights in the graph that its user gave, or in its family's.
 
-use std::collections::BTreeMap;
+mod family;
+
+pub use family::{FamilyExportError, OUTPUT, export_family};
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
 
@@ -27,6 +31,15 @@ pub fn export(file: &[u8], weights: &BTreeMap<String, Vec<f32>>) -> Result<Vec<u
     }
     infer_only(graph, opset)?;
     Ok(model.encode_to_vec())
+}
+
+/// The names of all weights that [`export`] can put into the file: parameters and running statistics.
+///
+/// # Errors
+/// The file cannot be imported.
+pub fn weight_names(file: &[u8]) -> Result<BTreeSet<String>, ImportError> {
+    let (_, sources, _) = ModelFile::read(file, &Settings::default())?.into_parts();
+    Ok(sources.into_values().map(|source| source.name).collect())
 }
 
 /// Overwrites a tensor with the weights that belong to it, where there are any.

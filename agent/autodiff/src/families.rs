@@ -7,6 +7,7 @@ mod mlp;
 mod resnet;
 mod tabular;
 pub mod transformer;
+mod words;
 
 pub use cnn::Cnn;
 pub use forward::{Initial, Mode, Parameter};
@@ -15,6 +16,7 @@ pub use mlp::Mlp;
 pub use resnet::Resnet;
 pub use tabular::Tabular;
 pub use transformer::Transformer;
+pub use words::WordsError;
 
 pub(crate) use forward::{Buffer, Forward};
 

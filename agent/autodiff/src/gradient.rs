@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::graph::{Composite, Graph, GraphError, Node, Value};
+use crate::graph::{Composite, Graph, GraphError, Node, Repetition, Segment, Value};
 use crate::operators;
 use crate::rules::{self, Gradient};
 
@@ -70,12 +70,16 @@ impl Flow<'_> {
 /// # Errors
 /// An operator on the way has no rule, or its rule does not cover the node; or nothing flows to some `wrt`.
 pub fn gradients(graph: &mut Graph, seeds: &[(Value, Value)], wrt: &[Value]) -> Result<Vec<Value>, GradientError> {
-    let mut sweep = Sweep { needed: needed_for(graph, wrt), parts_by_value: BTreeMap::new() };
+    let mut sweep =
+        Sweep { needed: needed_for(graph, wrt), parts_by_value: BTreeMap::new(), recomputed: Repetition::default() };
     for &(value, gradient) in seeds {
         sweep.contribute(graph, value, gradient)?;
     }
     let mut unvisited = graph.nodes().len();
     while let Some(position) = unvisited.checked_sub(1) {
+        if let Some(segment) = graph.segment_at(position).cloned() {
+            sweep.enter(graph, &segment)?;
+        }
         unvisited = match graph.composite_at(position).cloned() {
             Some(composite) => sweep.visit_composite(graph, &composite)?,
             None => {
@@ -109,9 +113,26 @@ struct Sweep {
     needed: BTreeSet<Value>,
     /// What has flowed to each value so far; summed when the value's turn comes.
     parts_by_value: BTreeMap<Value, Vec<Value>>,
+    /// What rules see instead of nodes whose values are not kept.
+    recomputed: Repetition,
 }
 
 impl Sweep {
+    /// Computes the values of a segment again, before its nodes are visited. The input is tied to the gradient that
+    /// arrives: else a runtime would find the values to be those that it has, and keep them, or compute them at once.
+    fn enter(&mut self, graph: &mut Graph, segment: &Segment) -> Result<(), GraphError> {
+        let Some(gradient) = self.gradient_of(graph, segment.output)? else { return Ok(()) };
+        let first = vec![(0, 1); graph.shape(gradient).len()];
+        let element = graph.window(gradient, &first)?;
+        let element = graph.reshape(element, &[])?;
+        let element = graph.cast(element, graph.dtype(segment.input))?;
+        let nothing = graph.scale(element, 0.0)?;
+        let input = graph.add(segment.input, nothing)?;
+        let repetition = graph.repeat(segment, input)?;
+        self.recomputed.extend(repetition);
+        Ok(())
+    }
+
     /// All nodes of the composite at once; returns the position of the first.
     fn visit_composite(&mut self, graph: &mut Graph, composite: &Composite) -> Result<usize, GradientError> {
         let node = &composite.as_node;
@@ -145,6 +166,7 @@ impl Sweep {
             }
         };
         let inputs = node.inputs.clone();
+        let node = self.recomputed.of(&node);
         let flowing = rule(&mut Flow { graph, node, gradients })?;
         for (input, gradient) in inputs.into_iter().zip(flowing) {
             if let (Some(input), Some(gradient)) = (input, gradient) {

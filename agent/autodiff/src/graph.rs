@@ -8,6 +8,8 @@ mod build;
 mod composite;
 mod encode;
 mod infer;
+mod mixed;
+mod segment;
 
 pub use build::Transposed;
 pub(crate) use composite::Composite;
@@ -16,6 +18,7 @@ pub(crate) use infer::{
     SliceRange, Windows, blocks_mode, paddings, permutation, pooling_windows, reduced_axes, resized, slice_ranges,
 };
 pub use infer::{axis_position, broadcast_shapes, knows_shape_of};
+pub(crate) use segment::{Repetition, Segment};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -165,6 +168,8 @@ type ConstantKey = (Dtype, Vec<usize>, Vec<u64>);
 pub struct Graph {
     provider: Provider,
     has_own_operators: bool,
+    /// What matrix products compute in, where that is not what they are given.
+    low: Option<Dtype>,
     values: Vec<ValueInfo>,
     names: BTreeSet<String>,
     nodes: Vec<Node>,
@@ -174,6 +179,10 @@ pub struct Graph {
     value_by_constant: BTreeMap<ConstantKey, Value>,
     /// By the position of their last node.
     composite_by_last: BTreeMap<usize, Composite>,
+    /// By the position of their last node.
+    segment_by_last: BTreeMap<usize, Segment>,
+    /// The same numbers in the other of two precisions.
+    cast_by_value: BTreeMap<Value, Value>,
 }
 
 impl Graph {
@@ -261,11 +270,12 @@ impl Graph {
         outputs: usize,
         attributes: &[(&str, Attribute)],
     ) -> Result<Vec<Value>, GraphError> {
+        let inputs = self.in_precision(op, inputs)?;
         let mut node = Node {
             name: self.fresh_name(op),
             domain: String::new(),
             op: op.into(),
-            inputs: inputs.to_vec(),
+            inputs,
             outputs: Vec::new(),
             attributes: attributes.iter().map(|(name, value)| ((*name).into(), value.clone())).collect(),
         };

@@ -8,6 +8,7 @@ mod clip;
 pub mod dropout;
 mod layout;
 pub mod loss;
+mod loss_scale;
 mod noise;
 mod optimizer;
 mod program;
@@ -28,6 +29,7 @@ use crate::graph::{Dtype, Graph, GraphError, Provider, Value};
 use crate::pattern;
 use dropout::Dropout;
 use layout::Layout;
+use loss_scale::LossScale;
 use optimizer::{Group, Rule};
 use program::Declared;
 
@@ -61,6 +63,11 @@ pub struct StepPlan {
     pub clip: Clip,
     /// Whether an update is by the gradients of several minibatches; their number is the caller's.
     pub accumulate: bool,
+    /// What the model computes in while training. Its states, the loss and evaluations are in single precision.
+    pub precision: Precision,
+    /// Whether the gradient computes the values within the model's parts again rather than keep them: the same numbers,
+    /// in less memory and more time.
+    pub recompute: bool,
     /// Whether an exponential average of the weights is kept, which evaluations then use.
     pub average: bool,
     /// Whether evaluations give the model's outputs too, for measures that are taken elsewhere.
@@ -70,6 +77,27 @@ pub struct StepPlan {
     /// Rows of a minibatch.
     pub batch: usize,
     pub provider: Provider,
+}
+
+/// The numbers of a model's matrix products and convolutions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Precision {
+    #[default]
+    Single,
+    /// 16-bit floats. The loss is scaled, and an update whose gradients are not finite is skipped.
+    Half,
+    /// 16-bit floats with the range of single precision, in matrix products only.
+    Bfloat16,
+}
+
+impl Precision {
+    fn low(self) -> Option<Dtype> {
+        match self {
+            Self::Single => None,
+            Self::Half => Some(Dtype::F16),
+            Self::Bfloat16 => Some(Dtype::Bf16),
+        }
+    }
 }
 
 impl StepPlan {
@@ -90,9 +118,8 @@ pub fn training_step(plan: &StepPlan) -> Result<Program, StepError> {
     let mut writing = Writing::begin(plan)?;
     let step = writing.count("step")?;
     let mut gradients = writing.gradients(step)?;
-    let updates = if plan.accumulate { writing.count("updates")? } else { step };
-    let Writing { graph, declared, layout, .. } = &mut writing;
     if plan.accumulate {
+        let Writing { graph, declared, layout, .. } = &mut writing;
         let share = declared.scalar(graph, ScalarRole::GradientShare, Dtype::F32)?;
         for group in &mut gradients {
             let sum = group.sum(graph, declared, layout)?;
@@ -100,14 +127,22 @@ pub fn training_step(plan: &StepPlan) -> Result<Program, StepError> {
             group.gradient = graph.mul(total, share)?;
         }
     }
-    clipped(graph, declared, plan.clip, &mut gradients)?;
-    let rule = Rule::declare(graph, declared, plan.update, updates)?;
-    let mut next = Vec::with_capacity(gradients.len());
-    for group in &gradients {
-        next.push((group.part, rule.apply(graph, declared, &group.of(layout))?));
-    }
-    if plan.average {
-        average(graph, declared, layout, &next)?;
+    match writing.loss_scale {
+        Some(scale) => {
+            let graph = &mut writing.graph;
+            let finite = loss_scale::are_finite(graph, gradients.iter().map(|group| group.gradient))?;
+            // What is skipped does not count: optimizers correct for how many updates there were.
+            let updates = writing.count_if("applied_updates", finite)?;
+            let settled = writing.declared.changing();
+            writing.update(&mut gradients, updates)?;
+            let Writing { graph, declared, .. } = &mut writing;
+            declared.only_if(graph, finite, &settled)?;
+            scale.advance(graph, declared, finite)?;
+        }
+        None => {
+            let updates = if plan.accumulate { writing.count("updates")? } else { step };
+            writing.update(&mut gradients, updates)?;
+        }
     }
     writing.end()
 }
@@ -121,11 +156,19 @@ pub fn accumulation(plan: &StepPlan) -> Result<Program, StepError> {
     let mut writing = Writing::begin(plan)?;
     let step = writing.count("step")?;
     let gradients = writing.gradients(step)?;
-    let Writing { graph, declared, layout, .. } = &mut writing;
+    let Writing { graph, declared, layout, loss_scale, .. } = &mut writing;
     let carry = declared.scalar(graph, ScalarRole::Carry, Dtype::F32)?;
     for group in &gradients {
         let sum = group.sum(graph, declared, layout)?;
-        let carried = graph.mul(sum, carry)?;
+        let carried = match loss_scale {
+            // The sum of an update that was skipped is no number, and would be none times zero either.
+            Some(_) => {
+                let none = graph.scalar(Dtype::F32, 0.0);
+                let goes_on = graph.greater(carry, none)?;
+                graph.choose(goes_on, sum, none)?
+            }
+            None => graph.mul(sum, carry)?,
+        };
         let next = graph.add(carried, group.gradient)?;
         declared.becomes(sum, next);
     }
@@ -229,6 +272,8 @@ struct Writing<'a> {
     layout: Layout,
     graph: Graph,
     declared: Declared,
+    /// Where gradients are of a scaled loss.
+    loss_scale: Option<LossScale>,
 }
 
 impl<'a> Writing<'a> {
@@ -242,7 +287,7 @@ impl<'a> Writing<'a> {
         if plan.update.own_operators {
             graph.allow_own_operators();
         }
-        Ok(Self { plan, layout, graph, declared: Declared::default() })
+        Ok(Self { plan, layout, graph, declared: Declared::default(), loss_scale: None })
     }
 
     /// A state that counts these runs; the result is its value with this one.
@@ -256,8 +301,19 @@ impl<'a> Writing<'a> {
         Ok(next)
     }
 
+    /// A state that counts the runs in which a condition (a scalar of type bool) holds; the result counts this one.
+    fn count_if(&mut self, name: &str, condition: Value) -> Result<Value, GraphError> {
+        let Self { graph, declared, .. } = self;
+        let counter = declared.counter(graph, name)?;
+        let one = graph.int_scalar(1);
+        let next = graph.add(counter, one)?;
+        let kept = graph.choose(condition, next, counter)?;
+        declared.becomes(counter, kept);
+        Ok(next)
+    }
+
     fn tensors(&mut self, mode: Mode) -> Result<Tensors, GraphError> {
-        let Self { plan, layout, graph, declared } = self;
+        let Self { plan, layout, graph, declared, .. } = self;
         let mut all = Tensors { tensors: BTreeMap::new(), weights: Vec::new(), buffers: None };
         for part in Part::all(layout) {
             let pieces = part.pieces(layout);
@@ -285,13 +341,20 @@ impl<'a> Writing<'a> {
     /// Forward, loss and gradients of a minibatch, with the results and running statistics declared.
     fn gradients(&mut self, step: Value) -> Result<Vec<Gradient>, StepError> {
         let Tensors { tensors, weights, buffers } = self.tensors(Mode::Training)?;
-        let Self { plan, layout, graph, declared } = self;
+        let Self { plan, layout, graph, declared, loss_scale } = self;
+        if plan.precision == Precision::Half {
+            *loss_scale = Some(LossScale::declare(graph, declared)?);
+        }
         let batch = declare_batch(graph, declared, plan)?;
         let mut noise = Noise::new(step);
         let settings = augment_settings(graph, declared, plan)?;
         let augmented = augment::augment(graph, &plan.augment, settings, &mut noise, batch.features)?;
         let mut context = Forward::over(graph, Mode::Training, Dropout::training(noise), tensors.clone());
+        context.recomputes = plan.recompute;
+        context.graph.compute_in(plan.precision.low());
         let output = plan.model.forward(&mut context, &augmented.features)?;
+        let output = context.graph.widened(output)?;
+        context.graph.compute_in(None);
         let Forward { buffers: gathered, dropout, .. } = context;
         let settings = loss_settings(graph, declared, plan)?;
         let mut measured = loss::batch_loss(graph, &plan.loss, settings, output, batch.target)?;
@@ -308,12 +371,20 @@ impl<'a> Writing<'a> {
 
         let trained = weights.iter().flat_map(|(part, _)| part.pieces(layout));
         let trained: Vec<Value> = trained.map(|piece| tensors[&piece.name]).collect();
-        let found = gradient::gradients(graph, &[(output, measured.gradient)], &trained)?;
+        let seed = match loss_scale {
+            Some(scale) => scale.scaled(graph, measured.gradient)?,
+            None => measured.gradient,
+        };
+        let found = gradient::gradients(graph, &[(output, seed)], &trained)?;
         let mut found = found.as_slice();
         let mut gradients = Vec::with_capacity(weights.len());
         for (part, weights) in weights {
             let (own, rest) = found.split_at(part.pieces(layout).len());
-            gradients.push(Gradient { part, weights, gradient: layout::concat(graph, own)? });
+            let mut gradient = layout::concat(graph, own)?;
+            if let Some(scale) = loss_scale {
+                gradient = scale.unscaled(graph, gradient)?;
+            }
+            gradients.push(Gradient { part, weights, gradient });
             found = rest;
         }
         declared.result(ResultRole::Loss, measured.loss);
@@ -323,6 +394,22 @@ impl<'a> Writing<'a> {
             }
         }
         Ok(gradients)
+    }
+
+    /// Clipping, the optimizer and the average: what the weights and the states beside them become. `updates` is the
+    /// number of updates with this one, of type i64.
+    fn update(&mut self, gradients: &mut [Gradient], updates: Value) -> Result<(), StepError> {
+        let Self { plan, graph, declared, layout, .. } = self;
+        clipped(graph, declared, plan.clip, gradients)?;
+        let rule = Rule::declare(graph, declared, plan.update, updates)?;
+        let mut next = Vec::with_capacity(gradients.len());
+        for group in gradients.iter() {
+            next.push((group.part, rule.apply(graph, declared, &group.of(layout))?));
+        }
+        if plan.average {
+            average(graph, declared, layout, &next)?;
+        }
+        Ok(())
     }
 
     fn end(self) -> Result<Program, StepError> {

@@ -8,18 +8,13 @@ use std::collections::BTreeMap;
 
 use regatta_autodiff::graph::Dtype;
 use regatta_autodiff::step::{Piece, State, StepPlan};
+use regatta_checkpoint::{AVERAGE, KEY, MODEL, VERSION};
 use safetensors::tensor::{SafeTensors, TensorView};
 use serde_json::{Value, json};
 
 use super::schedule::Plateau;
 use super::{Progress, TrainingError};
 use crate::runtime::Array;
-
-/// The one metadata key. One, because the order of several would differ from one writing to the next.
-const KEY: &str = "regatta.checkpoint";
-
-/// Grows when the meaning of a field or tensor changes.
-const VERSION: u64 = 2;
 
 /// What a checkpoint holds.
 pub(super) struct Checkpoint {
@@ -50,6 +45,8 @@ pub(super) fn write(
     let Progress { step, epoch, step_in_epoch, loss_sum, correct_sum, counted_sum, plateau } = checkpoint.progress;
     let metadata = json!({
         "version": VERSION,
+        MODEL: subject.plan.model.words(),
+        AVERAGE: subject.plan.average,
         "shape": words::of(subject),
         "seed": subject.seed,
         "step": step,

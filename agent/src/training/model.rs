@@ -80,6 +80,14 @@ impl ModelPlan {
         }
     }
 
+    /// Whether it has parts whose values can be computed again.
+    pub(super) fn has_parts(&self) -> bool {
+        match self {
+            Self::Cnn { .. } | Self::Resnet { .. } | Self::Transformer { .. } => true,
+            Self::Mlp { .. } | Self::Tabular { .. } | Self::File { .. } => false,
+        }
+    }
+
     /// The model of a family for these rows; `None` for a file, which a runtime must read.
     ///
     /// # Errors

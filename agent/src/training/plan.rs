@@ -2,7 +2,7 @@
 
 use regatta_autodiff::families::Model;
 use regatta_autodiff::graph::{Dtype, Provider};
-use regatta_autodiff::step::{self, Clip, Optimizer, Scalar, ScalarRole, StepPlan, Update};
+use regatta_autodiff::step::{self, Clip, Optimizer, Precision, Scalar, ScalarRole, StepPlan, Update};
 
 use super::augment::Augmentation;
 use super::dataset::Target;
@@ -33,6 +33,10 @@ pub struct Plan {
     pub accumulate: u32,
     /// The share that an update keeps of the average of the weights, which is then what is evaluated.
     pub average: Option<f64>,
+    /// What the model computes in while it is trained.
+    pub precision: Precision,
+    /// Whether the values within a model's parts are computed again for the gradient rather than kept.
+    pub recompute: bool,
     pub schedule: Schedule,
     /// What is measured on the validation rows beside the loss, and beside the accuracy for classes.
     pub metrics: Vec<Metric>,
@@ -140,6 +144,8 @@ impl Plan {
             undecayed: Vec::new(),
             accumulate: 1,
             average: None,
+            precision: Precision::Single,
+            recompute: false,
             schedule: Schedule::Constant,
             metrics: Vec::new(),
             epochs: 1,
@@ -159,6 +165,7 @@ impl Plan {
             ("clip_value is above 0", self.clip_value.is_none_or(|value| positive(f64::from(value)))),
             ("accumulate is at least 1", self.accumulate > 0),
             ("average is in 0 .. 1", self.average.is_none_or(share)),
+            ("recompute is for the families cnn, resnet and transformer", !self.recompute || self.model.has_parts()),
         ];
         match &self.loss {
             Loss::CrossEntropy { smoothing, class_weights, .. } => {
@@ -202,6 +209,11 @@ impl Plan {
         let loss = self.loss.form();
         self.check_target(&model, &loss, &source.validation().target)?;
         let batch = self.batch(source.rows());
+        if self.precision == Precision::Bfloat16 && provider == Provider::Cpu {
+            let reason =
+                "there is no arithmetic of bfloat16 on the CPU; set `precision` to half or single, or train on a GPU";
+            return Err(TrainingError::Configuration { reason: reason.into() });
+        }
         Ok(StepPlan {
             model,
             loss,
@@ -211,6 +223,8 @@ impl Plan {
             clip: Clip { norm: self.clip_norm.is_some(), value: self.clip_value.is_some() },
             accumulate: self.accumulate > 1,
             average: self.average.is_some(),
+            precision: self.precision,
+            recompute: self.recompute,
             outputs: self.metrics.iter().any(|metric| metric.needs_outputs()),
             rows: if source.is_streamed() { batch } else { source.rows() },
             batch,

@@ -10,7 +10,7 @@ use super::amounts::{above_zero, between, bool, texts, whole, word};
 use super::reader::{Faults, Fields, Node};
 use super::{augment, data, loss, model, optimizer};
 
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "data",
     "model",
     "loss",
@@ -23,6 +23,7 @@ const KEYS: [&str; 16] = [
     "undecayed",
     "average",
     "precision",
+    "recompute",
     "augment",
     "metrics",
     "checkpoint",
@@ -98,4 +99,5 @@ fn updates(fields: &Fields) {
     texts(fields, "undecayed");
     between(fields, "average", "0.999");
     word(fields, "precision", &["single", "half", "bfloat16"]);
+    bool(fields, "recompute");
 }

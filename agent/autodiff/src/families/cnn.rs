@@ -40,17 +40,7 @@ impl Cnn {
     pub(super) fn forward(&self, context: &mut Forward<'_>, features: Value) -> Result<Value, GraphError> {
         let mut x = features;
         for (stage, &outputs) in self.channels.iter().enumerate() {
-            for layer in 0..self.layers {
-                let name = format!("stages.{stage}.{layer}");
-                let bias = self.norm == Norm::None;
-                let form = Convolution { outputs, kernel: self.kernel, stride: 1, bias, kaiming: false };
-                x = convolved(context, &format!("{name}.conv"), x, form)?;
-                x = normalized(context, &format!("{name}.norm"), x, self.norm)?;
-                x = match layer + 1 == self.layers {
-                    true => activated_and_pooled(context.graph, x, self.activation, self.pool)?,
-                    false => self.activation.apply(context.graph, x)?,
-                };
-            }
+            x = context.part(x, |part| self.stage(part, stage, x, outputs))?;
         }
         x = if self.global_pool { averaged(context.graph, x)? } else { flattened(context.graph, x)? };
         for (layer, &width) in self.hidden.iter().enumerate() {
@@ -60,5 +50,21 @@ impl Cnn {
         }
         x = dropped(context, x, self.dropout)?;
         linear(context, &format!("layers.{}", self.hidden.len()), x, self.outputs)
+    }
+
+    fn stage(&self, context: &mut Forward<'_>, stage: usize, x: Value, outputs: usize) -> Result<Value, GraphError> {
+        let mut x = x;
+        for layer in 0..self.layers {
+            let name = format!("stages.{stage}.{layer}");
+            let bias = self.norm == Norm::None;
+            let form = Convolution { outputs, kernel: self.kernel, stride: 1, bias, kaiming: false };
+            x = convolved(context, &format!("{name}.conv"), x, form)?;
+            x = normalized(context, &format!("{name}.norm"), x, self.norm)?;
+            x = match layer + 1 == self.layers {
+                true => activated_and_pooled(context.graph, x, self.activation, self.pool)?,
+                false => self.activation.apply(context.graph, x)?,
+            };
+        }
+        Ok(x)
     }
 }

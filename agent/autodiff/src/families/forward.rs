@@ -54,6 +54,8 @@ pub(crate) struct Forward<'g> {
     pub parameters: Vec<(Parameter, Value)>,
     pub buffers: Vec<Buffer>,
     pub dropout: Dropout,
+    /// Whether values within [parts](Self::part) are computed again for the gradient rather than kept.
+    pub recomputes: bool,
     /// The tensors to hand out, by name; `None` where each becomes an input of the graph.
     tensors: Option<BTreeMap<String, Value>>,
 }
@@ -61,7 +63,7 @@ pub(crate) struct Forward<'g> {
 impl<'g> Forward<'g> {
     /// Each tensor that the model declares becomes an input of the graph.
     pub fn new(graph: &'g mut Graph, mode: Mode, dropout: Dropout) -> Self {
-        Self { graph, mode, parameters: Vec::new(), buffers: Vec::new(), dropout, tensors: None }
+        Self { graph, mode, parameters: Vec::new(), buffers: Vec::new(), dropout, recomputes: false, tensors: None }
     }
 
     /// The tensors that the model declares are there already, of type f32.
@@ -96,6 +98,20 @@ impl<'g> Forward<'g> {
             op: "the model".into(),
             reason: format!("{name:?} {shape:?} is declared in one mode and not in the other, or twice"),
         })
+    }
+
+    /// Writes a part of a model that depends on the others by `x` alone.
+    pub fn part(
+        &mut self,
+        x: Value,
+        write: impl FnOnce(&mut Self) -> Result<Value, GraphError>,
+    ) -> Result<Value, GraphError> {
+        let first = self.graph.nodes().len();
+        let y = write(self)?;
+        if self.recomputes {
+            self.graph.recompute(first, x, y);
+        }
+        Ok(y)
     }
 
     pub fn becomes(&mut self, buffer: Value, next: Value) {

@@ -39,7 +39,8 @@ impl Resnet {
         for (stage, &blocks) in self.blocks.iter().enumerate() {
             for block in 0..blocks {
                 let stride = if block == 0 && stage > 0 { 2 } else { 1 };
-                x = self.block(context, &format!("stages.{stage}.{block}"), x, (width, stride))?;
+                let name = format!("stages.{stage}.{block}");
+                x = context.part(x, |part| self.block(part, &name, x, (width, stride)))?;
             }
             width *= 2;
         }

@@ -92,7 +92,7 @@ impl Transformer {
         let flat = context.graph.reshape(placed, &[rows * length, self.width])?;
         let mut x = dropped(context, flat, self.dropout)?;
         for block in 0..self.layers {
-            x = self.block(context, &format!("blocks.{block}"), x, (rows, length))?;
+            x = context.part(x, |part| self.block(part, &format!("blocks.{block}"), x, (rows, length)))?;
         }
         let x = row_normalized(context, "norm", x)?;
         match (self.answer, table) {

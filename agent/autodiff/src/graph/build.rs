@@ -126,13 +126,22 @@ impl Graph {
     /// The sum over some axes, which disappear.
     pub fn reduce_sum(&mut self, value: Value, axes: &[usize]) -> Result<Value, GraphError> {
         let axes = self.sizes(axes);
-        self.node("ReduceSum", &[value, axes], &[("keepdims", Attribute::Int(0))])
+        self.summed(value, axes, 0)
     }
 
     /// The sum over one axis, which stays with size one.
     pub fn sum_along(&mut self, value: Value, axis: i64) -> Result<Value, GraphError> {
         let axes = self.int_vector(vec![axis]);
-        self.node("ReduceSum", &[value, axes], &[("keepdims", Attribute::Int(1))])
+        self.summed(value, axes, 1)
+    }
+
+    /// Numbers of 16 bits are summed in single precision.
+    fn summed(&mut self, value: Value, axes: Value, keepdims: i64) -> Result<Value, GraphError> {
+        let dtype = self.dtype(value);
+        let is_low = matches!(dtype, Dtype::F16 | Dtype::Bf16);
+        let wide = if is_low { self.cast(value, Dtype::F32)? } else { value };
+        let sum = self.node("ReduceSum", &[wide, axes], &[("keepdims", Attribute::Int(keepdims))])?;
+        if self.has_two_precisions() { Ok(sum) } else { self.cast(sum, dtype) }
     }
 
     /// The sum over all axes: a scalar.
@@ -170,6 +179,11 @@ impl Graph {
         self.node("OneHot", &[classes, depth, off_and_on], &[("axis", Attribute::Int(-1))])
     }
 
+    /// Elements of `holding` where the condition (bool) holds, else of `other`.
+    pub fn choose(&mut self, condition: Value, holding: Value, other: Value) -> Result<Value, GraphError> {
+        self.node("Where", &[condition, holding, other], &[])
+    }
+
     /// The position of the greatest element of each row, as i64.
     pub fn arg_max_last(&mut self, value: Value) -> Result<Value, GraphError> {
         let attributes = [("axis", Attribute::Int(-1)), ("keepdims", Attribute::Int(0))];
@@ -196,7 +210,7 @@ impl Graph {
             return Ok(value);
         }
         let axes = self.sizes(axes);
-        self.node("ReduceSum", &[value, axes], &[("keepdims", Attribute::Int(1))])
+        self.summed(value, axes, 1)
     }
 
     /// The mean over some axes, which stay with size one: a sum, because other reductions need cuDNN on CUDA.

@@ -21,6 +21,11 @@ const IR_VERSION: i64 = 10;
 impl Graph {
     /// The model as ONNX bytes: only what its outputs depend on, and every declared input.
     pub fn encode(&self) -> Vec<u8> {
+        self.model().encode_to_vec()
+    }
+
+    /// As [`encode`](Self::encode), not yet as bytes.
+    pub(crate) fn model(&self) -> ModelProto {
         let own: Vec<Node> = self.live_nodes().into_iter().map(|node| own::replaced(self, node)).collect();
         let nodes: Vec<&Node> = own.iter().collect();
         let used: BTreeSet<Value> = nodes
@@ -37,14 +42,13 @@ impl Graph {
             output: self.outputs.iter().map(|value| self.value_proto(*value)).collect(),
             ..GraphProto::default()
         };
-        let model = ModelProto {
+        ModelProto {
             ir_version: Some(IR_VERSION),
             producer_name: Some("regatta".into()),
             opset_import: self.opset_imports(&nodes),
             graph: Some(graph),
             ..ModelProto::default()
-        };
-        model.encode_to_vec()
+        }
     }
 
     /// ONNX's own operators, and version 1 of every other domain that the graph uses.

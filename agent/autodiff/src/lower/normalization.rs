@@ -36,6 +36,7 @@ pub fn batch_norm(
     (scale, bias): (Value, Value),
     epsilon: f64,
 ) -> Result<BatchNormalized, GraphError> {
+    let x = graph.widened(x)?;
     let shape = graph.shape(x).to_vec();
     let channels = channels_of(graph, x)?;
     if let Some(own::Normalized { y, mean, variance }) = own::batch_norm(graph, x, (scale, bias), epsilon)? {
@@ -67,6 +68,7 @@ pub fn frozen_batch_norm(
     (mean, variance): (Value, Value),
     epsilon: f64,
 ) -> Result<Value, GraphError> {
+    let x = graph.widened(x)?;
     let rank = graph.shape(x).len();
     let channels = channels_of(graph, x)?;
     let inverse = inverse_root(graph, variance, epsilon)?;
@@ -135,6 +137,7 @@ pub fn group_norm(
 /// # Errors
 /// The shapes do not fit.
 pub fn rms_norm(graph: &mut Graph, x: Value, scale: Value, axis: usize, epsilon: f64) -> Result<Value, GraphError> {
+    let x = graph.widened(x)?;
     let axes: Vec<usize> = (axis..graph.shape(x).len()).collect();
     let first = graph.nodes().len();
     let square = graph.mul(x, x)?;
@@ -160,6 +163,7 @@ fn affine_standardized(
     axes: &[usize],
     epsilon: f64,
 ) -> Result<Standardized, GraphError> {
+    let x = graph.widened(x)?;
     let first = graph.nodes().len();
     let (mean, centred, variance) = moments(graph, x, axes)?;
     let inverse = inverse_root(graph, variance, epsilon)?;
@@ -172,6 +176,7 @@ fn affine_standardized(
 
 /// `(x - mean) / sqrt(variance + epsilon)`.
 fn standardized(graph: &mut Graph, x: Value, axes: &[usize], epsilon: f64) -> Result<Value, GraphError> {
+    let x = graph.widened(x)?;
     let first = graph.nodes().len();
     let (_, centred, variance) = moments(graph, x, axes)?;
     let inverse = inverse_root(graph, variance, epsilon)?;

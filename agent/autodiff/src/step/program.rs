@@ -1,5 +1,7 @@
 //! What a finished graph needs from whoever runs it: what to bind where, and what comes out.
 
+use std::collections::BTreeSet;
+
 use super::layout::{self, Piece};
 use crate::families::Initial;
 use crate::graph::{Dtype, Graph, GraphError, RESERVED_PREFIX, Value};
@@ -190,6 +192,21 @@ impl Declared {
         for state in self.states.iter_mut().filter(|state| state.0 == input) {
             state.1 = Some(output);
         }
+    }
+
+    /// The states of which it is known what they become.
+    pub fn changing(&self) -> BTreeSet<Value> {
+        self.states.iter().filter(|state| state.1.is_some()).map(|state| state.0).collect()
+    }
+
+    /// What states other than `but` become is what they are, unless the condition (a scalar of type bool) holds.
+    pub fn only_if(&mut self, graph: &mut Graph, condition: Value, but: &BTreeSet<Value>) -> Result<(), GraphError> {
+        for (state, next, _) in self.states.iter_mut().filter(|(state, ..)| !but.contains(state)) {
+            if let Some(next) = next {
+                *next = graph.choose(condition, *next, *state)?;
+            }
+        }
+        Ok(())
     }
 
     pub fn scalar(&mut self, graph: &mut Graph, role: ScalarRole, dtype: Dtype) -> Result<Value, GraphError> {

@@ -7,8 +7,8 @@ use regatta_autodiff::families::{Activation, Mlp, Model};
 use regatta_autodiff::graph::{Dtype, Graph, Provider};
 use regatta_autodiff::step::augment::{Settings, augment};
 use regatta_autodiff::step::{
-    Augment, Clip, CrossEntropy, DataRole, Loss, Noise, Optimizer, Program, ResultRole, ScalarRole, StepError,
-    StepPlan, Update, accumulation, training_step,
+    Augment, Clip, CrossEntropy, DataRole, Loss, Noise, Optimizer, Precision, Program, ResultRole, ScalarRole,
+    StepError, StepPlan, Update, accumulation, training_step,
 };
 
 use crate::evaluator::{Tensor, evaluate};
@@ -281,6 +281,8 @@ fn plan(loss: Loss, augment: Vec<Augment>) -> StepPlan {
         clip: Clip::default(),
         accumulate: false,
         average: false,
+        precision: Precision::Single,
+        recompute: false,
         outputs: false,
         rows: 2,
         batch: 2,

@@ -7,6 +7,7 @@ mod augment;
 mod evaluator;
 mod families;
 mod losses;
+mod mixed;
 mod steps;
 mod trained_losses;
 mod updates;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use regatta_autodiff::families::Model;
 use regatta_autodiff::graph::{Dtype, Provider};
 use regatta_autodiff::step::{
-    Clip, DataRole, Loss, Optimizer, Piece, Program, ResultRole, ScalarRole, StepPlan, Update, training_step,
+    Clip, DataRole, Loss, Optimizer, Piece, Precision, Program, ResultRole, ScalarRole, StepPlan, Update, training_step,
 };
 
 use crate::evaluator::{Tensor, evaluate};
@@ -150,6 +150,8 @@ pub fn plan(model: Model, loss: Loss, (rows, batch): (usize, usize)) -> StepPlan
         clip: Clip::default(),
         accumulate: false,
         average: false,
+        precision: Precision::Single,
+        recompute: false,
         outputs: false,
         rows,
         batch,

@@ -1,9 +1,7 @@
 //! The shape of a training in words that stay the same whatever the types are called: a checkpoint resumes only a
 //! training of the same.
 
-use regatta_autodiff::families::transformer::{Answer, Input};
-use regatta_autodiff::families::{Activation, Model, Norm, Pool};
-use regatta_autodiff::step::{Augment, CrossEntropy, Loss, Optimizer};
+use regatta_autodiff::step::{Augment, CrossEntropy, Loss, Optimizer, Precision};
 
 use super::Subject;
 
@@ -13,7 +11,7 @@ pub(super) fn of(subject: &Subject<'_>) -> String {
     let undecayed: Vec<String> =
         plan.undecayed.iter().filter(|_| decay).map(|pattern| format!("but {pattern}")).collect();
     let words = [
-        model(&plan.model),
+        plan.model.words(),
         loss(&plan.loss),
         augmentations(&plan.augment),
         optimizer(plan.update.optimizer).into(),
@@ -23,6 +21,7 @@ pub(super) fn of(subject: &Subject<'_>) -> String {
         when(plan.clip.value, "clip_value"),
         when(plan.accumulate, "accumulate"),
         when(plan.average, "average"),
+        precision(plan.precision).into(),
         when(is_streamed, "streamed"),
         format!("rows {rows} batch {}", plan.batch),
     ];
@@ -32,90 +31,6 @@ pub(super) fn of(subject: &Subject<'_>) -> String {
 
 fn when(holds: bool, word: &str) -> String {
     if holds { word.into() } else { String::new() }
-}
-
-fn model(model: &Model) -> String {
-    let words = match model {
-        Model::Mlp(mlp) => vec![
-            "mlp".into(),
-            sizes(&[&[mlp.inputs], mlp.hidden.as_slice(), &[mlp.outputs]].concat()),
-            activation(mlp.activation).into(),
-            when(mlp.dropout, "dropout"),
-        ],
-        Model::Cnn(cnn) => vec![
-            format!("cnn {} channels {}", sizes(&cnn.input), sizes(&cnn.channels)),
-            format!("layers {} kernel {}", cnn.layers, cnn.kernel),
-            format!("{} {}", norm(cnn.norm), activation(cnn.activation)),
-            if cnn.pool == Pool::Max { "max".into() } else { "average".into() },
-            when(cnn.global_pool, "global"),
-            format!("hidden {} outputs {}", sizes(&cnn.hidden), cnn.outputs),
-            when(cnn.dropout, "dropout"),
-        ],
-        Model::Resnet(resnet) => vec![
-            format!("resnet {} blocks {}", sizes(&resnet.input), sizes(&resnet.blocks)),
-            format!("width {} {} {}", resnet.width, norm(resnet.norm), activation(resnet.activation)),
-            when(resnet.bottleneck, "bottleneck"),
-            format!("outputs {}", resnet.outputs),
-            when(resnet.dropout, "dropout"),
-        ],
-        Model::Transformer(transformer) => vec![
-            format!("transformer of {}", positions(&transformer.input)),
-            match transformer.answer {
-                Answer::Row(outputs) => format!("outputs {outputs}"),
-                Answer::NextToken => "next_token".into(),
-            },
-            format!("layers {} width {}", transformer.layers, transformer.width),
-            format!("heads {} ratio {}", transformer.heads, transformer.ratio),
-            activation(transformer.activation).into(),
-            when(transformer.dropout, "dropout"),
-        ],
-        Model::Tabular(tabular) => vec![
-            format!("tabular numbers {} categories {}", tabular.numbers, sizes(&tabular.categories)),
-            tabular.embedding.map_or_else(String::new, |width| format!("embedding {width}")),
-            format!("hidden {} {}", sizes(&tabular.hidden), norm(tabular.norm)),
-            format!("{} outputs {}", activation(tabular.activation), tabular.outputs),
-            when(tabular.dropout, "dropout"),
-        ],
-        Model::Imported(imported) => vec![format!("imported {}", imported.shape_words())],
-    };
-    let words: Vec<String> = words.into_iter().filter(|words| !words.is_empty()).collect();
-    words.join(" ")
-}
-
-fn positions(input: &Input) -> String {
-    match input {
-        Input::Sequence { length, width } => format!("sequence {length} x {width}"),
-        Input::Image { shape, patch } => format!("image {} patch {patch}", sizes(shape)),
-        Input::Tokens { length, vocabulary } => format!("tokens {length} of {vocabulary}"),
-    }
-}
-
-fn sizes(sizes: &[usize]) -> String {
-    let sizes: Vec<String> = sizes.iter().map(ToString::to_string).collect();
-    if sizes.is_empty() { "none".into() } else { sizes.join("-") }
-}
-
-fn activation(activation: Activation) -> &'static str {
-    match activation {
-        Activation::Relu => "relu",
-        Activation::Tanh => "tanh",
-        Activation::Sigmoid => "sigmoid",
-        Activation::Gelu => "gelu",
-        Activation::Silu => "silu",
-        Activation::LeakyRelu => "leaky_relu",
-        Activation::Elu => "elu",
-        Activation::HardSwish => "hard_swish",
-        Activation::Mish => "mish",
-    }
-}
-
-fn norm(norm: Norm) -> &'static str {
-    match norm {
-        Norm::None => "no_norm",
-        Norm::Batch => "batch_norm",
-        Norm::Group => "group_norm",
-        Norm::Layer => "layer_norm",
-    }
 }
 
 fn loss(loss: &Loss) -> String {
@@ -144,6 +59,14 @@ fn augmentations(augmentations: &[Augment]) -> String {
         })
         .collect();
     words.join(" ")
+}
+
+fn precision(precision: Precision) -> &'static str {
+    match precision {
+        Precision::Single => "",
+        Precision::Half => "half",
+        Precision::Bfloat16 => "bfloat16",
+    }
 }
 
 fn optimizer(optimizer: Optimizer) -> &'static str {

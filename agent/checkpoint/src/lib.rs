@@ -1,0 +1,106 @@
+//! What anybody can read from a checkpoint: the model that it is of, as a file for inference.
+//!
+//! It knows no runtime and no training: only agents write checkpoints, and only they resume from one.
+
+use std::collections::BTreeMap;
+
+use regatta_autodiff::export::{FamilyExportError, export, export_family, weight_names};
+use regatta_autodiff::families::{Model, WordsError};
+use regatta_autodiff::import::ImportError;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+
+/// The one metadata key. One, because the order of several would differ from one writing to the next.
+pub const KEY: &str = "regatta.checkpoint";
+
+/// Grows when the meaning of a field or tensor changes.
+pub const VERSION: u64 = 3;
+
+/// The field of the metadata that has the model's words.
+pub const MODEL: &str = "model";
+
+/// The field of the metadata that says whether an average of the weights is kept, and is what evaluations use.
+pub const AVERAGE: &str = "average";
+
+/// Why there is no model to be had from a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CheckpointError {
+    #[error("the checkpoint cannot be read: {reason}")]
+    Unreadable { reason: String },
+    #[error("the checkpoint has version {found}, and version {VERSION} is read: another version of regatta wrote it")]
+    Version { found: u64 },
+    #[error("the model was trained from a file, and its file is not there")]
+    NoFile,
+    #[error(transparent)]
+    Words(#[from] WordsError),
+    #[error(transparent)]
+    Family(#[from] FamilyExportError),
+    #[error(transparent)]
+    File(#[from] ImportError),
+}
+
+/// The model of a checkpoint, as its evaluations use it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trained {
+    words: String,
+    is_averaged: bool,
+    tensors: BTreeMap<String, Vec<f32>>,
+}
+
+impl Trained {
+    /// # Errors
+    /// The bytes are no checkpoint, or of another version.
+    pub fn read(bytes: &[u8]) -> Result<Self, CheckpointError> {
+        let tensors = SafeTensors::deserialize(bytes).map_err(|error| unreadable(error.to_string()))?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| unreadable(error.to_string()))?;
+        let metadata = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
+        let metadata = metadata.ok_or_else(|| unreadable("it was not written by an agent"))?;
+        let metadata: Value = serde_json::from_str(metadata).map_err(|error| unreadable(error.to_string()))?;
+        let found = metadata.get("version").and_then(Value::as_u64).unwrap_or_default();
+        if found != VERSION {
+            return Err(CheckpointError::Version { found });
+        }
+        let words = metadata.get(MODEL).and_then(Value::as_str).ok_or_else(|| unreadable("it names no model"))?;
+        let is_averaged = metadata.get(AVERAGE).and_then(Value::as_bool).unwrap_or_default();
+        let singles = tensors.iter().filter(|(_, tensor)| tensor.dtype() == Dtype::F32);
+        let numbers = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        Ok(Self {
+            words: words.to_owned(),
+            is_averaged,
+            tensors: singles.map(|(name, tensor)| (name.to_owned(), numbers(tensor.data()))).collect(),
+        })
+    }
+
+    /// Whether the graph is that of a file, which [`onnx`](Self::onnx) then needs.
+    pub fn is_of_file(&self) -> bool {
+        Model::is_of_file(&self.words)
+    }
+
+    /// The model as an ONNX file for inference: of a family, or of the file that it was trained from.
+    ///
+    /// # Errors
+    /// The file is missing or another one, or the checkpoint does not hold the model that it says it is of.
+    pub fn onnx(&self, file: Option<&[u8]>) -> Result<Vec<u8>, CheckpointError> {
+        if !self.is_of_file() {
+            let model = Model::from_words(&self.words)?;
+            return Ok(export_family(&model, |name| self.weights(name).cloned())?);
+        }
+        let file = file.ok_or(CheckpointError::NoFile)?;
+        let names = weight_names(file)?;
+        let weights = names.into_iter().filter_map(|name| {
+            let weights = self.weights(&name)?.clone();
+            Some((name, weights))
+        });
+        Ok(export(file, &weights.collect())?)
+    }
+
+    /// What evaluations use for this parameter or running statistic.
+    fn weights(&self, name: &str) -> Option<&Vec<f32>> {
+        let average = if self.is_averaged { self.tensors.get(&format!("{name}/average")) } else { None };
+        average.or_else(|| self.tensors.get(name))
+    }
+}
+
+fn unreadable(reason: impl Into<String>) -> CheckpointError {
+    CheckpointError::Unreadable { reason: reason.into() }
+}

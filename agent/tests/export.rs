@@ -1,0 +1,192 @@
+//! Trained models as files: what ONNX Runtime makes of them is what the training measured.
+#![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use regatta_agent::runtime::{Array, Device, Interrupt, Runtime};
+use regatta_agent::training::{
+    Activation, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Split, Target, Values,
+};
+use regatta_autodiff::import::Settings;
+use regatta_checkpoint::{CheckpointError, Trained};
+
+const SGD: OptimizerPlan =
+    OptimizerPlan::Sgd { learning_rate: 0.05, momentum: 0.9, nesterov: false, weight_decay: 0.0 };
+const CLASSES: usize = 3;
+
+fn library() -> PathBuf {
+    let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.regatta/lib/libonnxruntime.so"));
+    std::env::var_os("ORT_DYLIB_PATH").map_or_else(beside, PathBuf::from)
+}
+
+/// Rows of features of this shape whose classes can be told by their first numbers.
+fn split(rows: usize, shape: &[usize], with_categories: bool) -> Split {
+    let width: usize = shape.iter().product();
+    let label = |row: usize| row % CLASSES;
+    let number = |at: usize| {
+        let (row, column) = (at / width, at % width);
+        let noise = ((at * 7919 + row * 104_729) % 1000) as f32 / 1000.0 - 0.5;
+        noise + if column % CLASSES == label(row) { 1.0 } else { 0.0 }
+    };
+    let values = Values::F32((0..rows * width).map(number).collect());
+    let mut features =
+        vec![Feature { name: "features".into(), shape: shape.to_vec(), values, affine: None, vocabulary: Vec::new() }];
+    if with_categories {
+        let values = Values::I64((0..rows * 2).map(|at| (at % 4) as i64).collect());
+        let (name, shape, vocabulary) = ("categories".into(), vec![2], vec![4, 4]);
+        features.push(Feature { name, shape, values, affine: None, vocabulary });
+    }
+    let labels = (0..rows).map(|row| label(row) as i64).collect();
+    Split { features, target: Target::Classes { shape: Vec::new(), labels, classes: CLASSES } }
+}
+
+struct Row {
+    name: &'static str,
+    model: ModelPlan,
+    shape: Vec<usize>,
+    with_categories: bool,
+}
+
+fn rows() -> Vec<Row> {
+    let activation = Activation::Gelu;
+    let row = |name, model, shape: &[usize]| Row { name, model, shape: shape.to_vec(), with_categories: false };
+    let cnn = |norm, global_pool| ModelPlan::Cnn {
+        channels: vec![4, 8],
+        layers: 1,
+        kernel: 3,
+        norm,
+        activation,
+        pool: Pool::Max,
+        global_pool,
+        hidden: vec![8],
+        dropout: 0.1,
+    };
+    let transformer = |patch| ModelPlan::Transformer {
+        decoder: false,
+        layers: 2,
+        width: 8,
+        heads: 2,
+        ratio: 2,
+        patch,
+        vocabulary: None,
+        activation,
+        dropout: 0.1,
+    };
+    let resnet = ModelPlan::Resnet {
+        blocks: vec![1, 1],
+        width: 8,
+        bottleneck: false,
+        norm: Norm::Batch,
+        activation: Activation::Relu,
+        dropout: 0.0,
+    };
+    let tabular = ModelPlan::Tabular { embedding: None, hidden: vec![8], norm: Norm::Layer, activation, dropout: 0.1 };
+    vec![
+        row("mlp", ModelPlan::Mlp { hidden: vec![16], activation, dropout: 0.2 }, &[12]),
+        row("cnn with batch norm", cnn(Norm::Batch, true), &[1, 8, 8]),
+        row("cnn with group norm", cnn(Norm::Group, false), &[1, 8, 8]),
+        row("cnn of sequences", cnn(Norm::Layer, false), &[2, 8]),
+        row("resnet", resnet, &[2, 8, 8]),
+        row("transformer of sequences", transformer(None), &[6, 4]),
+        row("transformer of images", transformer(Some(4)), &[1, 8, 8]),
+        Row { with_categories: true, ..row("tabular", tabular, &[6]) },
+    ]
+}
+
+#[test]
+fn exported_family_gives_the_validation_loss_and_accuracy_of_its_training() {
+    for Row { name, model, shape, with_categories } in rows() {
+        for average in [None, Some(0.9)] {
+            let data = Arc::new(Dataset {
+                train: split(60, &shape, with_categories),
+                validation: split(31, &shape, with_categories),
+            });
+            let plan = Plan { average, ..Plan::new(model.clone(), Loss::cross_entropy(), SGD, 10, 3) };
+            let mut engine = Engine::new(&library(), Device::Cpu, 1).unwrap();
+            let mut training = engine.start(&plan, &data, None).unwrap();
+            for _ in 0..12 {
+                training.train_step().unwrap();
+            }
+            let metrics = training.evaluate().unwrap();
+
+            let onnx = Trained::read(&training.checkpoint().unwrap()).unwrap().onnx(None).unwrap();
+            // The validation rows in two runs of other sizes than the training's batch.
+            let (loss, accuracy) = measure(&onnx, &data.validation, &[13, 18]);
+            let wanted = metrics["validation_loss"];
+            assert!((loss - wanted).abs() < 1e-5 * wanted.max(1.0), "{name} {average:?}: {loss} and not {wanted}");
+            assert!((accuracy - metrics["validation_accuracy"]).abs() < 1e-9, "{name}: {accuracy} {metrics:?}");
+        }
+    }
+}
+
+#[test]
+fn exported_file_of_ones_own_gives_the_validation_loss_of_its_training() {
+    let data = Arc::new(Dataset { train: split(60, &[12], false), validation: split(31, &[12], false) });
+    let mut engine = Engine::new(&library(), Device::Cpu, 1).unwrap();
+    let family = ModelPlan::Mlp { hidden: vec![16], activation: Activation::Tanh, dropout: 0.0 };
+    let mut training = engine.start(&Plan::new(family, Loss::cross_entropy(), SGD, 10, 3), &data, None).unwrap();
+    let file = Trained::read(&training.checkpoint().unwrap()).unwrap().onnx(None).unwrap();
+    drop(training);
+
+    let model = ModelPlan::File { onnx: Arc::new(file.clone()), settings: Settings::default(), dropout: None };
+    let plan = Plan { average: Some(0.5), ..Plan::new(model, Loss::cross_entropy(), SGD, 10, 3) };
+    let mut training = engine.start(&plan, &data, None).unwrap();
+    for _ in 0..12 {
+        training.train_step().unwrap();
+    }
+    let wanted = training.evaluate().unwrap()["validation_loss"];
+    let trained = Trained::read(&training.checkpoint().unwrap()).unwrap();
+    assert_eq!(trained.onnx(None), Err(CheckpointError::NoFile));
+    let (loss, _) = measure(&trained.onnx(Some(&file)).unwrap(), &data.validation, &[31]);
+    assert!((loss - wanted).abs() < 1e-5 * wanted.max(1.0), "{loss} and not {wanted}");
+    let (before, _) = measure(&file, &data.validation, &[31]);
+    assert!((before - wanted).abs() > 1e-2, "training changed the loss: {before} {wanted}");
+}
+
+#[test]
+fn what_is_no_checkpoint_exports_nothing() {
+    let unreadable = |bytes: &[u8]| matches!(Trained::read(bytes), Err(CheckpointError::Unreadable { .. }));
+    assert!(unreadable(b""));
+    assert!(unreadable(b"not a checkpoint at all"));
+    let empty = safetensors::serialize(std::iter::empty::<(&str, safetensors::tensor::TensorView<'_>)>(), None);
+    assert!(unreadable(&empty.unwrap()));
+}
+
+/// The mean cross-entropy and the share of right answers of the model in runs of so many rows each.
+fn measure(onnx: &[u8], split: &Split, runs: &[usize]) -> (f64, f64) {
+    let runtime = Runtime::load(&library(), Device::Cpu, 1).unwrap();
+    let mut compiled = runtime.compile(onnx).unwrap();
+    let Target::Classes { labels, .. } = &split.target else { panic!("classes") };
+    let (mut loss, mut right, mut first) = (0.0, 0.0, 0);
+    for &rows in runs {
+        let mut bindings = compiled.bindings().unwrap();
+        for (feature, name) in split.features.iter().zip(names(split)) {
+            let (width, shape) = (feature.width(), [&[rows], feature.shape.as_slice()].concat());
+            let range = first * width..(first + rows) * width;
+            let array = match &feature.values {
+                Values::F32(values) => Array::F32(values[range].to_vec()),
+                Values::I64(values) => Array::I64(values[range].to_vec()),
+                Values::U8(_) => panic!("no images here"),
+            };
+            bindings.input(name, &compiled.tensor(&shape, &array).unwrap()).unwrap();
+        }
+        let mut output = compiled.tensor(&[rows, CLASSES], &Array::F32(vec![0.0; rows * CLASSES])).unwrap();
+        bindings.output("output", &mut output).unwrap();
+        compiled.run(&bindings, &Interrupt::new().unwrap()).unwrap();
+        let Array::F32(logits) = output.read().unwrap() else { panic!("floats") };
+        for (logits, &label) in logits.chunks(CLASSES).zip(&labels[first..]) {
+            let logits: Vec<f64> = logits.iter().map(|&logit| f64::from(logit)).collect();
+            let label = usize::try_from(label).unwrap();
+            let total: f64 = logits.iter().map(|logit| logit.exp()).sum();
+            loss += total.ln() - logits[label];
+            right += f64::from(u8::from(logits.iter().all(|logit| *logit <= logits[label])));
+        }
+        first += rows;
+    }
+    (loss / first as f64, right / first as f64)
+}
+
+fn names(split: &Split) -> &'static [&'static str] {
+    if split.features.len() == 1 { &["features"] } else { &["numbers", "categories"] }
+}

@@ -1,0 +1,116 @@
+//! Trials whose gradients compute values again rather than keep them, on ONNX Runtime on the CPU: the same numbers.
+#![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use regatta_agent::runtime::Device;
+use regatta_agent::training::{
+    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Precision, Split,
+    Target, TrainingError,
+};
+
+const ADAM: Adam = Adam { learning_rate: 0.003, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
+const STEPS: usize = 12;
+
+fn engine() -> Engine {
+    let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.regatta/lib/libonnxruntime.so"));
+    let library = std::env::var_os("ORT_DYLIB_PATH").map_or_else(beside, PathBuf::from);
+    Engine::new(&library, Device::Cpu, 1).unwrap()
+}
+
+fn data(shape: &[usize]) -> Arc<Dataset> {
+    let width: usize = shape.iter().product();
+    let split = |rows: usize| Split {
+        features: vec![Feature::numbers(
+            "x",
+            shape.to_vec(),
+            (0..rows * width).map(|at| (at * 7919 % 1009) as f32 / 1009.0 - 0.5).collect(),
+        )],
+        target: Target::Classes {
+            shape: Vec::new(),
+            labels: (0..rows as i64).map(|row| row % 3).collect(),
+            classes: 3,
+        },
+    };
+    Arc::new(Dataset { train: split(60), validation: split(30) })
+}
+
+fn models() -> Vec<(ModelPlan, Vec<usize>)> {
+    let cnn = |norm| ModelPlan::Cnn {
+        channels: vec![4, 8],
+        layers: 2,
+        kernel: 3,
+        norm,
+        activation: Activation::Relu,
+        pool: Pool::Max,
+        global_pool: false,
+        hidden: vec![8],
+        dropout: 0.1,
+    };
+    let resnet = ModelPlan::Resnet {
+        blocks: vec![1, 1],
+        width: 8,
+        bottleneck: false,
+        norm: Norm::Batch,
+        activation: Activation::Relu,
+        dropout: 0.0,
+    };
+    let transformer = ModelPlan::Transformer {
+        decoder: false,
+        layers: 2,
+        width: 16,
+        heads: 2,
+        ratio: 2,
+        patch: None,
+        vocabulary: None,
+        activation: Activation::Gelu,
+        dropout: 0.2,
+    };
+    let image = vec![1, 8, 8];
+    vec![
+        (cnn(Norm::Batch), image.clone()),
+        (cnn(Norm::Group), image.clone()),
+        (resnet, image),
+        (transformer, vec![6, 4]),
+    ]
+}
+
+#[test]
+fn recomputed_gradients_train_as_kept_ones_do() {
+    for precision in [Precision::Single, Precision::Half] {
+        for (model, shape) in models() {
+            let data = data(&shape);
+            let train = |recompute| {
+                let plan = Plan::new(model.clone(), Loss::cross_entropy(), OptimizerPlan::AdamW(ADAM), 10, 3);
+                let mut engine = engine();
+                let mut training = engine.start(&Plan { precision, recompute, ..plan }, &data, None).unwrap();
+                let losses: Vec<f32> = (0..STEPS).map(|_| training.train_step().unwrap().loss).collect();
+                (losses, training.evaluate().unwrap())
+            };
+            let (kept, recomputed) = (train(false), train(true));
+            assert_eq!(kept, recomputed, "{precision:?} {model:?}");
+        }
+    }
+}
+
+#[test]
+fn a_trial_may_go_on_with_values_kept_that_were_recomputed() {
+    let (model, shape) = models().remove(3);
+    let (data, mut engine) = (data(&shape), engine());
+    let plan = Plan::new(model, Loss::cross_entropy(), OptimizerPlan::AdamW(ADAM), 10, 3);
+    let mut training = engine.start(&Plan { recompute: true, ..plan.clone() }, &data, None).unwrap();
+    training.train_step().unwrap();
+    let checkpoint = training.checkpoint().unwrap();
+    let next = training.train_step().unwrap();
+    drop(training);
+    assert_eq!(engine.start(&plan, &data, Some(&checkpoint)).unwrap().train_step().unwrap(), next);
+}
+
+#[test]
+fn models_without_parts_are_refused() {
+    let model = ModelPlan::Mlp { hidden: vec![8], activation: Activation::Relu, dropout: 0.0 };
+    let plan = Plan::new(model, Loss::cross_entropy(), OptimizerPlan::AdamW(ADAM), 10, 3);
+    let started = engine().start(&Plan { recompute: true, ..plan }, &data(&[12]), None).map(|_| ());
+    assert!(matches!(started, Err(TrainingError::Configuration { .. })));
+}

@@ -1,0 +1,60 @@
+//! `regatta trial export`: the trained model of a trial as an ONNX file.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use regatta_broker::Link;
+use regatta_checkpoint::Trained;
+use regatta_schemas::limits::LIMITS;
+use regatta_schemas::log::Checkpoint;
+use regatta_schemas::recipe::{Model, Recipe};
+
+use crate::cli;
+use crate::history::History;
+use crate::nats::Wire;
+use crate::show::status_of_trial;
+
+/// Writes the model of the trial's last checkpoint.
+///
+/// # Errors
+/// There is no such trial, nothing of it was kept, the file is there already, or it cannot be written.
+pub async fn export(link: &Link, history: &History, args: &cli::TrialExport) -> anyhow::Result<()> {
+    let cli::TrialExport { study, trial, output, .. } = args;
+    let shown = history.trial(*trial).with_context(|| format!("{study} has no trial {trial}"))?;
+    let Some(Checkpoint { object, resource, .. }) = shown.checkpoint else {
+        let status = status_of_trial(shown.summary.status);
+        bail!(
+            "trial {trial} of {study}, which is {status}, has no checkpoint; they are taken at the ends of epochs, as \
+             `checkpoint` in the recipe says"
+        );
+    };
+    if output.exists() && !args.force {
+        bail!("{} is there already; give --force to overwrite it", output.display());
+    }
+    let recipe = history.recipe(*trial).with_context(|| format!("the recipe of trial {trial} is not known"))?;
+    let wire = Wire::new(link.clone());
+    let bytes = wire.checkpoints().get(&object, LIMITS.checkpoint_bytes_max).await?;
+    let trained = Trained::read(&bytes)?;
+    let file = if trained.is_of_file() { Some(model_file(&wire, &recipe, args.model.as_deref()).await?) } else { None };
+    let onnx = trained.onnx(file.as_deref())?;
+    std::fs::write(output, &onnx).with_context(|| format!("cannot write {}", output.display()))?;
+    let status = status_of_trial(shown.summary.status);
+    let (name, bytes) = (output.display(), onnx.len());
+    writeln!(std::io::stdout(), "{name}: trial {trial} of {study}, {status}, at epoch {resource}: {bytes} bytes")
+        .context("nobody reads the output")
+}
+
+/// The file that the recipe's model was trained from.
+async fn model_file(wire: &Wire, recipe: &Recipe, given: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+    if let Some(path) = given {
+        return std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    }
+    match &recipe.model {
+        Model::Onnx(onnx) => match &onnx.object {
+            Some(object) => Ok(wire.models().get(&object.sha256, LIMITS.model_bytes_max).await?),
+            None => bail!("the model's file lies where the agents are; give it by --model FILE"),
+        },
+        _ => bail!("the checkpoint is of a model from a file, and the recipe names none"),
+    }
+}
