@@ -5,6 +5,8 @@
 mod columns;
 mod winograd;
 
+use std::ops::Range;
+
 use crate::{InParallel, Scratch};
 
 /// Images of one size.
@@ -24,6 +26,16 @@ impl Planes {
     fn elements(self) -> usize {
         self.channels * self.plane()
     }
+}
+
+/// How many images of a batch are worked on together, so that their columns are about as many as wanted.
+fn images_together(columns: usize, of_an_image: usize, batch: usize) -> usize {
+    (columns / of_an_image).clamp(1, batch)
+}
+
+/// A batch in blocks of so many images; the last one may have fewer.
+fn blocks(batch: usize, images: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..batch).step_by(images).map(move |first| first..(first + images).min(batch))
 }
 
 /// Rows before columns, as everywhere here.

@@ -6,7 +6,7 @@ mod tiles;
 use std::ops::Range;
 use std::sync::Mutex;
 
-use super::{Convolution, Flip, Kernel2d, Planes};
+use super::{Convolution, Flip, Kernel2d, Planes, blocks, images_together};
 use crate::product::{Into, Layout, Matrix, Sizes, product};
 use crate::{InParallel, Scratch, alone, vectorized};
 use tiles::{Plane, Rows};
@@ -28,16 +28,12 @@ pub struct Tiling {
 impl Tiling {
     fn of(output: Planes, batch: usize) -> Self {
         let (down, across) = (output.height.div_ceil(2), output.width.div_ceil(2));
-        Self { down, across, images: (TILES / (down * across)).clamp(1, batch) }
+        Self { down, across, images: images_together(TILES, down * across, batch) }
     }
 
     /// Of one image.
     fn tiles(self) -> usize {
         self.down * self.across
-    }
-
-    fn blocks(self, batch: usize) -> impl Iterator<Item = Range<usize>> {
-        (0..batch).step_by(self.images).map(move |first| first..(first + self.images).min(batch))
     }
 }
 
@@ -122,7 +118,7 @@ impl Problem {
         let (channels, filters) = (self.from.channels, self.to.channels);
         let mut inputs = scratch.take(PLACES * channels * tiling.images * tiling.tiles());
         let mut products = scratch.take(PLACES * filters * tiling.images * tiling.tiles());
-        for images in tiling.blocks(self.batch) {
+        for images in blocks(self.batch, tiling.images) {
             let columns = images.len() * tiling.tiles();
             let source = Source { planes: self.from, before: self.before, tiling, to_tiles: tiles::of_inputs };
             source.transform(x, images.clone(), &mut inputs, each);
@@ -216,7 +212,7 @@ pub fn weight_gradient(
     let before = [kernel.pads[0], kernel.pads[1]];
     let source = Source { planes: *input, before, tiling, to_tiles: tiles::of_inputs };
     let seed = Source { planes: *output, before: [0, 0], tiling, to_tiles: tiles::of_gradients };
-    for images in tiling.blocks(*batch) {
+    for images in blocks(*batch, tiling.images) {
         let columns = images.len() * tiling.tiles();
         source.transform(x, images.clone(), &mut inputs, each);
         seed.transform(dy, images.clone(), &mut gradients, each);
