@@ -45,7 +45,9 @@ fn a_rectifiers_gradient_agrees_with_its_formulation() {
 
 #[test]
 fn a_maximums_gradient_agrees_with_its_formulation() {
-    let rows: [([i64; 2], [i64; 2], [i64; 4], [i64; 2], i64); 5] = [
+    /// Kernel, strides, pads, dilations, and whether windows are counted up.
+    type Row = ([i64; 2], [i64; 2], [i64; 4], [i64; 2], i64);
+    let rows: [Row; 5] = [
         ([2, 2], [2, 2], [0; 4], [1, 1], 0),
         ([3, 3], [2, 2], [1; 4], [1, 1], 0),
         ([2, 3], [1, 2], [0, 1, 1, 0], [1, 1], 0),
