@@ -44,6 +44,66 @@ fn a_rectifiers_gradient_agrees_with_its_formulation() {
 }
 
 #[test]
+fn a_maximums_gradient_agrees_with_its_formulation() {
+    /// Kernel, strides, pads, dilations, and whether windows are counted up.
+    type Row = ([i64; 2], [i64; 2], [i64; 4], [i64; 2], i64);
+    let rows: [Row; 5] = [
+        ([2, 2], [2, 2], [0; 4], [1, 1], 0),
+        ([3, 3], [2, 2], [1; 4], [1, 1], 0),
+        ([2, 3], [1, 2], [0, 1, 1, 0], [1, 1], 0),
+        ([2, 2], [1, 1], [0; 4], [2, 2], 0),
+        ([3, 2], [2, 2], [0; 4], [1, 1], 1),
+    ];
+    for (kernel, strides, pads, dilations, ceil_mode) in rows {
+        let build = move |graph: &mut Graph, x: &[Value]| {
+            let ints = |numbers: &[i64]| Attribute::Ints(numbers.to_vec());
+            let attributes = [
+                ("kernel_shape", ints(&kernel)),
+                ("strides", ints(&strides)),
+                ("pads", ints(&pads)),
+                ("dilations", ints(&dilations)),
+                ("ceil_mode", Attribute::Int(ceil_mode)),
+            ];
+            Ok(vec![graph.node("MaxPool", x, &attributes)?])
+        };
+        for image in [[8, 10], [9, 7]] {
+            compare(&[&[3, 4, image[0], image[1]]], &build, "MaxPoolGradient");
+        }
+    }
+}
+
+#[test]
+fn the_gradient_of_gelu_agrees_with_its_formulation() {
+    for approximation in ["none", "tanh"] {
+        let build = move |graph: &mut Graph, x: &[Value]| {
+            // Further out than the inputs are.
+            let wide = graph.scale(x[0], 12.0)?;
+            Ok(vec![graph.node("Gelu", &[wide], &[("approximate", Attribute::Text(approximation.into()))])?])
+        };
+        compare(&[&[7, 5000]], &build, "GeluGradient");
+    }
+}
+
+#[test]
+fn a_softmaxs_gradient_agrees_with_its_formulation() {
+    let build: Build = |graph, x| Ok(vec![graph.node("Softmax", x, &[("axis", Attribute::Int(-1))])?]);
+    for shape in [&[3, 4, 70, 33][..], &[2, 40_000], &[9, 1]] {
+        compare(&[shape], &build, "SoftmaxGradient");
+    }
+}
+
+#[test]
+fn the_gradient_of_layer_normalisation_agrees_with_its_formulation() {
+    let build: Build = |graph, x| {
+        let axis = i64::try_from(graph.shape(x[0]).len() - graph.shape(x[1]).len()).unwrap();
+        Ok(vec![graph.node("LayerNormalization", x, &[("axis", Attribute::Int(axis))])?])
+    };
+    for (shape, columns) in [(&[100, 37][..], &[37][..]), (&[3, 5, 6, 20], &[6, 20]), (&[2, 300, 64], &[64])] {
+        compare(&[shape, columns, columns], &build, "LayerNormGradient");
+    }
+}
+
+#[test]
 fn a_residual_block_agrees_with_its_formulation() {
     let build: Build = |graph, x| {
         let pads = [("pads", Attribute::Ints(vec![1; 4]))];

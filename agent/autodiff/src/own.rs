@@ -3,7 +3,7 @@
 //! Each is written where [`Graph::has_own_operators`] allows it, and does what its formulation in ONNX's operators does,
 //! which is what runs everywhere else.
 
-use crate::graph::{Attribute, Dtype, Graph, GraphError, Node, Value};
+use crate::graph::{Attribute, Dtype, Graph, GraphError, Node, Value, Windows};
 
 /// The domain of these operators.
 pub const DOMAIN: &str = "regatta";
@@ -114,12 +114,97 @@ pub(crate) fn batch_norm_gradient(
 /// # Errors
 /// Never for values of one shape.
 pub(crate) fn relu_gradient(graph: &mut Graph, dy: Value, y: Value) -> Result<Option<Value>, GraphError> {
-    let shape = graph.shape(y).to_vec();
-    let is_whole = graph.shape(dy) == shape && !shape.is_empty();
-    if !graph.has_own_operators() || !is_whole || graph.dtype(y) != Dtype::F32 || graph.dtype(dy) != Dtype::F32 {
+    if !is_of_one_shape(graph, dy, y) {
         return Ok(None);
     }
+    let shape = graph.shape(y).to_vec();
     Ok(Some(graph.custom((DOMAIN, "ReluGradient"), &[dy, y], &[], &[(Dtype::F32, shape)])?[0]))
+}
+
+/// What flows through a `MaxPool` in two dimensions; `None` where it has no such operator.
+///
+/// # Errors
+/// Never for a node that was added to the graph.
+pub(crate) fn max_pool_gradient(
+    graph: &mut Graph,
+    node: &Node,
+    dy: Value,
+    windows: &Windows,
+) -> Result<Option<Value>, GraphError> {
+    let Some(x) = operand(node, 0).filter(|x| graph.shape(*x).len() == 4 && graph.dtype(*x) == Dtype::F32) else {
+        return Ok(None);
+    };
+    if !graph.has_own_operators() {
+        return Ok(None);
+    }
+    let attributes = [
+        ("kernel_shape", ints(&windows.kernel)),
+        ("strides", ints(&windows.strides)),
+        ("dilations", ints(&windows.dilations)),
+        ("begins", ints(&windows.before)),
+    ];
+    let outputs = [(Dtype::F32, graph.shape(x).to_vec())];
+    Ok(Some(graph.custom((DOMAIN, "MaxPoolGradient"), &[dy, x], &attributes, &outputs)?[0]))
+}
+
+/// What flows through a `Gelu`; `None` where it has no such operator.
+///
+/// # Errors
+/// Never for a node that was added to the graph.
+pub(crate) fn gelu_gradient(graph: &mut Graph, node: &Node, dy: Value) -> Result<Option<Value>, GraphError> {
+    let Some(x) = operand(node, 0).filter(|x| is_of_one_shape(graph, dy, *x)) else { return Ok(None) };
+    let approximation = Attribute::Text(node.text("approximate").unwrap_or("none").to_owned());
+    let outputs = [(Dtype::F32, graph.shape(x).to_vec())];
+    let attributes = [("approximate", approximation)];
+    Ok(Some(graph.custom((DOMAIN, "GeluGradient"), &[dy, x], &attributes, &outputs)?[0]))
+}
+
+/// What flows through a softmax that gave `y`; `None` where it has no such operator: it has one along the last axis.
+///
+/// # Errors
+/// Never for values of one shape.
+pub(crate) fn softmax_gradient(
+    graph: &mut Graph,
+    (dy, y): (Value, Value),
+    axis: i64,
+) -> Result<Option<Value>, GraphError> {
+    let shape = graph.shape(y).to_vec();
+    let is_last = axis == -1 || usize::try_from(axis).is_ok_and(|axis| axis + 1 == shape.len());
+    if !is_last || !is_of_one_shape(graph, dy, y) {
+        return Ok(None);
+    }
+    Ok(Some(graph.custom((DOMAIN, "SoftmaxGradient"), &[dy, y], &[], &[(Dtype::F32, shape)])?[0]))
+}
+
+/// What flows to the operand, the scale and the bias of a `LayerNormalization` with the statistics that it saved; `None`
+/// where it has no such operator.
+///
+/// # Errors
+/// Never for a node that was added to the graph.
+pub(crate) fn layer_norm_gradient(
+    graph: &mut Graph,
+    node: &Node,
+    dy: Value,
+    (mean, inverse): (Value, Value),
+) -> Result<Option<[Value; 3]>, GraphError> {
+    let (Some(x), Some(scale)) = (operand(node, 0), operand(node, 1)) else { return Ok(None) };
+    let has_odd_bias = operand(node, 2).is_some_and(|bias| graph.shape(bias) != graph.shape(scale));
+    let (whole, columns) = (graph.shape(x).to_vec(), graph.shape(scale).to_vec());
+    let rows: usize = graph.shape(mean).iter().product();
+    let is_row_by_row = whole.ends_with(&columns) && rows * columns.iter().product::<usize>() == whole.iter().product();
+    if has_odd_bias || !is_row_by_row || !is_of_one_shape(graph, dy, x) || graph.dtype(scale) != Dtype::F32 {
+        return Ok(None);
+    }
+    let outputs = [(Dtype::F32, whole), (Dtype::F32, columns.clone()), (Dtype::F32, columns)];
+    let found = graph.custom((DOMAIN, "LayerNormGradient"), &[dy, x, scale, mean, inverse], &[], &outputs)?;
+    Ok(Some([found[0], found[1], found[2]]))
+}
+
+/// Whether operators of our own are allowed, and both are tensors of f32 and of one shape, with elements.
+fn is_of_one_shape(graph: &Graph, dy: Value, other: Value) -> bool {
+    let are_floats = [dy, other].iter().all(|value| graph.dtype(*value) == Dtype::F32);
+    let shape = graph.shape(other);
+    graph.has_own_operators() && are_floats && graph.shape(dy) == shape && !shape.is_empty() && !shape.contains(&0)
 }
 
 fn operand(node: &Node, at: usize) -> Option<Value> {

@@ -5,6 +5,8 @@
 mod columns;
 mod winograd;
 
+use std::ops::Range;
+
 use crate::{InParallel, Scratch};
 
 /// Images of one size.
@@ -24,6 +26,16 @@ impl Planes {
     fn elements(self) -> usize {
         self.channels * self.plane()
     }
+}
+
+/// How many images of a batch are worked on together, so that their columns are about as many as wanted.
+fn images_together(columns: usize, of_an_image: usize, batch: usize) -> usize {
+    (columns / of_an_image).clamp(1, batch)
+}
+
+/// A batch in blocks of so many images; the last one may have fewer.
+fn blocks(batch: usize, images: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..batch).step_by(images).map(move |first| first..(first + images).min(batch))
 }
 
 /// Rows before columns, as everywhere here.
@@ -146,5 +158,89 @@ impl Convolution {
     pub fn weight_gradient(&self, operands: (&[f32], &[f32]), dw: &mut [f32], scratch: &Scratch, each: InParallel<'_>) {
         let gradient = if winograd::suits(self) { winograd::weight_gradient } else { columns::weight_gradient };
         gradient(self, operands, dw, scratch, each);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{in_turn, numbers};
+
+    /// Images, channels, filters, height and width, kernel, stride, pads.
+    type Row = ([usize; 5], usize, usize, [usize; 4]);
+
+    /// What each product of an input and a weight belongs to: calls with indices into x, w and y.
+    fn products((sizes, kernel, stride, pads): Row, output: [usize; 2], mut each: impl FnMut(usize, usize, usize)) {
+        let [images, channels, filters, height, width] = sizes;
+        let [down, across] = output;
+        for image in 0..images {
+            for filter in 0..filters {
+                for place in 0..down * across {
+                    for tap in 0..channels * kernel * kernel {
+                        let (channel, tap) = (tap / (kernel * kernel), tap % (kernel * kernel));
+                        let y = (place / across * stride + tap / kernel).wrapping_sub(pads[0]);
+                        let x = (place % across * stride + tap % kernel).wrapping_sub(pads[1]);
+                        if y < height && x < width {
+                            each(
+                                ((image * channels + channel) * height + y) * width + x,
+                                (filter * channels + channel) * kernel * kernel + tap,
+                                (image * filters + filter) * down * across + place,
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn assert_close(found: &[f32], expected: &[f64], what: &str) {
+        let norm: f64 = expected.iter().map(|number| number * number).sum();
+        let off: f64 = found.iter().zip(expected).map(|(found, number)| (f64::from(*found) - number).powi(2)).sum();
+        let error = (off / norm).sqrt();
+        assert!(error < 2e-6, "{what}: off by {error:.1e} of the norm");
+    }
+
+    #[test]
+    fn both_ways_give_what_plain_loops_give_in_double_precision() {
+        let rows: [Row; 8] = [
+            ([3, 8, 9, 8, 8], 3, 1, [1; 4]),
+            ([2, 9, 8, 7, 5], 3, 1, [1; 4]),
+            ([2, 8, 8, 34, 47], 3, 1, [0; 4]),
+            ([2, 8, 8, 5, 9], 3, 1, [2, 0, 1, 2]),
+            ([70, 8, 8, 4, 8], 3, 1, [1; 4]),
+            ([2, 3, 8, 9, 8], 3, 2, [1; 4]),
+            ([2, 8, 9, 6, 7], 2, 1, [0, 1, 1, 0]),
+            ([2, 3, 4, 5, 5], 1, 1, [0; 4]),
+        ];
+        for row in rows {
+            let ([images, channels, filters, height, width], kernel, stride, pads) = row;
+            let size = |axis: usize, length: usize| (length + pads[axis] + pads[axis + 2] - kernel) / stride + 1;
+            let output = [size(0, height), size(1, width)];
+            let shapes = [
+                [images, channels, height, width],
+                [filters, channels, kernel, kernel],
+                [images, filters, output[0], output[1]],
+            ];
+            let settings = Settings { strides: [stride; 2], dilations: [1, 1], pads };
+            let convolution = Convolution::new(&shapes[0], &shapes[1], &shapes[2], settings).expect("the shapes fit");
+            let [x, w, dy] = [0, 1, 2].map(|at| numbers(shapes[at].iter().product(), at));
+            let (bias, scratch) = (numbers(filters, 3), Scratch::default());
+            let [mut dx, mut dw, mut y] = [&x, &w, &dy].map(|of| vec![f32::NAN; of.len()]);
+            convolution.forward((&x, &w, Some(&bias)), &mut y, &scratch, &in_turn);
+            convolution.input_gradient((&dy, &w), &mut dx, &scratch, &in_turn);
+            convolution.weight_gradient((&x, &dy), &mut dw, &scratch, &in_turn);
+
+            let plane = output[0] * output[1];
+            let mut sums: Vec<f64> = (0..y.len()).map(|at| f64::from(bias[at / plane % filters])).collect();
+            let (mut to_x, mut to_w) = (vec![0.0; x.len()], vec![0.0; w.len()]);
+            products(row, output, |at_x, at_w, at_y| {
+                sums[at_y] += f64::from(x[at_x]) * f64::from(w[at_w]);
+                to_x[at_x] += f64::from(dy[at_y]) * f64::from(w[at_w]);
+                to_w[at_w] += f64::from(x[at_x]) * f64::from(dy[at_y]);
+            });
+            assert_close(&y, &sums, &format!("{row:?}, y"));
+            assert_close(&dx, &to_x, &format!("{row:?}, dx"));
+            assert_close(&dw, &to_w, &format!("{row:?}, dw"));
+        }
     }
 }

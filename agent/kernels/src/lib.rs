@@ -7,15 +7,26 @@ mod adamw;
 mod batch_norm;
 pub mod convolution;
 mod elementwise;
+mod gelu;
+mod layer_norm;
+mod pooling;
 mod product;
 mod scratch;
+mod softmax;
+mod sums;
+#[cfg(test)]
+mod testing;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use adamw::AdamW;
 pub use batch_norm::{BatchNorm, Statistics};
 pub use elementwise::relu_gradient;
+pub use gelu::Gelu;
+pub use layer_norm::LayerNorm;
+pub use pooling::MaxPool;
 pub use scratch::Scratch;
+pub use softmax::softmax_gradient;
 
 /// Calls a function for every number below a count, on as many threads as its owner has, and returns after the last.
 pub type InParallel<'a> = &'a dyn Fn(usize, &(dyn Fn(usize) + Sync + Send));

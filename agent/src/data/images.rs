@@ -8,6 +8,7 @@ use std::io::Read;
 
 use image::imageops::{FilterType, resize};
 use image::{DynamicImage, GenericImageView, ImageReader, Limits};
+use regatta_schemas::limits::LIMITS;
 use regatta_schemas::recipe::Data;
 
 use super::error::DataError;
@@ -17,7 +18,7 @@ use crate::training::{Feature, Split, Target, Values};
 
 const FEATURE: &str = "images";
 /// Pixels of a side of one picture.
-const SIDE_MAX: u32 = 16_384;
+const SIDE_MAX: u32 = LIMITS.image_side_max;
 /// Bytes that decoding one picture may take.
 const DECODING_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Bytes of one file.

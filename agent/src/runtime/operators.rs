@@ -3,9 +3,14 @@
 //! Each has a formulation in ONNX's operators, which is the reference, and what runs on every other device.
 
 mod adamw;
+mod attribute;
 mod batch_norm;
 mod convolution;
 mod elementwise;
+mod gelu;
+mod layer_norm;
+mod pooling;
+mod softmax;
 mod tensor;
 
 use std::cell::RefCell;
@@ -26,7 +31,11 @@ pub(super) fn domain() -> ort::Result<OperatorDomain> {
         .add(Conv::weight_gradient(&scratch))?
         .add(batch_norm::Forward)?
         .add(batch_norm::Gradient)?
-        .add(elementwise::ReluGradient)
+        .add(elementwise::ReluGradient)?
+        .add(gelu::GeluGradient)?
+        .add(layer_norm::LayerNormGradient)?
+        .add(pooling::MaxPoolGradient)?
+        .add(softmax::SoftmaxGradient)
 }
 
 /// Hands a computation the threads of the session.

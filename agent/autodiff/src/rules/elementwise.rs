@@ -335,10 +335,16 @@ fn sigmoid(flow: &mut Flow<'_>) -> Flowing {
 fn gelu(flow: &mut Flow<'_>) -> Flowing {
     match flow.node.text("approximate") {
         None | Some("none") => {}
-        Some("tanh") => return gelu_tanh(flow),
+        Some("tanh") => {}
         Some(_) => return Err(flow.unsupported("the approximation is not one that ONNX knows")),
     }
     let (dy, x) = (flow.dy()?, flow.x(0)?);
+    if let Some(to_x) = own::gelu_gradient(flow.graph, &flow.node, dy)? {
+        return Ok(vec![Some(to_x)]);
+    }
+    if flow.node.text("approximate") == Some("tanh") {
+        return Ok(vec![Some(gelu_tanh(flow.graph, dy, x)?)]);
+    }
     let graph = &mut *flow.graph;
     let scaled = graph.scale(x, FRAC_1_SQRT_2)?;
     let erf = graph.erf(scaled)?;
@@ -355,11 +361,9 @@ fn gelu(flow: &mut Flow<'_>) -> Flowing {
 }
 
 /// With `u = c (x + k x^3)` and `t = tanh(u)`: `dy * (1 + t + x * (1 - t^2) * c (1 + 3 k x^2)) / 2`.
-fn gelu_tanh(flow: &mut Flow<'_>) -> Flowing {
+fn gelu_tanh(graph: &mut Graph, dy: Value, x: Value) -> Result<Value, GraphError> {
     const CUBIC: f64 = 0.044_715;
     let scale = (2.0 / PI).sqrt();
-    let (dy, x) = (flow.dy()?, flow.x(0)?);
-    let graph = &mut *flow.graph;
     let square = graph.mul(x, x)?;
     let weight = graph.scale(square, scale * CUBIC)?;
     let weight = graph.shift(weight, scale)?;
@@ -374,5 +378,5 @@ fn gelu_tanh(flow: &mut Flow<'_>) -> Flowing {
     let twice = graph.add(tanh, weighted)?;
     let half = graph.scale(twice, 0.5)?;
     let slope = graph.shift(half, 0.5)?;
-    Ok(vec![Some(graph.mul(dy, slope)?)])
+    graph.mul(dy, slope)
 }

@@ -2,12 +2,13 @@
 //!
 //! Elements that are equally great share what flows to their window, so that its sum is what it should be: `PyTorch`
 //! gives it all to the first of them, which for windows of equal inputs comes to the same for every weight before.
-//! Only where windows overlap does it go to the first one here, too.
+//! Only where windows overlap, and from our own operator, does it go to the first one here, too.
 
 use super::interpolation::{Matrix, along_axis};
 use super::{Flowing, Kernel, Row, rule};
 use crate::gradient::Flow;
 use crate::graph::{self, Attribute, Constant, Dtype, Elements, Graph, GraphError, Provider, Value, Windows};
+use crate::own;
 
 pub(super) const ROWS: &[Row] = &[
     rule("AveragePool", average_pool, "dy / n, added over each window").cuda(Kernel::CuDnn),
@@ -79,6 +80,9 @@ fn max_pool(flow: &mut Flow<'_>) -> Flowing {
     let image = flow.graph.shape(x).to_vec();
     let windows = graph::pooling_windows(&flow.node, &image);
     let windows = windows.ok_or_else(|| flow.unsupported("its windows do not fit"))?;
+    if let Some(to_x) = own::max_pool_gradient(flow.graph, &flow.node, dy, &windows)? {
+        return Ok(vec![Some(to_x)]);
+    }
     let covers = |axis: usize| windows.counts[axis] * windows.kernel[axis] == image[axis + 2];
     if windows.are_blocks() && (0..image.len() - 2).all(covers) && flow.gradient(1).is_none() {
         let y = flow.y();

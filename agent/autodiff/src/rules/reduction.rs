@@ -5,6 +5,7 @@ use super::arithmetic::one_where_zero;
 use super::{Flowing, Kernel, Row, rule, stop};
 use crate::gradient::{Flow, GradientError};
 use crate::graph::{self, Attribute, Value};
+use crate::own;
 
 pub(super) const ROWS: &[Row] = &[
     rule("ReduceSum", reduce_sum, "dy, repeated"),
@@ -151,6 +152,9 @@ fn cum_sum(flow: &mut Flow<'_>) -> Flowing {
 fn softmax(flow: &mut Flow<'_>) -> Flowing {
     let (dy, y, axis) = (flow.dy()?, flow.y(), flow.node.int("axis", -1));
     let graph = &mut *flow.graph;
+    if let Some(to_x) = own::softmax_gradient(graph, (dy, y), axis)? {
+        return Ok(vec![Some(to_x)]);
+    }
     let product = graph.mul(dy, y)?;
     let total = graph.sum_along(product, axis)?;
     let centred = graph.sub(dy, total)?;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Mutex;
 
-use super::{Convolution, Kernel2d, Planes};
+use super::{Convolution, Kernel2d, Planes, blocks, images_together};
 use crate::product::{Into, Layout, Matrix, Sizes, product};
 use crate::{InParallel, Scratch, alone};
 
@@ -19,15 +19,6 @@ fn parts(rows: usize) -> (usize, usize) {
     (part, rows.div_ceil(part))
 }
 
-fn blocks(output: Planes, batch: usize) -> impl Iterator<Item = Range<usize>> {
-    let images = (POSITIONS / output.plane()).clamp(1, batch);
-    (0..batch).step_by(images).map(move |first| first..(first + images).min(batch))
-}
-
-fn positions_max(output: Planes, batch: usize) -> usize {
-    (POSITIONS / output.plane()).clamp(1, batch) * output.plane()
-}
-
 /// `y = w columns(x) + bias`.
 pub fn forward(
     convolution: &Convolution,
@@ -38,9 +29,10 @@ pub fn forward(
 ) {
     let Convolution { output, batch, .. } = *convolution;
     let (filters, taps) = (output.channels, convolution.taps());
-    let mut columns = scratch.take(taps * positions_max(output, batch));
-    let mut products = scratch.take(filters * positions_max(output, batch));
-    for images in blocks(output, batch) {
+    let together = images_together(POSITIONS, output.plane(), batch);
+    let mut columns = scratch.take(taps * together * output.plane());
+    let mut products = scratch.take(filters * together * output.plane());
+    for images in blocks(batch, together) {
         let positions = images.len() * output.plane();
         convolution.columns(x, images.clone(), &mut columns, each);
         let left = |start| Matrix { elements: w, layout: Layout { start, row: taps, column: 1 } };
@@ -69,9 +61,10 @@ pub fn weight_gradient(
 ) {
     let Convolution { output, batch, .. } = *convolution;
     let (filters, taps) = (output.channels, convolution.taps());
-    let mut columns = scratch.take(taps * positions_max(output, batch));
-    let mut gradients = scratch.take(filters * positions_max(output, batch));
-    for images in blocks(output, batch) {
+    let together = images_together(POSITIONS, output.plane(), batch);
+    let mut columns = scratch.take(taps * together * output.plane());
+    let mut gradients = scratch.take(filters * together * output.plane());
+    for images in blocks(batch, together) {
         let positions = images.len() * output.plane();
         convolution.columns(x, images.clone(), &mut columns, each);
         side_by_side(dy, output, images.clone(), &mut gradients, each);
@@ -95,9 +88,10 @@ pub fn input_gradient(
 ) {
     let Convolution { input, output, kernel, batch } = *convolution;
     let (filters, taps) = (output.channels, convolution.taps());
-    let mut columns = scratch.take(taps * positions_max(output, batch));
-    let mut gradients = scratch.take(filters * positions_max(output, batch));
-    for images in blocks(output, batch) {
+    let together = images_together(POSITIONS, output.plane(), batch);
+    let mut columns = scratch.take(taps * together * output.plane());
+    let mut gradients = scratch.take(filters * together * output.plane());
+    for images in blocks(batch, together) {
         let positions = images.len() * output.plane();
         side_by_side(dy, output, images.clone(), &mut gradients, each);
         let left = |row| Matrix { elements: w, layout: Layout { start: row, row: 1, column: taps } };

@@ -6,7 +6,7 @@ mod tiles;
 use std::ops::Range;
 use std::sync::Mutex;
 
-use super::{Convolution, Flip, Kernel2d, Planes};
+use super::{Convolution, Flip, Kernel2d, Planes, blocks, images_together};
 use crate::product::{Into, Layout, Matrix, Sizes, product};
 use crate::{InParallel, Scratch, alone, vectorized};
 use tiles::{Plane, Rows};
@@ -16,6 +16,10 @@ const PLACES: usize = 16;
 
 /// Tiles that are worked on together: enough for a product to be efficient, few enough for a cache.
 const TILES: usize = 1024;
+
+/// Elements between rows of tiles, and between products: their lengths are often powers of two, and what lies at one
+/// place of many rows would share a set of a cache.
+const GAP: usize = 16;
 
 /// How the outputs are cut into tiles of 2x2, and how many images are worked on together.
 #[derive(Debug, Clone, Copy)]
@@ -28,16 +32,12 @@ pub struct Tiling {
 impl Tiling {
     fn of(output: Planes, batch: usize) -> Self {
         let (down, across) = (output.height.div_ceil(2), output.width.div_ceil(2));
-        Self { down, across, images: (TILES / (down * across)).clamp(1, batch) }
+        Self { down, across, images: images_together(TILES, down * across, batch) }
     }
 
     /// Of one image.
     fn tiles(self) -> usize {
         self.down * self.across
-    }
-
-    fn blocks(self, batch: usize) -> impl Iterator<Item = Range<usize>> {
-        (0..batch).step_by(self.images).map(move |first| first..(first + self.images).min(batch))
     }
 }
 
@@ -120,13 +120,14 @@ impl Problem {
     ) {
         let tiling = Tiling::of(self.to, self.batch);
         let (channels, filters) = (self.from.channels, self.to.channels);
-        let mut inputs = scratch.take(PLACES * channels * tiling.images * tiling.tiles());
-        let mut products = scratch.take(PLACES * filters * tiling.images * tiling.tiles());
-        for images in tiling.blocks(self.batch) {
+        let columns_max = tiling.images * tiling.tiles();
+        let mut inputs = scratch.take(PLACES * channels * (columns_max + GAP));
+        let mut products = scratch.take(PLACES * (filters * columns_max + GAP));
+        for images in blocks(self.batch, tiling.images) {
             let columns = images.len() * tiling.tiles();
             let source = Source { planes: self.from, before: self.before, tiling, to_tiles: tiles::of_inputs };
             source.transform(x, images.clone(), &mut inputs, each);
-            let parts: Vec<_> = products.chunks_mut(filters * columns).take(PLACES).map(Mutex::new).collect();
+            let parts: Vec<_> = products.chunks_mut(filters * columns + GAP).take(PLACES).map(Mutex::new).collect();
             each(PLACES, &|place| {
                 let layout = Layout { start: place * filters * channels, row: channels, column: 1 };
                 let left = Matrix { elements: weights, layout };
@@ -148,7 +149,9 @@ impl Problem {
         let (filters, size) = (self.to.channels, (self.to.height, self.to.width));
         let planes: Vec<_> = y.chunks_mut(self.to.plane()).map(Mutex::new).collect();
         each(filters, &|filter| {
-            let rows = std::array::from_fn(|place| &products[(place * filters + filter) * columns..][..columns]);
+            let rows = std::array::from_fn(|place| {
+                &products[place * (filters * columns + GAP) + filter * columns..][..columns]
+            });
             let bias = bias.map_or(0.0, |bias| bias[filter]);
             let mut scratch = Vec::new();
             for (image, plane) in planes.iter().skip(filter).step_by(filters).enumerate() {
@@ -166,7 +169,7 @@ impl Problem {
 
 /// The row of every tile's number at a place, among the sixteen of each channel.
 fn row_of_tiles(place: usize, columns: usize) -> Layout {
-    Layout { start: place * columns, row: PLACES * columns, column: 1 }
+    Layout { start: place * (columns + GAP), row: PLACES * (columns + GAP), column: 1 }
 }
 
 /// Planes on their way to tiles: sixteen rows for each channel.
@@ -182,14 +185,14 @@ impl<T: Fn(&[f32], Plane, Tiling, &mut Vec<f32>, &mut [f32], Rows) + Sync> Sourc
     fn transform(&self, x: &[f32], images: Range<usize>, to: &mut [f32], each: InParallel<'_>) {
         let Self { planes, before: [top, left], tiling, to_tiles } = self;
         let columns = images.len() * tiling.tiles();
-        let plane = Plane { height: planes.height, width: planes.width, top: *top, left: *left };
-        let parts: Vec<_> = to.chunks_mut(PLACES * columns).take(planes.channels).map(Mutex::new).collect();
+        let plane = Plane { width: planes.width, top: *top, left: *left };
+        let parts: Vec<_> = to.chunks_mut(PLACES * (columns + GAP)).take(planes.channels).map(Mutex::new).collect();
         each(planes.channels, &|channel| {
             let mut part = alone(&parts[channel]);
             let mut scratch = Vec::new();
             for (position, image) in images.clone().enumerate() {
                 let image = &x[image * planes.elements() + channel * planes.plane()..][..planes.plane()];
-                let rows = Rows { length: columns, first: position * tiling.tiles() };
+                let rows = Rows { length: columns + GAP, first: position * tiling.tiles() };
                 vectorized(
                     #[inline(always)]
                     || to_tiles(image, plane, *tiling, &mut scratch, &mut part, rows),
@@ -210,13 +213,13 @@ pub fn weight_gradient(
     let Convolution { input, output, kernel, batch } = convolution;
     let tiling = Tiling::of(*output, *batch);
     let (channels, filters) = (input.channels, output.channels);
-    let block = PLACES * tiling.images * tiling.tiles();
+    let block = PLACES * (tiling.images * tiling.tiles() + GAP);
     let (mut inputs, mut gradients) = (scratch.take(channels * block), scratch.take(filters * block));
     let mut sums = scratch.take(PLACES * filters * channels);
     let before = [kernel.pads[0], kernel.pads[1]];
     let source = Source { planes: *input, before, tiling, to_tiles: tiles::of_inputs };
     let seed = Source { planes: *output, before: [0, 0], tiling, to_tiles: tiles::of_gradients };
-    for images in tiling.blocks(*batch) {
+    for images in blocks(*batch, tiling.images) {
         let columns = images.len() * tiling.tiles();
         source.transform(x, images.clone(), &mut inputs, each);
         seed.transform(dy, images.clone(), &mut gradients, each);

@@ -9,24 +9,14 @@ use ort::value::TensorElementType;
 use regatta_kernels::Scratch;
 use regatta_kernels::convolution::{Convolution, Settings};
 
-use super::{in_parallel, tensor};
+use super::{attribute, in_parallel, tensor};
 
 fn settings(context: &KernelContext<'_>) -> ort::Result<Settings> {
-    let list = |name: &str, default: &[i64]| sizes(context.get(name).unwrap_or_else(|| default.to_vec()));
     Ok(Settings {
-        strides: of_length(&list("strides", &[1, 1])?)?,
-        dilations: of_length(&list("dilations", &[1, 1])?)?,
-        pads: of_length(&list("pads", &[0; 4])?)?,
+        strides: attribute::sizes(context, "strides", &[1, 1])?,
+        dilations: attribute::sizes(context, "dilations", &[1, 1])?,
+        pads: attribute::sizes(context, "pads", &[0; 4])?,
     })
-}
-
-fn sizes(numbers: Vec<i64>) -> ort::Result<Vec<usize>> {
-    let size = |number| usize::try_from(number).map_err(|_| ort::Error::new(format!("{number} is no size")));
-    numbers.into_iter().map(size).collect()
-}
-
-fn of_length<const LENGTH: usize>(numbers: &[usize]) -> ort::Result<[usize; LENGTH]> {
-    numbers.try_into().map_err(|_| ort::Error::new(format!("{numbers:?} has not {LENGTH} numbers")))
 }
 
 /// Which of the three an operator is.
@@ -78,7 +68,7 @@ impl Operator for Conv {
     }
 
     fn create_kernel<'a>(&self, context: &KernelContext<'a>) -> ort::Result<ConvKernel> {
-        let shape = sizes(context.get("shape").unwrap_or_default())?;
+        let shape = attribute::list(context, "shape", &[])?;
         Ok(ConvKernel { way: self.way, settings: settings(context)?, shape, scratch: self.scratch.clone() })
     }
 }
