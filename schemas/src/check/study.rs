@@ -28,9 +28,9 @@ const KEYS: [&str; 13] = [
     "retries",
     "recipe",
 ];
-const SAMPLERS: &[&str] = &["random", "grid", "nsga2", "cqr"];
+const SAMPLERS: &[&str] = &["random", "sobol", "grid", "tpe", "nsga2", "cqr"];
 /// Those that can seek several objectives at once.
-const SAMPLERS_OF_SEVERAL: &[&str] = &["random", "grid", "nsga2"];
+const SAMPLERS_OF_SEVERAL: &[&str] = &["random", "sobol", "grid", "nsga2"];
 const STOPPERS_OF_SEVERAL: &[&str] = &["none", "asha"];
 const STOPPERS: &[&str] = &["none", "median", "asha"];
 /// A study may want this many times the lanes of another.
