@@ -1,5 +1,5 @@
 //! How long a sampler thinks: `cargo run --release -p regatta-search --example ask_time [-- --sampler NAME]` prints one
-//! JSON line for each model-based sampler, or the one named, and each size of study.
+//! JSON line for each sampler here, or the one named, and each size of study.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use regatta_search::samplers::{Sampler, sampler_for};
 use serde_json::{Map, Value, json};
 
 /// Each with how many trials it is asked after at most.
-const SAMPLERS: [(&str, u32); 3] = [("random", 10_000), ("sobol", 10_000), ("tpe", 10_000)];
+const SAMPLERS: [(&str, u32); 4] = [("random", 10_000), ("sobol", 10_000), ("tpe", 10_000), ("cqr", 10_000)];
 const PENDING: usize = 32;
 const ASKS: u64 = 101;
 

@@ -190,8 +190,8 @@ const PRIOR_WEIGHT: f64 = 1.0;
 
 /// How wide a kernel is; of choices, the probability of all others.
 ///
-/// Of numbers, Scott's rule by how the points spread, but no wider than for points all over the domain, and never so
-/// narrow that the search closes in for good (Bergstra's "magic clipping").
+/// Of numbers, Scott's rule by how the points spread, but never so narrow that the search closes in for good (Bergstra's
+/// "magic clipping").
 fn bandwidth(scale: &Scale, column: &[f64], parameters: usize) -> f64 {
     let count = column.len() as f64;
     match scale {
@@ -213,8 +213,7 @@ fn scott(column: &[f64], all: f64, parameters: usize) -> f64 {
     let count = column.len().max(1) as f64;
     let mean = column.iter().sum::<f64>() / count;
     let variance = column.iter().map(|number| (number - mean) * (number - mean)).sum::<f64>() / count;
-    let spread = (variance.sqrt() / all).min(SPREAD_MAX);
-    (spread * count.powf(-1.0 / (parameters as f64 + 4.0))).max(1.0 / (count + 1.0).min(100.0))
+    (variance.sqrt() / all * count.powf(-1.0 / (parameters as f64 + 4.0))).max(1.0 / (count + 1.0).min(100.0))
 }
 
 /// A choice that was never good is tried now and then: the good are few, and what they were bad with may have been
@@ -223,6 +222,3 @@ const OTHER_CHOICES_MIN: f64 = 0.15;
 
 /// The same for levels: so many levels' width leaves 15 % to the others.
 const OTHER_LEVELS_MIN: f64 = 0.35;
-
-/// A standard deviation of points all over the domain, or nearly.
-const SPREAD_MAX: f64 = 0.2;

@@ -50,8 +50,8 @@ impl Ranking {
 
     /// Whether the trial is new: it has the next row.
     pub fn propose(&mut self, trial: TrialId, news: News) -> bool {
+        let row = self.history.len();
         self.history.observe(news);
-        let row = self.losses.len();
         let is_new = *self.row_by_trial.entry(trial).or_insert(row) == row;
         if is_new {
             self.losses.push(None);
