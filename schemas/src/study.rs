@@ -166,6 +166,10 @@ impl OneOrMany {
 pub enum Sampler {
     #[default]
     Random,
+    /// Random, but evenly spread: a scrambled Sobol sequence.
+    Sobol,
+    /// Tree-structured Parzen estimator (Bergstra et al., 2011).
+    Tpe,
     Grid {
         /// How many values a continuous parameter without a step takes.
         #[serde(default = "default_points")]

@@ -9,7 +9,9 @@ mod initial;
 mod neighbour;
 mod nsga2;
 mod random;
+mod sobol;
 mod standing;
+mod tpe;
 mod tried;
 
 use std::fmt::Debug;
@@ -43,6 +45,8 @@ fn named(study: &StudyFile) -> Box<dyn Sampler> {
     match &study.sampler {
         Choice::Random => Box::new(random::Random::new(space, study.seed)),
         Choice::Nsga2 => Box::new(nsga2::Nsga2::new(study)),
+        Choice::Sobol => Box::new(sobol::Sobol::new(space, study.seed)),
+        Choice::Tpe => Box::new(tpe::Tpe::new(space, study.objective.goal, study.seed)),
         Choice::Grid { points } => Box::new(grid::Grid::new(space, *points)),
         Choice::Cqr => Box::new(cqr::Cqr::new(study)),
     }

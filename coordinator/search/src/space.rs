@@ -12,7 +12,7 @@ use regatta_schemas::ParamValue;
 use regatta_schemas::Params;
 use regatta_schemas::study::{Domain, Parameter};
 
-pub use coordinates::{Axis, Coordinate, locate, value_at};
+pub use coordinates::{Axis, Coordinate, edges, locate, value_at};
 pub use domain::{sample, values_for_grid};
 pub use lattice::{Cursor, Lattice};
 

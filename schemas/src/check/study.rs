@@ -32,9 +32,9 @@ const KEYS: [&str; 14] = [
     "retries",
     "recipe",
 ];
-const SAMPLERS: &[&str] = &["random", "grid", "nsga2", "cqr"];
+const SAMPLERS: &[&str] = &["random", "sobol", "grid", "tpe", "nsga2", "cqr"];
 /// Those that can seek several objectives at once.
-const SAMPLERS_OF_SEVERAL: &[&str] = &["random", "grid", "nsga2"];
+const SAMPLERS_OF_SEVERAL: &[&str] = &["random", "sobol", "grid", "nsga2"];
 const STOPPERS_OF_SEVERAL: &[&str] = &["none", "asha"];
 /// A study may want this many times the lanes of another.
 const WEIGHT_MAX: f64 = 1e6;

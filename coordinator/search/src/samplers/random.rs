@@ -3,7 +3,8 @@
 //! Configuration k depends on (seed, k) alone. A duplicate of an earlier one is drawn again; since the earlier ones
 //! too follow from the seed, that changes nothing of this.
 
-use regatta_schemas::Params;
+use regatta_schemas::study::Domain;
+use regatta_schemas::{ParamValue, Params};
 
 use super::Sampler;
 use super::tried::Tried;
@@ -11,27 +12,47 @@ use crate::news::News;
 use crate::random::{Purpose, word};
 use crate::space::{Space, sample};
 
-#[derive(Debug)]
-pub struct Random {
+/// Configurations that are uniform over a space.
+#[derive(Debug, Clone)]
+pub struct Draws {
     space: Space,
     seed: u64,
+}
+
+impl Draws {
+    pub fn new(space: Space, seed: u64) -> Self {
+        Self { space, seed }
+    }
+
+    pub fn space(&self) -> &Space {
+        &self.space
+    }
+
+    pub fn params(&self, index: u64, redraw: u64) -> Params {
+        self.space.configure(|name, domain| self.value(name, domain, index, redraw))
+    }
+
+    /// One parameter's value, independent of the others'.
+    pub fn value(&self, name: &str, domain: &Domain, index: u64, redraw: u64) -> ParamValue {
+        sample(domain, word(Purpose { study_seed: self.seed, name, index, redraw }))
+    }
+}
+
+#[derive(Debug)]
+pub struct Random {
+    draws: Draws,
     tried: Tried,
 }
 
 impl Random {
     pub fn new(space: Space, seed: u64) -> Self {
-        Self { tried: Tried::new(space.clone(), seed), space, seed }
-    }
-
-    fn draw(&self, index: u64, redraw: u64) -> Params {
-        let seed = self.seed;
-        self.space.configure(|name, domain| sample(domain, word(Purpose { study_seed: seed, name, index, redraw })))
+        Self { tried: Tried::new(space.clone(), seed), draws: Draws::new(space, seed) }
     }
 }
 
 impl Sampler for Random {
     fn propose(&self, index: u64, pending: &[&Params]) -> Option<Params> {
-        self.tried.first_new(index, pending, |redraw| self.draw(index, redraw))
+        self.tried.first_new(index, pending, |redraw| self.draws.params(index, redraw))
     }
 
     fn observe(&mut self, news: News) {

@@ -92,6 +92,19 @@ pub fn value_at(domain: &Domain, coordinate: Coordinate) -> ParamValue {
     }
 }
 
+/// Where each level's share of [0, 1] begins, and 1; of a domain with so many levels.
+pub fn edges(domain: &Domain, levels: u64) -> Vec<f64> {
+    let edge = |level: u64| match domain {
+        _ if level == 0 => 0.0,
+        _ if level == levels => 1.0,
+        Domain::Int { low, high, log: true, .. } => {
+            share(*low as f64 - 0.5, *high as f64 + 0.5, true, *low as f64 + level as f64 - 0.5)
+        }
+        _ => level as f64 / levels as f64,
+    };
+    (0..=levels).map(edge).collect()
+}
+
 fn choice(coordinate: Coordinate, count: usize) -> usize {
     match coordinate {
         Coordinate::Choice(place) => place.min(count - 1),

@@ -10,13 +10,22 @@ use serde_json::{Value, json};
 
 use crate::files::study;
 
-/// The row of each sampler in the conformance suite.
+/// Rows of the conformance suite: samplers that propose the same whatever was measured...
+fn those_that_measure_nothing() -> Vec<Value> {
+    vec![json!("random"), json!("sobol"), json!({"name": "grid", "points": 4})]
+}
+
+/// ... and those that learn from it.
+pub fn those_that_learn() -> Vec<Value> {
+    vec![json!("tpe"), json!("nsga2"), json!("cqr")]
+}
+
 fn every_sampler() -> Vec<Value> {
-    vec![json!("random"), json!({"name": "grid", "points": 4}), json!("nsga2"), json!("cqr")]
+    those_that_measure_nothing().into_iter().chain(those_that_learn()).collect()
 }
 
 /// Spaces of each kind, and how many configurations they hold, where that is finite.
-fn every_space() -> Vec<(Value, Option<u64>)> {
+pub fn every_space() -> Vec<(Value, Option<u64>)> {
     let mixed = json!({
         "rate": {"type": "float", "low": 1e-5, "high": 1.0, "log": true},
         "momentum": {"type": "float", "low": 0.0, "high": 0.9, "step": 0.3, "when": {"optimizer": "sgd"}},
@@ -41,7 +50,7 @@ fn every_space() -> Vec<(Value, Option<u64>)> {
 }
 
 /// Only the space, the sampler and the seed matter here, not whether a recipe uses the parameters.
-fn file(sampler: &Value, space: &Value, seed: u64) -> StudyFile {
+pub fn file(sampler: &Value, space: &Value, seed: u64) -> StudyFile {
     let mut file = study(json!({"sampler": sampler, "seed": seed}));
     file.space = serde_json::from_value(space.clone()).unwrap();
     file
@@ -103,8 +112,11 @@ fn every_sampler_finds_all_of_a_finite_space_and_knows_its_end() {
 }
 
 #[test]
-fn every_sampler_proposes_the_same_whatever_the_timing() {
+fn what_measures_nothing_proposes_the_same_whatever_the_timing() {
     for_each_pair(|sampler, space, _| {
+        if !those_that_measure_nothing().contains(sampler) {
+            return;
+        }
         let file = file(sampler, space, 11);
         let one_by_one = configurations(&file, 40);
         let mut sampler = sampler_for(&file);

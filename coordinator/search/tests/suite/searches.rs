@@ -101,7 +101,7 @@ fn wins(sampler: &str, rungs: bool) -> usize {
 
 #[test]
 fn samplers_that_learn_find_better_than_random_search_does() {
-    for sampler in ["cqr"] {
+    for sampler in ["cqr", "tpe"] {
         for rungs in [false, true] {
             let wins = wins(sampler, rungs);
             assert!(wins >= 15, "{sampler}, rungs {rungs}: {wins} of 20");

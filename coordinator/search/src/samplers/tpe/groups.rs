@@ -1,0 +1,72 @@
+//! Parameters that exist together: each group of them has a model of its own, fitted to the trials that have it.
+//!
+//! After Optuna's group decomposition for conditional spaces; here the space's conditions tell the groups.
+
+use std::collections::BTreeMap;
+
+use regatta_schemas::Params;
+use regatta_schemas::study::{Domain, OneOrMany, Parameter};
+
+use super::density::Scale;
+use crate::space::{Axis, Space, edges};
+
+/// A parameter as the models see it.
+#[derive(Debug)]
+pub struct Member {
+    pub name: String,
+    /// Among the space's parameters.
+    pub place: usize,
+    pub domain: Domain,
+    pub scale: Scale,
+}
+
+/// Parameters under the same condition.
+#[derive(Debug)]
+pub struct Group {
+    first: Parameter,
+    pub members: Vec<Member>,
+}
+
+/// Above so many levels, what lies between two of them no longer matters.
+const LEVELS_MAX: u64 = 32;
+
+impl Group {
+    /// The groups of a space, those that conditions name before those that exist by them.
+    pub fn all_of(space: &Space) -> Vec<Self> {
+        let mut groups: Vec<Self> = Vec::new();
+        let mut group_by_condition: BTreeMap<String, usize> = BTreeMap::new();
+        for (place, (name, parameter)) in space.parameters().enumerate() {
+            let (name, domain) = (name.to_owned(), parameter.domain.clone());
+            let member = Member { name, place, scale: scale_of(&domain), domain };
+            let group = *group_by_condition.entry(condition(&parameter.when)).or_insert(groups.len());
+            if group == groups.len() {
+                groups.push(Self { first: parameter.clone(), members: Vec::new() });
+            }
+            groups[group].members.push(member);
+        }
+        groups
+    }
+
+    /// Whether it exists beside these.
+    pub fn is_active(&self, params: &Params) -> bool {
+        self.first.is_active(params)
+    }
+
+    /// Whether a trial's row has it.
+    pub fn is_in(&self, row: &[f64]) -> bool {
+        self.members.iter().all(|member| !row[member.place].is_nan())
+    }
+}
+
+/// The same for equal conditions alone.
+fn condition(when: &BTreeMap<String, OneOrMany>) -> String {
+    format!("{when:?}")
+}
+
+fn scale_of(domain: &Domain) -> Scale {
+    match Axis::of(domain) {
+        Axis::Choice { count } => Scale::Choice(count),
+        Axis::Number { levels: Some(levels) } if levels <= LEVELS_MAX => Scale::Levels(edges(domain, levels)),
+        Axis::Number { .. } => Scale::Share,
+    }
+}
