@@ -3,6 +3,7 @@
 //! A new one is its file, its line in [`sampler_for`], and its row in the conformance suite.
 
 mod cqr;
+mod gp;
 mod grid;
 mod history;
 mod neighbour;
@@ -39,5 +40,6 @@ pub fn sampler_for(study: &StudyFile) -> Box<dyn Sampler> {
         Choice::Nsga2 => Box::new(nsga2::Nsga2::new(study)),
         Choice::Grid { points } => Box::new(grid::Grid::new(space, *points)),
         Choice::Cqr => Box::new(cqr::Cqr::new(study)),
+        Choice::Gp => Box::new(gp::Gp::new(study)),
     }
 }

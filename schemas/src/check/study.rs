@@ -28,7 +28,7 @@ const KEYS: [&str; 13] = [
     "retries",
     "recipe",
 ];
-const SAMPLERS: &[&str] = &["random", "grid", "nsga2", "cqr"];
+const SAMPLERS: &[&str] = &["random", "grid", "nsga2", "cqr", "gp"];
 /// Those that can seek several objectives at once.
 const SAMPLERS_OF_SEVERAL: &[&str] = &["random", "grid", "nsga2"];
 const STOPPERS_OF_SEVERAL: &[&str] = &["none", "asha"];

@@ -47,7 +47,7 @@ impl Tried {
         (0..DRAWS_MAX)
             .map(&draw)
             .find(&is_new)
-            .or_else(|| self.pick_left(index, &is_new))
+            .or_else(|| self.pick_left(index, is_new))
             .or_else(|| self.cardinality.is_none().then(|| draw(0)))
     }
 
