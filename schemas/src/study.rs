@@ -179,6 +179,8 @@ pub enum Sampler {
     Nsga2,
     /// Conformal quantile regression (Salinas et al., 2023): cheap, and at home with rungs and noise.
     Cqr,
+    /// Expected improvement under a Gaussian process (Jones et al., 1998), over configurations and learning curves.
+    Gp,
 }
 
 fn default_points() -> u32 {

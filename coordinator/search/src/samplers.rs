@@ -3,6 +3,7 @@
 //! A new one is its file, its line in [`sampler_for`], and its row in the conformance suite.
 
 mod cqr;
+mod gp;
 mod grid;
 mod history;
 mod initial;
@@ -49,5 +50,6 @@ fn named(study: &StudyFile) -> Box<dyn Sampler> {
         Choice::Tpe => Box::new(tpe::Tpe::new(space, study.objective.goal, study.seed)),
         Choice::Grid { points } => Box::new(grid::Grid::new(space, *points)),
         Choice::Cqr => Box::new(cqr::Cqr::new(study)),
+        Choice::Gp => Box::new(gp::Gp::new(study)),
     }
 }

@@ -4,6 +4,7 @@
 
 mod files;
 mod fleet;
+mod gp;
 mod learning;
 mod objectives;
 mod reference;
