@@ -24,9 +24,10 @@ pub fn neighbour(space: &Space, parent: &Params, reach: Reach, stream: &mut Stre
     let mover = if movable.is_empty() { None } else { Some(movable[stream.below(movable.len())]) };
     space.configure(|name, domain| {
         let moves = stream.unit() < reach.chance || mover == Some(name);
-        match parent.get(name).and_then(|value| Some((value, locate(domain, value)?))) {
-            Some((value, _)) if !moves => value.clone(),
-            Some((_, coordinate)) => value_at(domain, moved(domain, coordinate, reach.scale, stream)),
+        match parent.get(name).and_then(|value| locate(domain, value)) {
+            Some(coordinate) if moves => value_at(domain, moved(domain, coordinate, reach.scale, stream)),
+            // Not the value itself: a trial from outside may lie beyond the bounds.
+            Some(coordinate) => value_at(domain, coordinate),
             None => sample(domain, stream.word()),
         }
     })
