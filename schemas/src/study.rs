@@ -167,6 +167,10 @@ pub enum Sampler {
     Nsga2,
     /// Conformal quantile regression (Salinas et al., 2023): cheap, and at home with rungs and noise.
     Cqr,
+    /// CMA-ES (Hansen, 2016): for many trials of few numbers; choices are drawn each on its own.
+    CmaEs,
+    /// Regularized evolution (Real et al., 2019): for many trials of mixed, conditional and architecture spaces.
+    Evolution,
 }
 
 fn default_points() -> u32 {

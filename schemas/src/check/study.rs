@@ -31,7 +31,7 @@ const KEYS: [&str; 14] = [
     "retries",
     "recipe",
 ];
-const SAMPLERS: &[&str] = &["random", "grid", "nsga2", "cqr"];
+const SAMPLERS: &[&str] = &["random", "grid", "nsga2", "cqr", "cma_es", "evolution"];
 /// Those that can seek several objectives at once.
 const SAMPLERS_OF_SEVERAL: &[&str] = &["random", "grid", "nsga2"];
 const STOPPERS_OF_SEVERAL: &[&str] = &["none", "asha"];

@@ -12,7 +12,14 @@ use crate::files::study;
 
 /// The row of each sampler in the conformance suite.
 fn every_sampler() -> Vec<Value> {
-    vec![json!("random"), json!({"name": "grid", "points": 4}), json!("nsga2"), json!("cqr")]
+    vec![
+        json!("random"),
+        json!({"name": "grid", "points": 4}),
+        json!("nsga2"),
+        json!("cqr"),
+        json!("cma_es"),
+        json!("evolution"),
+    ]
 }
 
 /// Spaces of each kind, and how many configurations they hold, where that is finite.
