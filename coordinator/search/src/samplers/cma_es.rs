@@ -103,6 +103,9 @@ impl Sampler for CmaEs {
     }
 
     fn observe(&mut self, news: News) {
+        if self.history.knows(news) {
+            return;
+        }
         self.history.observe(news);
         if let News::Proposed { index: Some(_), params, .. } = news {
             self.tried.insert(params);

@@ -42,7 +42,7 @@ pub struct Cqr {
     seed: u64,
     history: History,
     tried: Tried,
-    /// Measurements and ends so far, and when the model was last fitted.
+    /// New measurements and ends so far, and when the model was last fitted.
     news: u64,
     news_at_fit: u64,
     fitted: Option<Fitted>,
@@ -142,6 +142,9 @@ impl Sampler for Cqr {
     }
 
     fn observe(&mut self, news: News) {
+        if self.history.knows(news) {
+            return;
+        }
         self.history.observe(news);
         if let News::Proposed { index, params, .. } = news {
             if index.is_some() {

@@ -87,6 +87,9 @@ impl Sampler for Evolution {
     }
 
     fn observe(&mut self, news: News) {
+        if self.history.knows(news) {
+            return;
+        }
         self.history.observe(news);
         if let News::Proposed { index: Some(_), params, .. } = news {
             self.tried.insert(params);
