@@ -26,7 +26,7 @@ const POPULATION_MIN: usize = 10;
 const POPULATION_MAX: usize = 100;
 /// One member in so many is drawn for a tournament, as in the paper.
 const TOURNAMENT_PARTS: usize = 4;
-const TOURNAMENT_MIN: usize = 3;
+const TOURNAMENT_MIN: usize = 5;
 /// Of each parameter to change, besides the one that always does.
 const CHANCE: f64 = 0.1;
 
