@@ -181,6 +181,10 @@ pub enum Sampler {
     Cqr,
     /// Expected improvement under a Gaussian process (Jones et al., 1998), over configurations and learning curves.
     Gp,
+    /// CMA-ES (Hansen, 2016): for many trials of few numbers; choices are drawn each on its own.
+    CmaEs,
+    /// Regularized evolution (Real et al., 2019): for many trials of mixed, conditional and architecture spaces.
+    Evolution,
 }
 
 fn default_points() -> u32 {

@@ -1,6 +1,8 @@
 //! How long a sampler thinks: `cargo run --release -p regatta-search --example ask_time [-- --sampler NAME]` prints one
 //! JSON line for each sampler here, or the one named, and each size of study.
 
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "what it measures is time")]
+
 use std::collections::BTreeMap;
 use std::time::Instant;
 

@@ -2,7 +2,10 @@
 //!
 //! A new one is its file, its line in [`sampler_for`], and its row in the conformance suite.
 
+mod arrivals;
+mod cma_es;
 mod cqr;
+mod evolution;
 mod gp;
 mod grid;
 mod history;
@@ -51,5 +54,35 @@ fn named(study: &StudyFile) -> Box<dyn Sampler> {
         Choice::Grid { points } => Box::new(grid::Grid::new(space, *points)),
         Choice::Cqr => Box::new(cqr::Cqr::new(study)),
         Choice::Gp => Box::new(gp::Gp::new(study)),
+        Choice::CmaEs => Box::new(cma_es::CmaEs::new(study)),
+        Choice::Evolution => Box::new(evolution::Evolution::new(study)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use regatta_schemas::check;
+    use serde_json::{Value, json};
+
+    /// A study that makes its loss small over this space.
+    pub fn study(space: Value, seed: u64) -> StudyFile {
+        let file = json!({
+            "name": "test",
+            "objective": {"metric": "validation_loss", "goal": "minimize"},
+            "space": {},
+            "budget": {"trials": 1, "resource": 1},
+            "seed": seed,
+            "recipe": {
+                "data": {"file": "digits.npz", "format": "npz", "task": "classification", "target": "y"},
+                "model": {"family": "mlp", "hidden": [8]},
+                "loss": "cross_entropy",
+                "optimizer": {"name": "sgd", "learning_rate": 0.1},
+                "batch_size": 32,
+            },
+        });
+        let mut study = check::study_file(&file).unwrap();
+        study.space = serde_json::from_value(space).unwrap();
+        study
     }
 }

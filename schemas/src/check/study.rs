@@ -32,7 +32,7 @@ const KEYS: [&str; 14] = [
     "retries",
     "recipe",
 ];
-const SAMPLERS: &[&str] = &["random", "sobol", "grid", "tpe", "gp", "cqr", "nsga2"];
+const SAMPLERS: &[&str] = &["random", "sobol", "grid", "tpe", "gp", "cqr", "cma_es", "evolution", "nsga2"];
 /// Those that can seek several objectives at once.
 const SAMPLERS_OF_SEVERAL: &[&str] = &["random", "sobol", "grid", "nsga2"];
 const STOPPERS_OF_SEVERAL: &[&str] = &["none", "asha"];

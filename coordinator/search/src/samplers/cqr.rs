@@ -27,8 +27,11 @@ use crate::space::{Axis, Space};
 /// Trials with a measurement, before which configurations are random.
 const START_UP: usize = 10;
 const CANDIDATES: usize = 400;
-/// Candidates lie near so many of the best trials.
-const BEST: usize = 8;
+/// Half of them lie near the best trials, one of so many, and not more than so many.
+const BEST_PARTS: usize = 10;
+const BEST_MAX: usize = 8;
+/// Of each of their parameters to differ, besides the one that always does.
+const CHANCE: f64 = 0.5;
 /// Trials that a fit looks at: the latest, and every so many-th of those before.
 const LATEST_MAX: usize = 1_000;
 const EARLIER_MAX: usize = 1_000;
@@ -39,7 +42,7 @@ pub struct Cqr {
     seed: u64,
     history: History,
     tried: Tried,
-    /// Measurements and ends so far, and when the model was last fitted.
+    /// New measurements and ends so far, and when the model was last fitted.
     news: u64,
     news_at_fit: u64,
     fitted: Option<Fitted>,
@@ -90,7 +93,11 @@ impl Cqr {
         let scores: Vec<f64> = taken.iter().map(|&trial| scores[trial]).collect();
         let axes: Vec<Axis> =
             self.history.space().parameters().map(|(_, parameter)| Axis::of(&parameter.domain)).collect();
-        let best = order.iter().take(BEST).map(|&trial| trials[trial].params.clone()).collect();
+        let best = order
+            .iter()
+            .take((trials.len() / BEST_PARTS).clamp(2, BEST_MAX))
+            .map(|&trial| trials[trial].params.clone())
+            .collect();
         self.fitted = Some(Fitted { model: Model::fit(&axes, &points, &scores), best });
         self.news_at_fit = self.news;
     }
@@ -112,8 +119,7 @@ impl Fitted {
                     anywhere(history.space(), stream)
                 } else {
                     let parent = &self.best[stream.below(self.best.len())];
-                    // From a quarter of a range down to a hundredth, uniform in the logarithm.
-                    let reach = Reach { scale: 0.25 * 0.04_f64.powf(stream.unit()), chance: 0.3 };
+                    let reach = Reach::drawn(CHANCE, stream);
                     neighbour(history.space(), parent, reach, stream)
                 };
                 let row = self.model.row(&history.point(&params));
@@ -136,6 +142,9 @@ impl Sampler for Cqr {
     }
 
     fn observe(&mut self, news: News) {
+        if self.history.knows(news) {
+            return;
+        }
         self.history.observe(news);
         if let News::Proposed { index, params, .. } = news {
             if index.is_some() {

@@ -58,6 +58,18 @@ impl History {
         }
     }
 
+    /// Whether the news tell nothing that it was not told, or are of a trial that it does not know.
+    pub fn knows(&self, news: News) -> bool {
+        match news {
+            News::Proposed { trial, .. } => self.trials.contains_key(&trial),
+            News::Measured(Measurement { trial, resource, value, .. }) => {
+                let loss = self.loss(value);
+                self.get(trial).is_none_or(|observed| observed.losses.get(&resource) == Some(&loss))
+            }
+            News::Ended { trial, outcome } => self.get(trial).is_none_or(|observed| observed.outcome == Some(outcome)),
+        }
+    }
+
     /// Where a configuration lies; one entry for each of the space's parameters.
     pub fn point(&self, params: &Params) -> Vec<Option<Coordinate>> {
         let place = |(name, parameter): (&str, &regatta_schemas::study::Parameter)| {

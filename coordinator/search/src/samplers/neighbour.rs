@@ -1,7 +1,7 @@
 //! Configurations near another one, conditions kept.
 
-use regatta_schemas::Params;
 use regatta_schemas::study::Domain;
+use regatta_schemas::{ParamValue, Params};
 
 use crate::random::Stream;
 use crate::space::{Axis, Coordinate, Space, locate, sample, value_at};
@@ -24,13 +24,19 @@ pub fn neighbour(space: &Space, parent: &Params, reach: Reach, stream: &mut Stre
     let mover = if movable.is_empty() { None } else { Some(movable[stream.below(movable.len())]) };
     space.configure(|name, domain| {
         let moves = stream.unit() < reach.chance || mover == Some(name);
-        match parent.get(name).and_then(|value| locate(domain, value)) {
-            Some(coordinate) if moves => value_at(domain, moved(domain, coordinate, reach.scale, stream)),
-            // Not the value itself: a trial from outside may lie beyond the bounds.
-            Some(coordinate) => value_at(domain, coordinate),
+        match parent.get(name).and_then(|value| Some((value, locate(domain, value)?))) {
+            Some((value, coordinate)) if !moves => kept(domain, value, coordinate),
+            Some((_, coordinate)) => value_at(domain, moved(domain, coordinate, reach.scale, stream)),
             None => sample(domain, stream.word()),
         }
     })
+}
+
+impl Reach {
+    /// From a quarter of a range down to a hundredth, uniform in the logarithm.
+    pub fn drawn(chance: f64, stream: &mut Stream) -> Self {
+        Self { scale: 0.25 * 0.04_f64.powf(stream.unit()), chance }
+    }
 }
 
 /// A configuration from anywhere in the space.
@@ -42,6 +48,14 @@ pub fn anywhere(space: &Space, stream: &mut Stream) -> Params {
 pub fn mirrored(number: f64) -> f64 {
     let folded = number.rem_euclid(2.0);
     if folded > 1.0 { 2.0 - folded } else { folded }
+}
+
+/// The value itself, if it lies within the bounds.
+fn kept(domain: &Domain, value: &ParamValue, coordinate: Coordinate) -> ParamValue {
+    match (domain, value.as_f64()) {
+        (Domain::Float { low, high, step: None, .. }, Some(number)) => ParamValue::Float(number.clamp(*low, *high)),
+        _ => value_at(domain, coordinate),
+    }
 }
 
 fn can_move(domain: &Domain) -> bool {

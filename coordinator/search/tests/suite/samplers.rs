@@ -17,7 +17,7 @@ fn those_that_measure_nothing() -> Vec<Value> {
 
 /// ... and those that learn from it.
 pub fn those_that_learn() -> Vec<Value> {
-    vec![json!("tpe"), json!("gp"), json!("nsga2"), json!("cqr")]
+    vec![json!("tpe"), json!("gp"), json!("cqr"), json!("cma_es"), json!("evolution"), json!("nsga2")]
 }
 
 fn every_sampler() -> Vec<Value> {
