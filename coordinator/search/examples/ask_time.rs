@@ -14,8 +14,15 @@ use regatta_search::samplers::{Sampler, sampler_for};
 use serde_json::{Map, Value, json};
 
 /// Each with how many trials it is asked after at most.
-const SAMPLERS: [(&str, u32); 5] =
-    [("random", 10_000), ("sobol", 10_000), ("tpe", 10_000), ("gp", 1_000), ("cqr", 10_000)];
+const SAMPLERS: [(&str, u32); 7] = [
+    ("random", 10_000),
+    ("sobol", 10_000),
+    ("tpe", 10_000),
+    ("gp", 1_000),
+    ("cqr", 10_000),
+    ("cma_es", 10_000),
+    ("evolution", 10_000),
+];
 const PENDING: usize = 32;
 const ASKS: u64 = 101;
 

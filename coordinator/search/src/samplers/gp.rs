@@ -1,7 +1,7 @@
 //! A Gaussian process: proposes where the loss is expected to improve the most on the best one.
 //!
 //! Trials that were stopped or still run count as what they are expected to come to ([`ladder`]), pending ones as
-//! though they had measured what is expected of them ([`posterior`]). The kernel's numbers are part of the fold: they
+//! though they had measured a little worse than that ([`posterior`]). The kernel's numbers are part of the fold: they
 //! are fitted when so many more measurements came, whenever somebody asks.
 
 mod acquisition;

@@ -177,3 +177,64 @@ fn it_learns_from_trials_that_were_stopped() {
     let better = (0..9).filter(|seed| least_trained("gp", *seed, 60) < least_trained("random", *seed, 60)).count();
     assert!(better >= 8, "{better}");
 }
+
+#[test]
+fn thirty_two_pending_proposals_spread() {
+    let file = file("gp", &cube("abcdef"), 3, 1);
+    let mut sampler = sampler_for(&file);
+    let mut pending: Vec<Params> = Vec::new();
+    for index in 0..52_u64 {
+        let params = sampler.propose(index, &pending.iter().collect::<Vec<_>>()).unwrap();
+        if index >= 20 {
+            pending.push(params);
+            continue;
+        }
+        let trial = TrialId(index as u32);
+        sampler.observe(News::Proposed { trial, index: Some(index), params: &params });
+        tell(&mut *sampler, trial, 1, hartmann(&params));
+        end(&mut *sampler, trial, Outcome::Finished);
+    }
+    let apart = |a: &Params, b: &Params| {
+        let along = a.keys().map(|name| (number(a, name) - number(b, name)).abs());
+        along.fold(0.0, f64::max)
+    };
+    let nearest = |of: usize| {
+        let others = (0..pending.len()).filter(|other| *other != of);
+        others.map(|other| apart(&pending[of], &pending[other])).fold(f64::INFINITY, f64::min)
+    };
+    let mut nearest: Vec<f64> = (0..pending.len()).map(nearest).collect();
+    nearest.sort_by(f64::total_cmp);
+    assert!(nearest[0] > 0.01 && nearest[16] > 0.1, "{nearest:?}");
+}
+
+#[test]
+fn it_shows_and_proposes_the_same_after_a_replay_and_survives_failures() {
+    let space = mixed_space();
+    let file = file("gp", &space, 5, 27);
+    let feed = |sampler: &mut dyn Sampler, index: u32, params: &Params| {
+        let trial = TrialId(index);
+        sampler.observe(News::Proposed { trial, index: Some(index.into()), params });
+        for resource in 1..=index % 28 {
+            tell(sampler, trial, resource, mixed(params) + 1.0 / f64::from(resource));
+        }
+        if !index.is_multiple_of(4) {
+            let outcome = [Outcome::Finished, Outcome::Failed, Outcome::Stopped][index as usize % 3];
+            end(sampler, trial, outcome);
+        }
+    };
+    let mut live = sampler_for(&file);
+    let mut all = Vec::new();
+    for index in 0..40 {
+        let params = live.propose(index.into(), &[]).unwrap();
+        feed(&mut *live, index, &params);
+        let mut replayed = sampler_for(&file);
+        all.push(params);
+        if index % 13 == 0 {
+            all.iter().enumerate().for_each(|(index, params)| feed(&mut *replayed, index as u32, params));
+            assert_eq!(format!("{live:?}"), format!("{replayed:?}"));
+            assert_eq!(live.propose(index as u64 + 1, &[]), replayed.propose(index as u64 + 1, &[]));
+        }
+    }
+    (0..40).for_each(|trial| end(&mut *live, TrialId(trial), Outcome::Failed));
+    assert!(live.propose(40, &[]).is_some());
+}

@@ -71,6 +71,9 @@ impl Ladder {
 
     /// What each curve comes to at the highest rung that enough of them reached.
     pub fn outlooks(&self, curves: &[Curve]) -> Vec<Outlook> {
+        if curves.is_empty() {
+            return Vec::new();
+        }
         let reached = |rung: usize| curves.iter().filter(|curve| curve.at.len() > rung).count();
         let top = (1..self.resources.len()).take_while(|rung| reached(*rung) >= ENOUGH).last().unwrap_or(0);
         let units: Vec<Unit> = (0..=top)
@@ -230,5 +233,6 @@ mod tests {
         assert!(outlooks.windows(2).all(|pair| pair[0].loss <= pair[1].loss && pair[0].loss.is_finite()));
         let same = ladder.outlooks(&[0.5, 0.5, 0.5].map(of));
         assert!(same.iter().all(|outlook| outlook.loss == 0.0));
+        assert_eq!(ladder.outlooks(&[]), []);
     }
 }
