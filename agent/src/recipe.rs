@@ -18,6 +18,7 @@ use crate::training::{
 pub fn plan(recipe: &Recipe, file: Option<&Arc<Vec<u8>>>, epochs: u32, seed: u64) -> Result<Plan, TrainingError> {
     Ok(Plan {
         model: model(&recipe.model, file)?,
+        without: recipe.without.layers.clone(),
         loss: loss(&recipe.loss),
         optimizer: optimizer(&recipe.optimizer),
         augment: recipe.augment.iter().map(augmentation).collect(),
