@@ -88,3 +88,33 @@ fn an_unknown_output_is_named() {
     let error = ModelFile::read(&golden("mlp.dynamo.onnx"), &settings).unwrap_err();
     assert_eq!(error, ImportError::Output { wanted: "nothing".into(), known: vec!["output".into()] });
 }
+
+/// The names of what trains without these parts of a golden model.
+fn parameters_without(name: &str, prefixes: &[&str]) -> Result<Vec<String>, ImportError> {
+    let without = prefixes.iter().map(|prefix| (*prefix).to_owned()).collect();
+    let file = ModelFile::read(&golden(name), &Settings { without, ..Settings::default() })?;
+    let size = |axis: &Axis| if let Axis::Fixed(size) = axis { *size } else { 3 };
+    let rows: Vec<Vec<usize>> = file.inputs().iter().map(|input| input.axes[1..].iter().map(size).collect()).collect();
+    let batch = file.fixed_batch().unwrap_or(BATCH);
+    let imported = file.closed(&rows, &[(batch, file.opened(&rows, batch)?)])?;
+    Ok(imported.parameters().iter().map(|parameter| parameter.name.clone()).collect())
+}
+
+#[test]
+fn parts_of_models_of_both_exporters_are_cut_out() {
+    for name in ["resnet18.torchscript.onnx", "resnet18.dynamo.onnx"] {
+        let whole = parameters_without(name, &[]).unwrap();
+        let left = parameters_without(name, &["3."]).unwrap();
+        let expected: Vec<_> = whole.into_iter().filter(|parameter| !parameter.starts_with("3.")).collect();
+        assert_eq!(left, expected, "{name}");
+    }
+}
+
+#[test]
+fn a_part_that_changes_the_shape_cannot_be_cut_out() {
+    for name in ["resnet18.torchscript.onnx", "resnet18.dynamo.onnx", "mlp.dynamo.onnx"] {
+        let first = if name.starts_with("mlp") { "0." } else { "0.weight" };
+        assert!(parameters_without(name, &[first]).is_err(), "{name}");
+        assert!(matches!(parameters_without(name, &["elsewhere"]), Err(ImportError::Cut { .. })), "{name}");
+    }
+}

@@ -93,7 +93,8 @@ fn read(node: &Node, measured: Measured) -> Option<StudyFile> {
     if !node.faults.is_empty() {
         return None;
     }
-    let mut file = written_out(fields.map, ablation.as_ref()).map_err(|error| node.fault(error.to_string(), "")).ok()?;
+    let mut file =
+        written_out(fields.map, ablation.as_ref()).map_err(|error| node.fault(error.to_string(), "")).ok()?;
     file.space = space?.parameters;
     file.initial = initial;
     file.ablation = ablation;
