@@ -102,8 +102,8 @@ pub struct Run {
     #[arg(long)]
     pub stopper: Option<String>,
 
-    /// Of an ablation, instead of the repeats in the file.
-    #[arg(long)]
+    /// Of an ablation: instead of the repeats in the file.
+    #[arg(skip)]
     pub repeats: Option<u32>,
 
     /// Start the study, print its id, and do not follow it.

@@ -32,17 +32,17 @@ const MIXING: [&str; 11] = [
     "RNN",
 ];
 
-/// Cuts out the nodes of each prefix, one after the other.
+/// Cuts out the nodes of all prefixes together.
 ///
 /// # Errors
-/// No node has the prefix, or what is left would be no graph.
+/// No node has one of the prefixes, or what is left would be no graph.
 pub(super) fn cut(graph: &mut GraphProto, prefixes: &[String]) -> Result<(), ImportError> {
-    prefixes.iter().try_for_each(|prefix| Cut::new(graph, prefix)?.close(graph))
+    if prefixes.is_empty() { Ok(()) } else { Cut::new(graph, prefixes)?.close(graph) }
 }
 
-/// One prefix's nodes, and what crosses their border.
+/// The nodes to cut out, and what crosses their border.
 struct Cut<'p> {
-    prefix: &'p str,
+    prefixes: &'p [String],
     members: BTreeSet<usize>,
     outputs: Vec<Output>,
     shape_by_value: BTreeMap<String, Vec<Size>>,
@@ -65,16 +65,18 @@ enum Size {
 }
 
 impl<'p> Cut<'p> {
-    fn new(graph: &GraphProto, prefix: &'p str) -> Result<Self, ImportError> {
-        let constants: BTreeSet<&str> = graph.initializer.iter().map(|tensor| tensor.name()).collect();
-        let is_member = |node: &NodeProto| {
-            let weights = node.input.iter().map(String::as_str).filter(|name| constants.contains(name));
-            let names = node.output.iter().map(String::as_str).chain([node.name()]).chain(weights);
-            names.into_iter().any(|name| begins(name, prefix)) || scopes(node).any(|scope| begins(scope, prefix))
-        };
-        let members: BTreeSet<usize> =
-            (0..graph.node.len()).filter(|position| is_member(&graph.node[*position])).collect();
-        let inputs = inputs_inside(graph, &members);
+    fn new(graph: &GraphProto, prefixes: &'p [String]) -> Result<Self, ImportError> {
+        let data = data_of(graph);
+        let mut members = BTreeSet::new();
+        for prefix in prefixes {
+            let before = members.len();
+            members.extend(members_of(graph, &data, prefix));
+            if members.len() == before {
+                let reason = "no further node of the model, nor an output or a weight of one, begins with it".into();
+                return Err(ImportError::Cut { what: prefix.clone(), node: String::new(), reason });
+            }
+        }
+        let inputs = inputs_inside(graph, &data, &members);
         let others = (0..graph.node.len()).filter(|position| !members.contains(position));
         let used: BTreeSet<&str> = others
             .flat_map(|position| graph.node[position].input.iter().map(String::as_str))
@@ -90,13 +92,10 @@ impl<'p> Cut<'p> {
             outputs.map(output).collect::<Vec<_>>()
         };
         let outputs: Vec<Output> = members.iter().flat_map(given).collect();
-        let cut = Self { prefix, members, outputs, shape_by_value: shapes(graph) };
-        match cut.outputs.first() {
-            Some(_) => Ok(cut),
-            None => {
-                Err(cut
-                    .refused("", "no node, output or weight of the model that its output needs begins with it".into()))
-            }
+        let cut = Self { prefixes, members, outputs, shape_by_value: shapes(graph) };
+        match cut.outputs.is_empty() {
+            false => Ok(cut),
+            true => Err(cut.refused("", "nothing of the model needs it".into())),
         }
     }
 
@@ -207,7 +206,7 @@ impl<'p> Cut<'p> {
     }
 
     fn refused(&self, node: &str, reason: String) -> ImportError {
-        ImportError::Cut { prefix: self.prefix.to_owned(), node: node.to_owned(), reason }
+        ImportError::Cut { what: self.prefixes.join(", "), node: node.to_owned(), reason }
     }
 }
 
@@ -220,9 +219,31 @@ impl std::fmt::Display for Size {
     }
 }
 
+/// The nodes of a prefix: those that a name of theirs, or a weight, begins with. A node of constants, which others may
+/// share, is none; what it makes of a weight is a weight still.
+fn members_of(graph: &GraphProto, data: &BTreeSet<&str>, prefix: &str) -> BTreeSet<usize> {
+    let initializers = graph.initializer.iter().map(|tensor| tensor.name());
+    let mut weights: BTreeSet<&str> = initializers.filter(|name| begins(name, prefix)).collect();
+    let mut members = BTreeSet::new();
+    for (position, node) in graph.node.iter().enumerate() {
+        let has_weight = node.input.iter().any(|input| weights.contains(input.as_str()));
+        let is_of_data = node.input.iter().any(|input| data.contains(input.as_str()));
+        let mut names = node.output.iter().map(String::as_str).chain([node.name()]).chain(scopes(node));
+        if is_of_data && (has_weight || names.any(|name| begins(name, prefix))) {
+            members.insert(position);
+        } else if has_weight && !is_of_data {
+            weights.extend(node.output.iter().map(String::as_str));
+        }
+    }
+    members
+}
+
 /// Of each member, what it is made of inside the cut.
-fn inputs_inside(graph: &GraphProto, members: &BTreeSet<usize>) -> BTreeMap<usize, BTreeSet<String>> {
-    let data = data_of(graph);
+fn inputs_inside(
+    graph: &GraphProto,
+    data: &BTreeSet<&str>,
+    members: &BTreeSet<usize>,
+) -> BTreeMap<usize, BTreeSet<String>> {
     let mut member_by_value: BTreeMap<&str, usize> = BTreeMap::new();
     let mut inputs_by_member: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
     // A graph's nodes are in the order in which they can be computed.
@@ -303,7 +324,7 @@ fn shape(value: &ValueInfoProto) -> Option<Vec<Size>> {
 mod tests {
     use super::*;
     use crate::onnx::tensor_shape_proto::Dimension;
-    use crate::onnx::{TensorProto, TensorShapeProto, TypeProto};
+    use crate::onnx::{StringStringEntryProto, TensorProto, TensorShapeProto, TypeProto};
 
     fn node(op: &str, name: &str, inputs: &[&str], output: &str) -> NodeProto {
         NodeProto {
@@ -350,6 +371,19 @@ mod tests {
         cut(&mut graph, &[prefix.to_owned()])?;
         let line = |node: &NodeProto| format!("{} {} {}", node.op_type(), node.input.join(" "), node.output.join(" "));
         Ok(graph.node.iter().map(line).collect())
+    }
+
+    #[test]
+    fn modules_are_known_where_the_exporter_keeps_them_and_prefixes_are_cut_together() {
+        let mut graph = graph();
+        for (node, name) in graph.node.iter_mut().zip(["0", "1", "2", "3", "4", "5"]) {
+            node.name = Some(name.into());
+        }
+        let scopes = "['', 'body', 'body.act', 'relu']";
+        let entry = StringStringEntryProto { key: Some(SCOPES.into()), value: Some(scopes.into()) };
+        graph.node[2].metadata_props = vec![entry];
+        cut(&mut graph, &["body.one.weight", "body.act", "body.two"].map(str::to_owned)).unwrap();
+        assert_eq!(graph.node.iter().map(|node| node.name()).collect::<Vec<_>>(), ["0", "5"]);
     }
 
     const NARROW: &str = "MatMul s narrow.weight y";
