@@ -113,9 +113,10 @@ fn parts_of_models_of_both_exporters_are_cut_out() {
         let is_cut = |parameter: &String| prefixes.iter().any(|prefix| parameter.starts_with(prefix));
         let expected: Vec<_> = whole.iter().filter(|parameter| !is_cut(parameter)).cloned().collect();
         assert!(expected.len() < whole.len());
-        // The norm in front of a branch that is gone has no use either.
+        // The norm in front of a branch that is gone has no use either; and an exporter may forget a weight's name.
         let left_over: Vec<_> = expected.iter().filter(|parameter| !left.contains(parameter)).collect();
-        assert!(left_over.iter().all(|parameter| parameter.contains("norm")), "{name}: {left_over:?}");
+        let may_go = |parameter: &&&String| parameter.contains("norm") || parameter.starts_with("onnx::");
+        assert!(left_over.iter().all(|parameter| may_go(&parameter)), "{name}: {left_over:?}");
         assert!(left.iter().all(|parameter| expected.contains(parameter)), "{name}: {left:?}");
     }
 }
