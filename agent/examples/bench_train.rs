@@ -222,7 +222,7 @@ impl Timed {
         let feature = if self.is_of_tokens {
             let vocabulary = vec![self.classes];
             let values = Values::I64(tokens(generator, count, self.classes));
-            Feature { name: "x".into(), shape: row.clone(), values, affine: None, vocabulary }
+            Feature { values, vocabulary, ..Feature::numbers("x", row.clone(), Vec::new()) }
         } else {
             Feature::numbers("x", row.clone(), (0..count).map(number).collect())
         };

@@ -19,6 +19,7 @@ mod table;
 mod tape;
 mod target;
 mod tokens;
+mod without;
 
 use std::io::{BufReader, Read};
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use blocks::Blocks;
 
 pub use error::DataError;
 pub use store::Store;
+pub use without::{Absence, without};
 
 /// Rows as a file has them.
 struct Rows {

@@ -17,7 +17,8 @@ use crate::training::{
 /// The recipe asks for what this agent does not train.
 pub fn plan(recipe: &Recipe, file: Option<&Arc<Vec<u8>>>, epochs: u32, seed: u64) -> Result<Plan, TrainingError> {
     Ok(Plan {
-        model: model(&recipe.model, file)?,
+        model: model(&recipe.model, &recipe.without.layers, file)?,
+        without: recipe.without.layers.clone(),
         loss: loss(&recipe.loss),
         optimizer: optimizer(&recipe.optimizer),
         augment: recipe.augment.iter().map(augmentation).collect(),
@@ -53,7 +54,8 @@ fn sizes(numbers: &[u32]) -> Vec<usize> {
     numbers.iter().copied().map(size).collect()
 }
 
-fn model(model: &recipe::Model, file: Option<&Arc<Vec<u8>>>) -> Result<ModelPlan, TrainingError> {
+/// `without` are the layers left out, which of a file are the file's to know.
+fn model(model: &recipe::Model, without: &[String], file: Option<&Arc<Vec<u8>>>) -> Result<ModelPlan, TrainingError> {
     Ok(match model {
         recipe::Model::Mlp(mlp) => ModelPlan::Mlp {
             hidden: sizes(&mlp.hidden_widths()),
@@ -110,6 +112,7 @@ fn model(model: &recipe::Model, file: Option<&Arc<Vec<u8>>>) -> Result<ModelPlan
                     recipe::Weights::Xavier => Weights::Xavier,
                 },
                 frozen: onnx.frozen.clone(),
+                without: without.to_vec(),
             },
             dropout: onnx.dropout.map(single),
         },

@@ -9,10 +9,10 @@ use regatta_broker::{BrokerError, Objects};
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::offer::Offer;
 use regatta_schemas::reasons::FailCause;
-use regatta_schemas::recipe::{Data, DataObject, Model, Onnx};
+use regatta_schemas::recipe::{Data, DataObject, Model, Onnx, Recipe};
 use tokio::sync::OnceCell;
 
-use crate::data::{self, DataError, Store};
+use crate::data::{self, Absence, DataError, Store};
 use crate::lane::Assignment;
 use crate::training::Source;
 
@@ -95,6 +95,7 @@ impl Supplies {
     /// The cause that the trial fails with.
     pub async fn fetch(&self, offer: Box<Offer>) -> Result<Assignment, SupplyError> {
         let data = self.dataset(&offer.recipe.data).await?;
+        let data = ablated(data, &offer.recipe).await?;
         let model = match &offer.recipe.model {
             Model::Onnx(onnx) => Some(self.model(onnx).await?),
             Model::Mlp(_) | Model::Cnn(_) | Model::Resnet(_) | Model::Transformer(_) | Model::Tabular(_) => None,
@@ -206,6 +207,22 @@ impl Supplies {
             Err(error) => Err(SupplyError::data(format!("cannot read `{file}`: {error}"))),
         }
     }
+}
+
+/// The data without the features that the recipe leaves out.
+async fn ablated(data: Source, recipe: &Recipe) -> Result<Source, SupplyError> {
+    let features = recipe.without.features.clone();
+    if features.is_empty() {
+        return Ok(data);
+    }
+    let Source::Resident(data) = data else { return Err(SupplyError::data(DataError::StreamedFeature.to_string())) };
+    let takes_any_width = matches!(recipe.model, Model::Mlp(_) | Model::Tabular(_)) && recipe.augment.is_empty();
+    let absence = if takes_any_width { Absence::Gone } else { Absence::Mean };
+    tokio::task::spawn_blocking(move || data::without(&data, &features, absence))
+        .await
+        .map_err(|error| SupplyError::data(format!("leaving out features broke off: {error}")))?
+        .map(|data| Source::Resident(Arc::new(data)))
+        .map_err(|error| SupplyError::data(error.to_string()))
 }
 
 fn open(data: &Data, store: Store) -> Result<Source, DataError> {

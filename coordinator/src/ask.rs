@@ -12,6 +12,7 @@ use regatta_schemas::{PoolId, StudyId};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::ablate;
 use crate::cli;
 use crate::follow::View;
 use crate::history::History;
@@ -34,16 +35,22 @@ pub async fn study(link: &Link, command: &cli::StudyCommand) -> anyhow::Result<(
         cli::StudyCommand::Show(arg) => {
             let history = history(link, &arg.study).await?;
             let shown = history.shown().context("the study has just been deleted")?;
-            let mut best = history.leaderboard();
-            best.truncate(show::LEADERBOARD_ROWS);
             return print(arg.json.json, &shown, || {
-                format!("{}\n{}", show::trials(&best, &shown.summary.objective.metric), show::summary(&shown))
+                let results = match ablate::findings_of(&history) {
+                    Some(findings) => ablate::table(&findings, &shown),
+                    None => {
+                        let mut best = history.leaderboard();
+                        best.truncate(show::LEADERBOARD_ROWS);
+                        show::trials(&best, &shown.summary.objective.metric)
+                    }
+                };
+                format!("{results}\n{}", show::summary(&shown))
             });
         }
         cli::StudyCommand::Follow(arg) => {
             history(link, &arg.study).await?;
             let view = if arg.json.json { View::Json } else { View::Screen };
-            return follow_and_ask(link, &arg.study, view, Afterwards::GoesOn).await;
+            return follow_and_ask(link, &arg.study, view, Afterwards::GoesOn).await.map(drop);
         }
         cli::StudyCommand::Stop(arg) => (Endpoint::StudyStop, arg, "stopped"),
         cli::StudyCommand::Pause(arg) => {

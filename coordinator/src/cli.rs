@@ -35,6 +35,8 @@ pub enum Command {
     Serve(Serve),
     /// Start a study and follow it to its end.
     Run(Run),
+    /// Leave one component out at a time, of the data, the model or the recipe, and see what it was worth.
+    Ablate(Ablate),
     /// Simulate a study in virtual time: the same search, with learning curves from a program.
     Simulate(Simulate),
     /// What other stoppers would have cost and found, by the curves that a study measured.
@@ -89,6 +91,33 @@ pub struct Run {
     /// The study file (YAML or JSON).
     pub file: PathBuf,
 
+    #[command(flatten)]
+    pub place: Place,
+
+    /// Instead of the seed in the file.
+    #[arg(long)]
+    pub seed: Option<u64>,
+
+    /// Instead of the stopper in the file: none, median or asha, with its defaults.
+    #[arg(long)]
+    pub stopper: Option<String>,
+
+    /// Of an ablation: instead of the repeats in the file.
+    #[arg(skip)]
+    pub repeats: Option<u32>,
+
+    /// Start the study, print its id, and do not follow it.
+    #[arg(long, conflicts_with = "local")]
+    pub detach: bool,
+
+    /// Print every record as a line of JSON, and a summary as the last line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Where a study runs: on the fleet of the NATS server, or on a cluster of its own.
+#[derive(Debug, Clone, Args)]
+pub struct Place {
     /// Run on a cluster of its own on this machine: nats-server, coordinator and agents, all stopped at the end.
     #[arg(long)]
     pub local: bool,
@@ -108,20 +137,42 @@ pub struct Run {
     /// With --local: keep NATS's store and the agents' logs in this folder; by default a temporary one, removed at the end.
     #[arg(long, requires = "local")]
     pub folder: Option<PathBuf>,
+}
+
+/// What is each component worth? Trains the recipe whole, and without each component that the file's `ablation` names,
+/// as often as it says, and prints how the objective differs, with intervals.
+///
+///   ablation:
+///     components:
+///       border: { features: ["x[0:8]"] }                # columns, arrays, or positions of their rows
+///       hidden: { layers: [layers.1] }                  # layers of the model, or name prefixes of an ONNX model
+///       dropout: { patch: { model: { dropout: 0 } } }   # any other change of the recipe
+///     repeats: 5
+///     design: leave_one_out                             # or pairs, or factorial
+///
+///   regatta ablate --local examples/ablation.yaml --plot ablation.svg
+#[derive(Debug, Clone, Args)]
+#[command(verbatim_doc_comment)]
+pub struct Ablate {
+    /// The study file (YAML or JSON), with an `ablation` in the place of a space.
+    pub file: PathBuf,
+
+    #[command(flatten)]
+    pub place: Place,
+
+    /// Instead of the repeats in the file.
+    #[arg(long)]
+    pub repeats: Option<u32>,
 
     /// Instead of the seed in the file.
     #[arg(long)]
     pub seed: Option<u64>,
 
-    /// Instead of the stopper in the file: none, median or asha, with its defaults.
-    #[arg(long)]
-    pub stopper: Option<String>,
+    /// Draw the differences and their intervals into this file, as SVG.
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
 
-    /// Start the study, print its id, and do not follow it.
-    #[arg(long, conflicts_with = "local")]
-    pub detach: bool,
-
-    /// Print every record as a line of JSON, and a summary as the last line.
+    /// Print every record as a line of JSON, and the findings as the last line.
     #[arg(long)]
     pub json: bool,
 }

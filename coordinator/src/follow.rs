@@ -7,9 +7,10 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use regatta_broker::Link;
 use regatta_schemas::api::{Endpoint, StudyRequest, StudyShown, TrialStatus, anonymous};
-use regatta_schemas::log::Record;
+use regatta_schemas::log::{Lineage, Record};
 use regatta_schemas::{StudyId, TrialId};
 
+use crate::ablate;
 use crate::history::History;
 use crate::nats::{AskError, Entry, LogReader, Read, Until, Wire};
 use crate::show;
@@ -154,6 +155,12 @@ impl Screen {
                 | TrialStatus::Running
                 | TrialStatus::Unknown => String::new(),
             };
+            let why = match &summary.lineage {
+                Lineage::Ablated { without, repeat } => {
+                    format!("repeat {repeat}, {}  {why}", ablate::without(without))
+                }
+                Lineage::Sampled { .. } | Lineage::Submitted { .. } | Lineage::Unknown => why,
+            };
             let value = summary.best.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
             self.bar.suspend(|| {
                 let line = format!(
@@ -175,7 +182,14 @@ impl Screen {
             View::Json => {
                 let mut line = serde_json::to_value(&shown.summary)?;
                 line["type"] = "summary".into();
-                print_line(&line.to_string())
+                print_line(&line.to_string())?;
+                ablate::findings_of(history).map_or(Ok(()), |findings| print_line(&ablate::json(&findings).to_string()))
+            }
+            View::Screen if shown.file.ablation.is_some() => {
+                if let Some(findings) = ablate::findings_of(history) {
+                    print_line(&ablate::table(&findings, &shown))?;
+                }
+                print_line(&show::summary(&shown))
             }
             View::Screen => {
                 let mut best = history.leaderboard();

@@ -50,8 +50,8 @@ impl LocalCluster {
     ///
     /// # Errors
     /// When a program is missing or does not start, with what it said.
-    pub async fn start(run: &cli::Run) -> anyhow::Result<Self> {
-        let folder = match &run.folder {
+    pub async fn start(place: &cli::Place) -> anyhow::Result<Self> {
+        let folder = match &place.folder {
             Some(path) => {
                 std::fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))?;
                 Folder::Kept(path.clone())
@@ -77,7 +77,7 @@ impl LocalCluster {
         let settings = serve::settings(&cli::Serve::for_local());
         regatta_broker::ensure_everything(&serving, 1).await?;
         let coordinator = tokio::spawn(serve::serve(serving, settings, shutdown_heard));
-        let agents = start_agents(run, folder.path(), &url)?;
+        let agents = start_agents(place, folder.path(), &url)?;
         Ok(Self { link, folder, nats, agents, coordinator, shutdown })
     }
 
@@ -143,16 +143,16 @@ fn agent_log(index: usize) -> String {
     format!("agent-{index}.log")
 }
 
-fn start_agents(run: &cli::Run, folder: &Path, url: &str) -> anyhow::Result<Vec<Child>> {
+fn start_agents(place: &cli::Place, folder: &Path, url: &str) -> anyhow::Result<Vec<Child>> {
     let program = find::agent()?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let per_agent = (cores / run.agents as usize).max(1);
-    let lanes = run.lanes.map_or(per_agent, |lanes| lanes as usize);
-    (0..run.agents as usize)
+    let per_agent = (cores / place.agents as usize).max(1);
+    let lanes = place.lanes.map_or(per_agent, |lanes| lanes as usize);
+    (0..place.agents as usize)
         .map(|index| {
             let mut command = Command::new(&program);
             command
-                .args(["--nats", url, "--device", &run.device])
+                .args(["--nats", url, "--device", &place.device])
                 .args(["--lanes", &lanes.to_string()])
                 .args(["--threads", &(per_agent / lanes).max(1).to_string()]);
             spawn(command, &folder.join(agent_log(index)))

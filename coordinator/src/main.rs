@@ -1,5 +1,6 @@
 //! `regatta`: the coordinator and the command line of a search.
 
+mod ablate;
 mod ask;
 mod cli;
 mod clock;
@@ -46,11 +47,19 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     let server = &cli.server;
     match &cli.command {
         Command::Serve(args) => coordinate(server, args).await,
-        Command::Run(args) if args.local => run::run_local(args).await,
+        Command::Run(args) if args.place.local => run::run_local(args).await.map(drop),
         Command::Run(args) => {
             // A fault in the file is told before a fault in the network.
             run::read_study(&args.file)?;
-            run::run(&reach(server).await?, args).await
+            run::run(&reach(server).await?, args).await.map(drop)
+        }
+        Command::Ablate(args) => {
+            let run = ablate::as_run(args)?;
+            let history = match args.place.local {
+                true => run::run_local(&run).await?,
+                false => run::run(&reach(server).await?, &run).await?,
+            };
+            ablate::plot(args, history.as_ref())
         }
         Command::Simulate(args) => simulate::simulate(args),
         Command::Replay(args) => {

@@ -48,26 +48,26 @@ pub fn read_study(path: &Path) -> anyhow::Result<Value> {
     Ok(value)
 }
 
-/// Runs a study on a fleet that is there.
+/// Runs a study on a fleet that is there. None where it goes on without us.
 ///
 /// # Errors
 /// When it cannot be started or followed, or every trial failed.
-pub async fn run(link: &Link, run: &cli::Run) -> anyhow::Result<()> {
+pub async fn run(link: &Link, run: &cli::Run) -> anyhow::Result<Option<History>> {
     let study = start_study(link, run).await?;
     if run.detach {
         println!("{study}");
-        return Ok(());
+        return Ok(None);
     }
     follow_and_ask(link, &study, view(run.json), Afterwards::GoesOn).await
 }
 
-/// Runs a study on a cluster of its own.
+/// Runs a study on a cluster of its own, to its end.
 ///
 /// # Errors
 /// When a part of the cluster is missing or dies, or every trial failed.
-pub async fn run_local(run: &cli::Run) -> anyhow::Result<()> {
+pub async fn run_local(run: &cli::Run) -> anyhow::Result<Option<History>> {
     read_study(&run.file)?;
-    let mut cluster = LocalCluster::start(run).await?;
+    let mut cluster = LocalCluster::start(&run.place).await?;
     let link = cluster.link.clone();
     let outcome = tokio::select! {
         outcome = async {
@@ -80,7 +80,7 @@ pub async fn run_local(run: &cli::Run) -> anyhow::Result<()> {
     match (outcome, stopped) {
         // What the cluster says of its own end tells more than that it ended.
         (Err(error), Err(cause)) => Err(cause.context(error.to_string())),
-        (outcome, stopped) => outcome.and(stopped),
+        (outcome, stopped) => stopped.and(outcome),
     }
 }
 
@@ -96,6 +96,9 @@ async fn start_study(link: &Link, run: &cli::Run) -> anyhow::Result<StudyId> {
     }
     if let Some(stopper) = &run.stopper {
         study["stopper"] = stopper.as_str().into();
+    }
+    if let Some(repeats) = run.repeats {
+        study["ablation"]["repeats"] = repeats.into();
     }
     let client = wire.client();
     wait_for_coordinator(&client).await?;
@@ -149,16 +152,25 @@ pub enum Afterwards {
     EndsWithUs,
 }
 
-/// Follows; at Ctrl-C asks whether the study is to go on.
+/// Follows; at Ctrl-C asks whether the study is to go on. None where it does.
 ///
 /// # Errors
 /// When the log cannot be read, or every trial failed.
-pub async fn follow_and_ask(link: &Link, study: &StudyId, view: View, afterwards: Afterwards) -> anyhow::Result<()> {
+pub async fn follow_and_ask(
+    link: &Link,
+    study: &StudyId,
+    view: View,
+    afterwards: Afterwards,
+) -> anyhow::Result<Option<History>> {
     let mut following = std::pin::pin!(follow(link, study, view));
     let mut is_stopping = false;
     loop {
         tokio::select! {
-            history = &mut following => return judge(&history?),
+            history = &mut following => {
+                let history = history?;
+                judge(&history)?;
+                return Ok(Some(history));
+            }
             interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot listen for Ctrl-C")?,
         }
         if is_stopping {
@@ -167,7 +179,7 @@ pub async fn follow_and_ask(link: &Link, study: &StudyId, view: View, afterwards
         match ask_what_next(afterwards).await {
             Next::Leave => {
                 eprintln!("{study} goes on; follow it with: regatta study follow {study}");
-                return Ok(());
+                return Ok(None);
             }
             Next::Stop => {
                 is_stopping = true;

@@ -3,6 +3,7 @@
 //! Machines read each other with [`crate::decode`], which is lenient. This module knows no space to
 //! search, only whether one is written correctly.
 
+mod ablation;
 mod amounts;
 mod assignment;
 mod augment;

@@ -3,6 +3,7 @@
 //! Everything that crosses a process boundary has its type here, once. This crate knows no NATS
 //! client, no clock and no decision: it names things and reads and writes them.
 
+pub mod ablation;
 pub mod api;
 pub mod beat;
 pub mod check;

@@ -71,6 +71,12 @@ pub struct Limits {
     pub column_texts_max: usize,
     /// Categories of a column, or tokens of a vocabulary: each has a row of an embedding.
     pub vocabulary_max: usize,
+    /// Components of an ablation.
+    pub components_max: usize,
+    /// Components of a factorial ablation, each of which doubles its trials.
+    pub factors_max: usize,
+    /// Repeats of an ablation.
+    pub repeats_max: u32,
     /// Offers of one trial, lost leases and retries included.
     pub attempts_max: u32,
 }
@@ -111,5 +117,8 @@ pub const LIMITS: Limits = Limits {
     classes_max: 65_536,
     column_texts_max: 1_024,
     vocabulary_max: 1 << 20,
+    components_max: 256,
+    factors_max: 8,
+    repeats_max: 1_000,
     attempts_max: 16,
 };

@@ -87,6 +87,13 @@ pub enum Lineage {
     Sampled { index: u64 },
     /// Sent by somebody through the api.
     Submitted { by: String },
+    /// A trial of an ablation without these components, in the order of their names.
+    Ablated {
+        #[serde(default)]
+        without: Vec<String>,
+        /// All trials of one repeat have one seed.
+        repeat: u32,
+    },
     /// A lineage that this version does not know.
     #[serde(other)]
     Unknown,

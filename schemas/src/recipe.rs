@@ -3,6 +3,7 @@
 mod data;
 mod model;
 mod optimizer;
+mod without;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ pub use data::{Augmentation, Channels, Columns, Data, DataFormat, DataObject, No
 pub use model::{Activation, Cnn, Direction, Mlp, Model, Norm, Onnx, Pool, Resnet, Tabular, Transformer, Weights};
 pub(crate) use model::{default_blocks, default_resnet_width};
 pub use optimizer::{Adagrad, Adam, Lion, Optimizer, Rmsprop, Schedule, Sgd};
+pub use without::{FeatureName, Span, Without};
 
 /// What an agent trains.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -55,6 +57,9 @@ pub struct Recipe {
     /// Seconds of training after which the trial fails; absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_limit_s: Option<f64>,
+    /// What is left out of the data and of the model: an ablation.
+    #[serde(default, skip_serializing_if = "Without::is_empty")]
+    pub without: Without,
 }
 
 fn is_constant(schedule: &Schedule) -> bool {

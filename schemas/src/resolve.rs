@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use crate::ablation::Ablation;
 use crate::api::Fault;
 use crate::check;
 use crate::params::Params;
@@ -19,6 +20,60 @@ use crate::study::RecipeTemplate;
 /// Every fault of the resolved recipe.
 pub fn resolve_recipe(template: &RecipeTemplate, params: &Params) -> Result<Recipe, Vec<Fault>> {
     check::recipe(&fill(template, params).value)
+}
+
+/// The recipe of an ablation's trial: `left_out` are the names of its components.
+///
+/// # Errors
+/// Every fault of the resolved recipe.
+pub fn resolve_without(
+    template: &RecipeTemplate,
+    ablation: &Ablation,
+    left_out: &[String],
+) -> Result<Recipe, Vec<Fault>> {
+    check::recipe(&without(template, ablation, left_out))
+}
+
+/// The template, without parameters, as the components' patches change it and with what they leave out.
+pub(crate) fn without(template: &RecipeTemplate, ablation: &Ablation, left_out: &[String]) -> Value {
+    let mut recipe = fill(template, &Params::new()).value;
+    for component in left_out.iter().filter_map(|name| ablation.components.get(name)) {
+        merge(&mut recipe, &component.patch);
+        for (key, names) in [("features", &component.features), ("layers", &component.layers)] {
+            if names.is_empty() {
+                continue;
+            }
+            let mut all = match recipe.pointer(&format!("/without/{key}")) {
+                Some(Value::Array(before)) => before.clone(),
+                _ => Vec::new(),
+            };
+            let new = names.iter().map(|name| Value::from(name.as_str()));
+            let new: Vec<Value> = new.filter(|name| !all.contains(name)).collect();
+            all.extend(new);
+            let mut section = Map::new();
+            section.insert(key.to_owned(), all.into());
+            let whole = Map::from_iter([("without".to_owned(), Value::Object(section))]);
+            merge(&mut recipe, &whole);
+        }
+    }
+    recipe
+}
+
+/// A JSON merge patch (RFC 7386, section 2).
+fn merge(target: &mut Value, patch: &Map<String, Value>) {
+    if !target.is_object() {
+        *target = json!({});
+    }
+    let Some(fields) = target.as_object_mut() else { return };
+    for (key, value) in patch {
+        match value {
+            Value::Null => drop(fields.remove(key)),
+            Value::Object(patch) => merge(fields.entry(key.as_str()).or_insert_with(|| json!({})), patch),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                fields.insert(key.clone(), value.clone());
+            }
+        }
+    }
 }
 
 /// The parameter that a value of a template refers to.
@@ -95,6 +150,23 @@ mod tests {
     fn what_refers_to_an_inactive_parameter_is_left_out() {
         let template = json!({"a": "$gone", "b": [1, "$gone", 2], "c": {"d": "$gone"}});
         assert_eq!(filled(template, &[]), json!({"b": [1, 2], "c": {}}));
+    }
+
+    #[test]
+    fn components_patch_the_recipe_and_add_to_what_it_leaves_out() {
+        let Value::Object(recipe) = json!({"a": {"b": 1, "c": 2}, "without": {"layers": ["x"]}}) else {
+            unreachable!()
+        };
+        let ablation = serde_json::from_value(json!({"components": {
+            "p": {"patch": {"a": {"b": null, "d": [1]}, "e": {"f": null, "g": 0}}},
+            "q": {"layers": ["x", "y"], "features": ["z[1]"]},
+        }}));
+        let ablation: Ablation = ablation.unwrap();
+        assert_eq!(without(&recipe, &ablation, &[]), Value::Object(recipe.clone()));
+        assert_eq!(
+            without(&recipe, &ablation, &["p".into(), "q".into()]),
+            json!({"a": {"c": 2, "d": [1]}, "e": {"g": 0}, "without": {"layers": ["x", "y"], "features": ["z[1]"]}})
+        );
     }
 
     #[test]

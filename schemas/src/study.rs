@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use crate::ablation::{Ablation, Component, Design};
 use crate::ids::PoolId;
 use crate::params::{ParamValue, Params};
 
@@ -20,8 +21,12 @@ pub struct StudyFile {
     /// What every trial must keep to count.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub constraints: Vec<Constraint>,
-    /// Parameter name to its domain.
+    /// Parameter name to its domain; empty in an ablation.
+    #[serde(default)]
     pub space: BTreeMap<String, Parameter>,
+    /// What to leave out, in the place of a search.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ablation: Option<Ablation>,
     /// Configurations to try first, in this order, before the sampler is asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub initial: Vec<Params>,
@@ -390,7 +395,7 @@ pub(crate) fn default_brackets() -> u32 {
 /// What the study may cost; every limit counts for the study as a whole, and exactly.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Budget {
-    /// Configurations tried.
+    /// Configurations tried. In an ablation, which knows how many it needs, it may be left out.
     pub trials: u32,
     /// Epochs of a trial that is not stopped.
     pub resource: u32,

@@ -1,5 +1,6 @@
 //! Scenarios on a real nats-server, with real coordinators and agents, which are killed, paused and cut short.
 
+mod ablation;
 mod commands;
 mod export;
 mod faults;

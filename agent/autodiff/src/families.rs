@@ -1,5 +1,6 @@
 //! Built-in models, each built from hyperparameters, and what all of them need while their graph is written.
 
+mod ablated;
 mod cnn;
 mod forward;
 mod layers;
@@ -9,6 +10,7 @@ mod tabular;
 pub mod transformer;
 mod words;
 
+pub use ablated::Ablated;
 pub use cnn::Cnn;
 pub use forward::{Initial, Mode, Parameter};
 pub use layers::{Activation, Norm, Pool};
@@ -34,6 +36,7 @@ pub enum Model {
     Transformer(Transformer),
     Tabular(Tabular),
     Imported(Arc<Imported>),
+    Ablated(Ablated),
 }
 
 /// A tensor that a model takes: one row of it, the batch axis left out.
@@ -45,6 +48,16 @@ pub struct Feature {
 }
 
 impl Model {
+    /// The model without these layers of its own; the model itself where there are none.
+    #[must_use]
+    pub fn without(self, layers: &[String]) -> Self {
+        if layers.is_empty() {
+            self
+        } else {
+            Self::Ablated(Ablated { model: Box::new(self), without: layers.to_vec() })
+        }
+    }
+
     /// What it takes, in order.
     pub fn features(&self) -> Vec<Feature> {
         match self {
@@ -54,6 +67,7 @@ impl Model {
             Self::Transformer(transformer) => transformer.features(),
             Self::Tabular(tabular) => tabular.features(),
             Self::Imported(imported) => imported.features().to_vec(),
+            Self::Ablated(ablated) => ablated.model.features(),
         }
     }
 
@@ -66,6 +80,7 @@ impl Model {
             Self::Transformer(transformer) => transformer.output(),
             Self::Tabular(tabular) => vec![tabular.outputs],
             Self::Imported(imported) => imported.output().to_vec(),
+            Self::Ablated(ablated) => ablated.model.output(),
         }
     }
 
@@ -79,6 +94,7 @@ impl Model {
             Self::Transformer(transformer) => transformer.forward(context, features[0]),
             Self::Tabular(tabular) => tabular.forward(context, features),
             Self::Imported(imported) => imported.forward(context, features),
+            Self::Ablated(ablated) => ablated.forward(context, features),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! translated, operator by operator, into the graph that this crate differentiates ([`ModelFile::closed`]).
 //! It runs nothing, and input of any kind is an error at worst.
 
+mod cut;
 mod error;
 mod fold;
 mod initial;
@@ -76,6 +77,8 @@ pub struct Settings {
     pub weights: Weights,
     /// Patterns of the names of parameters that do not train; `*` stands for any characters.
     pub frozen: Vec<String>,
+    /// What the names of nodes, their outputs or their weights begin with that are left out.
+    pub without: Vec<String>,
 }
 
 /// A model file that was read and checked.
@@ -104,8 +107,11 @@ impl ModelFile {
         graph.input.retain(|input| !initializers.contains(input.name()));
         let inputs = graph.input.iter().map(model_input).collect::<Result<Vec<_>, _>>()?;
         check_domains(&model)?;
+        check_names(graph_of(&model))?;
+        if let Some(graph) = &mut model.graph {
+            cut::cut(graph, &settings.without)?;
+        }
         let graph = graph_of(&model);
-        check_names(graph)?;
         let output = chosen_output(graph, settings.output.as_deref())?;
         let roles = Roles::of(graph, &settings.frozen)?;
         Ok(Self { inputs, roles, output, opset, settings: settings.clone(), model })

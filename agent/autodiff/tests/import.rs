@@ -88,3 +88,44 @@ fn an_unknown_output_is_named() {
     let error = ModelFile::read(&golden("mlp.dynamo.onnx"), &settings).unwrap_err();
     assert_eq!(error, ImportError::Output { wanted: "nothing".into(), known: vec!["output".into()] });
 }
+
+/// The names of what trains without these parts of a golden model.
+fn parameters_without(name: &str, prefixes: &[&str]) -> Result<Vec<String>, ImportError> {
+    let without = prefixes.iter().map(|prefix| (*prefix).to_owned()).collect();
+    let file = ModelFile::read(&golden(name), &Settings { without, ..Settings::default() })?;
+    let size = |axis: &Axis| if let Axis::Fixed(size) = axis { *size } else { 3 };
+    let rows: Vec<Vec<usize>> = file.inputs().iter().map(|input| input.axes[1..].iter().map(size).collect()).collect();
+    let batch = file.fixed_batch().unwrap_or(BATCH);
+    let imported = file.closed(&rows, &[(batch, file.opened(&rows, batch)?)])?;
+    Ok(imported.parameters().iter().map(|parameter| parameter.name.clone()).collect())
+}
+
+#[test]
+fn parts_of_models_of_both_exporters_are_cut_out() {
+    let rows: [(&str, &[&str]); 3] = [
+        ("resnet18.torchscript.onnx", &["3."]),
+        ("gpt.torchscript-17.onnx", &["blocks.0"]),
+        ("gpt.dynamo-23.onnx", &["blocks.1.wide", "gelu_1", "blocks.1.narrow"]),
+    ];
+    for (name, prefixes) in rows {
+        let whole = parameters_without(name, &[]).unwrap();
+        let left = parameters_without(name, prefixes).unwrap();
+        let is_cut = |parameter: &String| prefixes.iter().any(|prefix| parameter.starts_with(prefix));
+        let expected: Vec<_> = whole.iter().filter(|parameter| !is_cut(parameter)).cloned().collect();
+        assert!(expected.len() < whole.len());
+        // The norm in front of a branch that is gone has no use either; and an exporter may forget a weight's name.
+        let left_over: Vec<_> = expected.iter().filter(|parameter| !left.contains(parameter)).collect();
+        let may_go = |parameter: &&&String| parameter.contains("norm") || parameter.starts_with("onnx::");
+        assert!(left_over.iter().all(|parameter| may_go(&parameter)), "{name}: {left_over:?}");
+        assert!(left.iter().all(|parameter| expected.contains(parameter)), "{name}: {left:?}");
+    }
+}
+
+#[test]
+fn a_part_that_changes_the_shape_cannot_be_cut_out() {
+    for name in ["resnet18.torchscript.onnx", "resnet18.dynamo.onnx", "mlp.dynamo.onnx"] {
+        let first = if name.starts_with("mlp") { "0." } else { "0.weight" };
+        assert!(parameters_without(name, &[first]).is_err(), "{name}");
+        assert!(matches!(parameters_without(name, &["elsewhere"]), Err(ImportError::Cut { .. })), "{name}");
+    }
+}

@@ -26,6 +26,12 @@ pub enum DataError {
     KindsDiffer { name: String },
     #[error("the array has the shape {shape:?}: give it rows and at least two columns, the last of them the target")]
     NoColumns { shape: Vec<usize> },
+    #[error("there is no feature `{name}` to leave out: there are {there}")]
+    NoFeature { name: String, there: String },
+    #[error("all features are left out: leave one in")]
+    NoFeatureLeft,
+    #[error("features of a data set that is streamed cannot be left out: leave `stream` out")]
+    StreamedFeature,
     #[error("`shape` is {told:?}, and a row has {width} numbers: their product must be that")]
     Shape { told: Vec<usize>, width: usize },
     #[error("`shape` is given, and there are {features} features of numbers: it needs exactly one")]

@@ -104,6 +104,7 @@ impl Images {
             values: Values::U8(values),
             affine: None,
             vocabulary: Vec::new(),
+            columns: Vec::new(),
         };
         let target = Target::Classes { labels, shape: Vec::new(), classes: self.classes };
         Ok(Split { features: vec![feature], target })

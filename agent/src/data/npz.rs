@@ -81,7 +81,7 @@ fn listed(columns: &Columns) -> &[String] {
 
 fn numbers(name: &str, array: Array) -> Feature {
     let shape = if array.shape.is_empty() { vec![1] } else { array.shape.clone() };
-    Feature { name: name.to_owned(), shape, values: array.into_values(), affine: None, vocabulary: Vec::new() }
+    Feature { values: array.into_values(), ..Feature::numbers(name, shape, Vec::new()) }
 }
 
 /// Whole numbers from zero on; one vocabulary for the whole array.
@@ -94,7 +94,8 @@ fn categories(name: &str, array: &Array) -> Result<Feature, DataError> {
     let values = array.numbers().map(category).collect::<Result<Vec<i64>, _>>()?;
     let size = values.iter().max().map_or(0, |last| usize::try_from(*last).unwrap_or(usize::MAX) + 1);
     let shape = if array.shape.is_empty() { vec![1] } else { array.shape.clone() };
-    Ok(Feature { name: name.to_owned(), shape, values: Values::I64(values), affine: None, vocabulary: vec![size] })
+    let vocabulary = vec![size];
+    Ok(Feature { values: Values::I64(values), vocabulary, ..Feature::numbers(name, shape, Vec::new()) })
 }
 
 /// Both parts get the vocabulary that holds both.

@@ -81,21 +81,30 @@ pub fn rows(columns: Vec<(Column, Cells)>, rows: usize) -> Result<Rows, DataErro
     }
     let mut target = RawTarget::Texts(Vec::new());
     let (mut dense, mut categories) = (Vec::new(), Vec::new());
+    let (mut dense_names, mut category_names) = (Vec::new(), Vec::new());
     for (column, cells) in columns {
         match (column.role, cells) {
             (Role::Target, Cells::Numbers(values)) => target = RawTarget::Numbers { shape: vec![1], values },
             (Role::Target, Cells::Texts(texts)) => target = RawTarget::Texts(texts),
-            (Role::Category, cells) => categories.push(numbered(&column.name, &cells)?),
+            (Role::Category, cells) => {
+                categories.push(numbered(&column.name, &cells)?);
+                category_names.push(column.name);
+            }
             #[expect(clippy::cast_possible_truncation, reason = "training is in single precision")]
             (Role::Feature, Cells::Numbers(values)) => {
                 dense.push(values.into_iter().map(|value| value as f32).collect());
+                dense_names.push(column.name);
             }
-            (Role::Feature, Cells::Texts(texts)) => one_hot(&column.name, &texts, &mut dense)?,
+            (Role::Feature, Cells::Texts(texts)) => {
+                one_hot(&column.name, &texts, &mut dense)?;
+                dense_names.resize(dense.len(), column.name);
+            }
         }
     }
     let mut features = Vec::new();
     if !dense.is_empty() {
-        features.push(Feature::numbers(FEATURES, vec![dense.len()], side_by_side(&dense, rows)));
+        let numbers = Feature::numbers(FEATURES, vec![dense.len()], side_by_side(&dense, rows));
+        features.push(Feature { columns: dense_names, ..numbers });
     }
     if !categories.is_empty() {
         let (numbers, vocabulary): (Vec<Vec<i64>>, Vec<usize>) = categories.into_iter().unzip();
@@ -105,6 +114,7 @@ pub fn rows(columns: Vec<(Column, Cells)>, rows: usize) -> Result<Rows, DataErro
             values: Values::I64(side_by_side(&numbers, rows)),
             affine: None,
             vocabulary,
+            columns: category_names,
         });
     }
     Ok(Rows { features, target, validation: None })

@@ -68,6 +68,7 @@ impl Tokens {
             values: Values::I64(tokens[..tokens.len() - 1].to_vec()),
             affine: None,
             vocabulary: vec![self.vocabulary],
+            columns: Vec::new(),
         };
         let labels = tokens[1..].to_vec();
         let target = Target::Classes { labels, shape: vec![self.length], classes: self.vocabulary };

@@ -27,6 +27,8 @@ pub struct Feature {
     pub affine: Option<Affine>,
     /// Categories and tokens: how many there are, one number for each position of a row's last axis, or one for all.
     pub vocabulary: Vec<usize>,
+    /// What the file calls each position of a row; empty where it does not.
+    pub columns: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -120,7 +122,14 @@ impl Split {
 impl Feature {
     /// A feature of numbers that are ready for a model.
     pub fn numbers(name: impl Into<String>, shape: Vec<usize>, values: Vec<f32>) -> Self {
-        Self { name: name.into(), shape, values: Values::F32(values), affine: None, vocabulary: Vec::new() }
+        Self {
+            name: name.into(),
+            shape,
+            values: Values::F32(values),
+            affine: None,
+            vocabulary: Vec::new(),
+            columns: Vec::new(),
+        }
     }
 
     /// Numbers of one row.
@@ -131,8 +140,8 @@ impl Feature {
     fn is_like(&self, other: &Self) -> bool {
         let kind = |feature: &Self| std::mem::discriminant(&feature.values);
         kind(self) == kind(other)
-            && (&self.name, &self.shape, &self.affine, &self.vocabulary)
-                == (&other.name, &other.shape, &other.affine, &other.vocabulary)
+            && (&self.name, &self.shape, &self.affine, &self.vocabulary, &self.columns)
+                == (&other.name, &other.shape, &other.affine, &other.vocabulary, &other.columns)
     }
 
     fn emptied(&self) -> Self {
@@ -141,8 +150,15 @@ impl Feature {
             Values::I64(_) => Values::I64(Vec::new()),
             Values::U8(_) => Values::U8(Vec::new()),
         };
-        let (name, shape) = (self.name.clone(), self.shape.clone());
-        Self { name, shape, values, affine: self.affine.clone(), vocabulary: self.vocabulary.clone() }
+        let Self { name, shape, affine, vocabulary, columns, .. } = self;
+        Self {
+            name: name.clone(),
+            shape: shape.clone(),
+            values,
+            affine: affine.clone(),
+            vocabulary: vocabulary.clone(),
+            columns: columns.clone(),
+        }
     }
 
     fn check(&self, split: &str, rows: usize) -> Result<(), TrainingError> {

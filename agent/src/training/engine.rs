@@ -136,7 +136,7 @@ impl Engine {
     fn model(&mut self, plan: &Plan, source: &Source) -> Result<Model, TrainingError> {
         let validation = source.validation();
         if let Some(model) = plan.model.family(validation)? {
-            return Ok(model);
+            return Ok(model.without(&plan.without));
         }
         let ModelPlan::File { onnx, settings, .. } = &plan.model else {
             unreachable!("every model that is no family is a file");

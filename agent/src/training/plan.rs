@@ -17,6 +17,8 @@ use crate::runtime::Array;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     pub model: ModelPlan,
+    /// Layers that the model is built without, by name.
+    pub without: Vec<String>,
     pub loss: Loss,
     pub optimizer: OptimizerPlan,
     /// What is done to the minibatches, in this order.
@@ -135,6 +137,7 @@ impl Plan {
     pub fn new(model: ModelPlan, loss: Loss, optimizer: OptimizerPlan, batch_size: usize, seed: u64) -> Self {
         Self {
             model,
+            without: Vec::new(),
             loss,
             optimizer,
             augment: Vec::new(),

@@ -4,6 +4,7 @@
 //! decisions go out as commands. The same [`Coordinator`] runs under NATS, under the simulator's virtual
 //! clock and in the tests.
 
+pub mod ablation;
 pub mod coordinator;
 pub mod fleet;
 mod hash;

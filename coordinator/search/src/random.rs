@@ -39,6 +39,11 @@ pub fn trial_seed(study_seed: u64, trial: TrialId) -> u64 {
     word(Purpose { study_seed, name: "seed of a trial", index: u64::from(trial.0), redraw: 0 })
 }
 
+/// The seed of all trials of one repeat of an ablation. The name is none that a parameter can have.
+pub fn repeat_seed(study_seed: u64, repeat: u32) -> u64 {
+    word(Purpose { study_seed, name: "seed of a repeat", index: repeat.into(), redraw: 0 })
+}
+
 /// 53 of the bits as a number in [0, 1).
 pub fn unit(word: u64) -> f64 {
     (word >> 11) as f64 * (1.0 / (1_u64 << 53) as f64)

@@ -2,6 +2,7 @@
 //!
 //! A new one is its file, its line in [`sampler_for`], and its row in the conformance suite.
 
+mod ablated;
 mod arrivals;
 mod cma_es;
 mod cqr;
@@ -40,6 +41,9 @@ pub trait Sampler: Debug + Send {
 
 /// The table of samplers.
 pub fn sampler_for(study: &StudyFile) -> Box<dyn Sampler> {
+    if let Some(ablation) = &study.ablation {
+        return Box::new(ablated::Ablated::new(ablation.trials()));
+    }
     let sampler = named(study);
     if study.initial.is_empty() { sampler } else { Box::new(initial::Initial::new(study.initial.clone(), sampler)) }
 }

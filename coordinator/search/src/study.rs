@@ -17,11 +17,11 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use regatta_schemas::api::{Failure, StudyStatus};
-use regatta_schemas::log::{ByWhom, Proposed, Record};
+use regatta_schemas::log::{ByWhom, Lineage, Proposed, Record};
 use regatta_schemas::offer::Offer;
 use regatta_schemas::reasons::{FailCause, StopReason, StudyEnd};
 use regatta_schemas::recipe::Recipe;
-use regatta_schemas::resolve::resolve_recipe;
+use regatta_schemas::resolve::{resolve_recipe, resolve_without};
 use regatta_schemas::stop::Stop;
 use regatta_schemas::study::StudyFile;
 use regatta_schemas::{AgentId, Attempt, Params, PoolId, StudyId, TrialId};
@@ -161,12 +161,17 @@ impl Study {
         self.intents.closings.contains(&trial)
     }
 
-    /// The recipe of these parameters.
+    /// The recipe of a trial with these parameters and this lineage.
     ///
     /// # Errors
     /// What in it cannot be trained.
-    pub fn recipe(&self, params: &Params) -> Result<Recipe, Failure> {
-        resolve_recipe(&self.state.file.recipe, params).map_err(|faults| {
+    pub fn recipe(&self, params: &Params, lineage: &Lineage) -> Result<Recipe, Failure> {
+        let file = &self.state.file;
+        let recipe = match (&file.ablation, lineage) {
+            (Some(ablation), Lineage::Ablated { without, .. }) => resolve_without(&file.recipe, ablation, without),
+            _ => resolve_recipe(&file.recipe, params),
+        };
+        recipe.map_err(|faults| {
             let lines: Vec<String> = faults.iter().map(|fault| format!("{} {}", fault.path, fault.problem)).collect();
             Failure { cause: FailCause::Configuration, detail: lines.join("; ") }
         })
@@ -294,7 +299,7 @@ impl Study {
     /// Sends the offer of the attempt that the log holds.
     fn put_out(&mut self, id: TrialId) {
         let trial = &self.state.trials[&id];
-        match self.recipe(&trial.proposed.params) {
+        match self.recipe(&trial.proposed.params, &trial.proposed.lineage) {
             Ok(recipe) => {
                 let offer = Offer {
                     study: self.id.clone(),

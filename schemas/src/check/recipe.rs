@@ -8,7 +8,7 @@ use crate::recipe::Recipe;
 
 use super::amounts::{above_zero, between, bool, texts, whole, word};
 use super::reader::{Faults, Fields, Node};
-use super::{augment, data, loss, model, optimizer};
+use super::{ablation, augment, data, loss, model, optimizer};
 
 const KEYS: [&str; 17] = [
     "data",
@@ -28,6 +28,7 @@ const KEYS: [&str; 17] = [
     "metrics",
     "checkpoint",
     "time_limit_s",
+    "without",
 ];
 
 pub fn check_resolved(value: &Value) -> Result<Recipe, Vec<Fault>> {
@@ -79,6 +80,10 @@ fn check(node: &Node) {
     }
     if let Some(node) = fields.optional("time_limit_s") {
         node.number(|seconds| seconds > 0.0, "seconds, above 0, or leave it out");
+    }
+    if let Some(without) = fields.optional("without").and_then(|node| node.fields()) {
+        without.only(&["features", "layers"]);
+        ablation::without_of(&without);
     }
 }
 

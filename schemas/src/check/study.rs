@@ -2,27 +2,26 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::ablation::Ablation;
 use crate::api::Fault;
 use crate::ids::PoolId;
 use crate::limits::LIMITS;
 use crate::params::Params;
-use crate::study::StudyFile;
+use crate::study::{Sampler, Stopper, StudyFile};
 
-use super::assignment;
-use super::objectives;
 use super::reader::{Faults, Fields, Node, list_of};
 use super::recipe::without_nulls;
 use super::space::{self, Space};
-use super::stopper;
-use super::template;
+use super::{ablation, assignment, objectives, stopper, template};
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "name",
     "objective",
     "further_objectives",
     "constraints",
     "space",
     "initial",
+    "ablation",
     "sampler",
     "stopper",
     "budget",
@@ -59,10 +58,11 @@ fn read(node: &Node, measured: Measured) -> Option<StudyFile> {
     let fields = node.fields()?;
     fields.only(&KEYS);
     name(&fields);
-    let space = fields.required("space", "the parameters to search: {name: {type: float, low: 0, high: 1}}");
-    let space = space.and_then(|node| space::check(&node));
+    let ablation = fields.optional("ablation");
+    let space = space(&fields, ablation.is_some());
     let initial = space.as_ref().map(|space| initial(&fields, space)).unwrap_or_default();
-    let resource = fields.required("budget", "for example {trials: 48, resource: 81}").and_then(|node| budget(&node));
+    let budget_node = fields.required("budget", "for example {trials: 48, resource: 81}");
+    let resource = budget_node.and_then(|node| budget(&node, ablation.is_some()));
     sampler(&fields);
     stopper::check(&fields, resource);
     whole_in(&fields, "seed", u64::MAX);
@@ -88,15 +88,28 @@ fn read(node: &Node, measured: Measured) -> Option<StudyFile> {
     if let (Some(recipe), Some(space)) = (&recipe, &space) {
         template::check(recipe, &fields.path_of("space"), space);
     }
+    let template = recipe.as_ref().and_then(|recipe| recipe.value.as_object());
+    let ablation = ablation.and_then(|node| ablation::check(&node, template));
     if !node.faults.is_empty() {
         return None;
     }
-    written_out(fields.map, space?, initial).map_err(|error| node.fault(error.to_string(), "")).ok()
+    let mut file =
+        written_out(fields.map, ablation.as_ref()).map_err(|error| node.fault(error.to_string(), "")).ok()?;
+    file.space = space?.parameters;
+    file.initial = initial;
+    file.ablation = ablation;
+    Some(file)
 }
 
-/// The file as the wire has it: no short forms, no nulls, conditions with values of their domains.
-fn written_out(map: &Map<String, Value>, space: Space, initial: Vec<Params>) -> Result<StudyFile, serde_json::Error> {
+/// The file as the wire has it: no short forms and no nulls; without what was read by itself.
+fn written_out(map: &Map<String, Value>, ablation: Option<&Ablation>) -> Result<StudyFile, serde_json::Error> {
     let mut map = map.clone();
+    map.remove("ablation");
+    if let (Some(ablation), Some(Value::Object(budget))) = (ablation, map.get_mut("budget"))
+        && budget.get("trials").is_none_or(Value::is_null)
+    {
+        budget.insert("trials".to_owned(), ablation.trials().into());
+    }
     let recipe = map.insert("recipe".to_owned(), json!({}));
     map.insert("space".to_owned(), json!({}));
     map.remove("initial");
@@ -107,8 +120,6 @@ fn written_out(map: &Map<String, Value>, space: Space, initial: Vec<Params>) -> 
         }
     }
     let mut file: StudyFile = serde_json::from_value(without_nulls(&Value::Object(map)))?;
-    file.space = space.parameters;
-    file.initial = initial;
     if let Some(Value::Object(recipe)) = recipe {
         file.recipe = recipe;
     }
@@ -144,11 +155,35 @@ pub(super) fn whole_in(fields: &Fields, key: &str, max: u64) {
     }
 }
 
+/// A search has a space. An ablation has none, nor anybody who proposes or judges.
+fn space(fields: &Fields, is_ablation: bool) -> Option<Space> {
+    if !is_ablation {
+        let example = "the parameters to search: {name: {type: float, low: 0, high: 1}}";
+        return fields.required("space", example).and_then(|node| space::check(&node));
+    }
+    for (key, empty) in [
+        ("space", json!({})),
+        ("initial", json!([])),
+        ("sampler", json!(Sampler::default())),
+        ("stopper", json!(Stopper::default())),
+    ] {
+        let is_empty = |node: &Node| *node.value == empty || empty.get("name") == Some(node.value);
+        if fields.optional(key).is_some_and(|node| !is_empty(&node)) {
+            fields.fault(key, "has no meaning in an ablation", "leave it out, and write values into the recipe");
+        }
+    }
+    Some(Space::default())
+}
+
 /// The epochs of a trial.
-fn budget(node: &Node) -> Option<u64> {
+fn budget(node: &Node, is_ablation: bool) -> Option<u64> {
     let fields = node.fields()?;
     fields.only(&["trials", "resource", "wall_time_s", "target", "converged"]);
-    if let Some(node) = fields.required("trials", "how many configurations to try") {
+    let trials = match is_ablation {
+        true => fields.optional("trials"),
+        false => fields.required("trials", "how many configurations to try"),
+    };
+    if let Some(node) = trials {
         node.whole(1..=LIMITS.trials_max.into());
     }
     if let Some(node) = fields.optional("wall_time_s") {

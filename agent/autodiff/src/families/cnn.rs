@@ -1,7 +1,7 @@
 //! The convolutional net: stages of convolutions with a pool after each, then dense layers.
 
 use super::layers::{
-    Activation, Convolution, Norm, Pool, activated_and_pooled, averaged, convolved, dropped, flattened, linear,
+    Activation, Convolution, Norm, Pool, activated_and_pooled, averaged, convolved, dropped, flattened, halved, linear,
     normalized,
 };
 use super::{Feature, Forward};
@@ -36,16 +36,23 @@ impl Cnn {
     }
 
     /// Layers are `stages.<stage>.<i>.conv`, `stages.<stage>.<i>.norm` and `layers.<i>`. A convolution before a norm
-    /// has no bias: the norm has one.
+    /// has no bias: the norm has one. A stage can be left out, with its pool; a convolution with its norm and
+    /// activation; a norm; a dense layer; `dropout`.
     pub(super) fn forward(&self, context: &mut Forward<'_>, features: Value) -> Result<Value, GraphError> {
         let mut x = features;
         for (stage, &outputs) in self.channels.iter().enumerate() {
-            x = context.part(x, |part| self.stage(part, stage, x, outputs))?;
+            if !context.cut.has(&format!("stages.{stage}")) {
+                x = context.part(x, |part| self.stage(part, stage, x, outputs))?;
+            }
         }
         x = if self.global_pool { averaged(context.graph, x)? } else { flattened(context.graph, x)? };
         for (layer, &width) in self.hidden.iter().enumerate() {
+            let name = format!("layers.{layer}");
+            if context.cut.has(&name) {
+                continue;
+            }
             x = dropped(context, x, self.dropout)?;
-            x = linear(context, &format!("layers.{layer}"), x, width)?;
+            x = linear(context, &name, x, width)?;
             x = self.activation.apply(context.graph, x)?;
         }
         x = dropped(context, x, self.dropout)?;
@@ -56,11 +63,16 @@ impl Cnn {
         let mut x = x;
         for layer in 0..self.layers {
             let name = format!("stages.{stage}.{layer}");
-            let bias = self.norm == Norm::None;
+            let is_last = layer + 1 == self.layers;
+            if context.cut.has(&name) {
+                x = if is_last { halved(context.graph, x, self.pool)? } else { x };
+                continue;
+            }
+            let bias = self.norm == Norm::None || context.cut.has(&format!("{name}.norm"));
             let form = Convolution { outputs, kernel: self.kernel, stride: 1, bias, kaiming: false };
             x = convolved(context, &format!("{name}.conv"), x, form)?;
             x = normalized(context, &format!("{name}.norm"), x, self.norm)?;
-            x = match layer + 1 == self.layers {
+            x = match is_last {
                 true => activated_and_pooled(context.graph, x, self.activation, self.pool)?,
                 false => self.activation.apply(context.graph, x)?,
             };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::ablated::Cut;
 use crate::graph::{Dtype, Graph, GraphError, Value};
 use crate::step::dropout::Dropout;
 
@@ -56,6 +57,7 @@ pub(crate) struct Forward<'g> {
     pub dropout: Dropout,
     /// Whether values within [parts](Self::part) are computed again for the gradient rather than kept.
     pub recomputes: bool,
+    pub cut: Cut,
     /// The tensors to hand out, by name; `None` where each becomes an input of the graph.
     tensors: Option<BTreeMap<String, Value>>,
 }
@@ -63,7 +65,16 @@ pub(crate) struct Forward<'g> {
 impl<'g> Forward<'g> {
     /// Each tensor that the model declares becomes an input of the graph.
     pub fn new(graph: &'g mut Graph, mode: Mode, dropout: Dropout) -> Self {
-        Self { graph, mode, parameters: Vec::new(), buffers: Vec::new(), dropout, recomputes: false, tensors: None }
+        Self {
+            graph,
+            mode,
+            parameters: Vec::new(),
+            buffers: Vec::new(),
+            dropout,
+            recomputes: false,
+            cut: Cut::default(),
+            tensors: None,
+        }
     }
 
     /// The tensors that the model declares are there already, of type f32.
@@ -108,7 +119,7 @@ impl<'g> Forward<'g> {
     ) -> Result<Value, GraphError> {
         let first = self.graph.nodes().len();
         let y = write(self)?;
-        if self.recomputes {
+        if self.recomputes && y != x {
             self.graph.recompute(first, x, y);
         }
         Ok(y)

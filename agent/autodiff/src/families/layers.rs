@@ -112,7 +112,7 @@ pub(super) fn activated_and_pooled(
 }
 
 /// Each pair along every axis after the channels becomes one; an odd last element is left out.
-fn halved(graph: &mut Graph, x: Value, pool: Pool) -> Result<Value, GraphError> {
+pub(super) fn halved(graph: &mut Graph, x: Value, pool: Pool) -> Result<Value, GraphError> {
     let window = Attribute::Ints(vec![2; graph.shape(x).len().saturating_sub(2)]);
     let op = match pool {
         Pool::Max => "MaxPool",
@@ -200,7 +200,7 @@ pub(super) fn convolved(
 /// Normalises `x`, `[N, C, ...]`. Parameters are `<name>.weight` (ones) and `<name>.bias` (zeros), running statistics
 /// `<name>.running_mean` and `<name>.running_var`, all `[C]`.
 pub(super) fn normalized(context: &mut Forward<'_>, name: &str, x: Value, norm: Norm) -> Result<Value, GraphError> {
-    if norm == Norm::None {
+    if norm == Norm::None || context.cut.has(name) {
         return Ok(x);
     }
     let channels = context.graph.shape(x).get(1).copied().unwrap_or_default();
@@ -244,6 +244,9 @@ fn groups_of(channels: usize) -> usize {
 
 /// Layer normalisation of each row of `x`, rows x width; parameters as of [`normalized`].
 pub(super) fn row_normalized(context: &mut Forward<'_>, name: &str, x: Value) -> Result<Value, GraphError> {
+    if context.cut.has(name) {
+        return Ok(x);
+    }
     let width = columns(context.graph, x)?;
     let scale = context.parameter(&format!("{name}.weight"), &[width], Initial::Ones)?;
     let bias = context.parameter(&format!("{name}.bias"), &[width], Initial::Zeros)?;
@@ -266,7 +269,7 @@ pub(super) fn embedded(
 
 /// Drops elements of `x` where the model has dropout at all.
 pub(super) fn dropped(context: &mut Forward<'_>, x: Value, has_dropout: bool) -> Result<Value, GraphError> {
-    if has_dropout { context.dropped(x) } else { Ok(x) }
+    if has_dropout && !context.cut.has("dropout") { context.dropped(x) } else { Ok(x) }
 }
 
 fn uniform_by_inputs(inputs: usize) -> Initial {

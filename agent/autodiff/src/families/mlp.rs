@@ -20,11 +20,15 @@ impl Mlp {
         vec![Feature { name: "features".into(), dtype: Dtype::F32, shape: vec![self.inputs] }]
     }
 
-    /// Layers are `layers.<i>`, hidden ones first.
+    /// Layers are `layers.<i>`, hidden ones first. A hidden one can be left out, with its activation; so can `dropout`.
     pub(super) fn forward(&self, context: &mut Forward<'_>, features: Value) -> Result<Value, GraphError> {
         let mut x = features;
         for (layer, &width) in self.hidden.iter().enumerate() {
-            x = linear(context, &format!("layers.{layer}"), x, width)?;
+            let name = format!("layers.{layer}");
+            if context.cut.has(&name) {
+                continue;
+            }
+            x = linear(context, &name, x, width)?;
             x = self.activation.apply(context.graph, x)?;
             x = dropped(context, x, self.dropout)?;
         }

@@ -31,15 +31,20 @@ impl Resnet {
     }
 
     /// Layers are `stem`, `stages.<stage>.<block>.<i>` with its `shortcut`, and `head`; each convolution is a `conv`
-    /// with a `norm`.
+    /// with a `norm`. A block can be left out (the next one then is the first of its stage), a stage, a norm, `dropout`.
     pub(super) fn forward(&self, context: &mut Forward<'_>, features: Value) -> Result<Value, GraphError> {
         let mut x = self.unit(context, "stem", features, (self.width, 3, 1))?;
         x = self.activation.apply(context.graph, x)?;
         let mut width = self.width;
         for (stage, &blocks) in self.blocks.iter().enumerate() {
+            let mut has_begun = false;
             for block in 0..blocks {
-                let stride = if block == 0 && stage > 0 { 2 } else { 1 };
                 let name = format!("stages.{stage}.{block}");
+                if context.cut.has(&name) {
+                    continue;
+                }
+                let stride = if !has_begun && stage > 0 { 2 } else { 1 };
+                has_begun = true;
                 x = context.part(x, |part| self.block(part, &name, x, (width, stride)))?;
             }
             width *= 2;
@@ -85,7 +90,8 @@ impl Resnet {
         x: Value,
         (outputs, kernel, stride): (usize, usize, usize),
     ) -> Result<Value, GraphError> {
-        let form = Convolution { outputs, kernel, stride, bias: self.norm == Norm::None, kaiming: true };
+        let bias = self.norm == Norm::None || context.cut.has(&format!("{name}.norm"));
+        let form = Convolution { outputs, kernel, stride, bias, kaiming: true };
         let x = convolved(context, &format!("{name}.conv"), x, form)?;
         normalized(context, &format!("{name}.norm"), x, self.norm)
     }

@@ -34,6 +34,7 @@ impl Tabular {
     }
 
     /// Parameters are those of `embeddings.<column>` (normal, as PyTorch's), `layers.<i>` and `norms.<i>`.
+    /// A hidden layer can be left out, with its norm and activation; so can a norm, and `dropout`.
     pub(super) fn forward(&self, context: &mut Forward<'_>, features: &[Value]) -> Result<Value, GraphError> {
         let (numbers, categories) = match self.numbers {
             0 => (None, features.first()),
@@ -53,7 +54,11 @@ impl Tabular {
             parts => context.graph.node("Concat", parts, &[("axis", Attribute::Int(1))])?,
         };
         for (layer, &width) in self.hidden.iter().enumerate() {
-            x = linear(context, &format!("layers.{layer}"), x, width)?;
+            let name = format!("layers.{layer}");
+            if context.cut.has(&name) {
+                continue;
+            }
+            x = linear(context, &name, x, width)?;
             x = normalized(context, &format!("norms.{layer}"), x, self.norm)?;
             x = self.activation.apply(context.graph, x)?;
             x = dropped(context, x, self.dropout)?;

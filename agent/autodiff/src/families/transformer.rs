@@ -73,7 +73,8 @@ impl Transformer {
         }
     }
 
-    /// Parameters are those of `embedding`, `positions`, `blocks.<i>`, `norm` and, for a row's answer, `head`.
+    /// Parameters are those of `embedding`, `positions`, `blocks.<i>`, `norm` and, for a row's answer, `head`. A block
+    /// can be left out, its `attention` or its `dense` part, each with its norm; a norm; the positions; `dropout`.
     /// Weights begin normal with deviation 0.02, those before a sum with it divided by the root of the number of
     /// sums, biases zero (Radford et al., 2019); the embedding of numbers and the head begin as PyTorch's layers do.
     ///
@@ -86,9 +87,14 @@ impl Transformer {
         let rows = context.graph.shape(features)[0];
         let (x, table) = self.embedding(context, features)?;
         let length = context.graph.shape(x)[1];
-        let positions =
-            context.parameter("positions", &[length, self.width], Initial::Normal { deviation: DEVIATION })?;
-        let placed = context.graph.add(x, positions)?;
+        let placed = match context.cut.has("positions") {
+            true => x,
+            false => {
+                let normal = Initial::Normal { deviation: DEVIATION };
+                let positions = context.parameter("positions", &[length, self.width], normal)?;
+                context.graph.add(x, positions)?
+            }
+        };
         let flat = context.graph.reshape(placed, &[rows * length, self.width])?;
         let mut x = dropped(context, flat, self.dropout)?;
         for block in 0..self.layers {
@@ -146,14 +152,20 @@ impl Transformer {
         x: Value,
         (rows, length): (usize, usize),
     ) -> Result<Value, GraphError> {
+        let mut x = x;
         let before_sum = DEVIATION / count(2 * self.layers).sqrt();
         let normal = |deviation: f64| (Initial::Normal { deviation }, Initial::Zeros);
-        let seen = row_normalized(context, &format!("{name}.attention_norm"), x)?;
-        let mixed = self.attention(context, &format!("{name}.attention"), seen, (rows, length))?;
-        let mixed = linear_from(context, &format!("{name}.attention.output"), mixed, self.width, normal(before_sum))?;
-        let mixed = dropped(context, mixed, self.dropout)?;
-        let x = context.graph.add(x, mixed)?;
-
+        let attention = format!("{name}.attention");
+        if !context.cut.has(&attention) {
+            let seen = row_normalized(context, &format!("{name}.attention_norm"), x)?;
+            let mixed = self.attention(context, &attention, seen, (rows, length))?;
+            let mixed = linear_from(context, &format!("{attention}.output"), mixed, self.width, normal(before_sum))?;
+            let mixed = dropped(context, mixed, self.dropout)?;
+            x = context.graph.add(x, mixed)?;
+        }
+        if context.cut.has(&format!("{name}.dense")) {
+            return Ok(x);
+        }
         let inner = row_normalized(context, &format!("{name}.dense_norm"), x)?;
         let (hidden, wide) = (format!("{name}.dense.hidden"), self.width * self.ratio);
         let inner = linear_from(context, &hidden, inner, wide, normal(DEVIATION))?;

@@ -8,6 +8,9 @@ use super::{Activation, Cnn, Mlp, Model, Norm, Pool, Resnet, Tabular, Transforme
 /// What the words of a model that is of a file begin with.
 const IMPORTED: &str = "imported";
 
+/// The name of the layers that a model was built without, with commas between them.
+const WITHOUT: &str = "without";
+
 /// The greatest size that is read.
 const SIZE_MAX: usize = 1 << 24;
 
@@ -45,6 +48,9 @@ impl Model {
             Self::Transformer(transformer) => ("transformer", transformer.fields()),
             Self::Tabular(tabular) => ("tabular", tabular.fields()),
             Self::Imported(imported) => return format!("{IMPORTED} {}", imported.shape_words()),
+            Self::Ablated(ablated) => {
+                return format!("{} {WITHOUT} {}", ablated.model.words(), ablated.without.join(","));
+            }
         };
         let fields = fields.into_iter().map(|(name, value)| format!(" {name} {value}"));
         std::iter::once(family.to_owned()).chain(fields).collect()
@@ -72,14 +78,17 @@ fn read(words: &str) -> Result<Model, String> {
         let value = rest.next().ok_or_else(|| format!("{name} has no value"))?;
         fields.0.insert(name, value);
     }
-    match family {
+    let without: Vec<String> =
+        fields.0.remove(WITHOUT).map(|layers| layers.split(',').map(str::to_owned).collect()).unwrap_or_default();
+    let model = match family {
         "mlp" => Mlp::read(&fields).map(Model::Mlp),
         "cnn" => Cnn::read(&fields).map(Model::Cnn),
         "resnet" => Resnet::read(&fields).map(Model::Resnet),
         "transformer" => Transformer::read(&fields).map(Model::Transformer),
         "tabular" => Tabular::read(&fields).map(Model::Tabular),
         _ => Err("no such family".into()),
-    }
+    };
+    Ok(model?.without(&without))
 }
 
 type Field = (&'static str, String);
@@ -348,6 +357,7 @@ mod tests {
             transformer(Input::Tokens { length: 5, vocabulary: 11 }, Answer::NextToken),
             Model::Tabular(tabular(None)),
             Model::Tabular(tabular(Some(6))),
+            Model::Tabular(tabular(None)).without(&["layers.0".to_owned(), "dropout".to_owned()]),
         ]
     }
 

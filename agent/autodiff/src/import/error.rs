@@ -29,6 +29,8 @@ pub enum ImportError {
     FixedBatch { batch: usize, found: usize },
     #[error("no float initializer of the model reaches its output: there is nothing to train")]
     NothingTrains,
+    #[error("what begins with {what} cannot be left out (node {node:?}): {reason}")]
+    Cut { what: String, node: String, reason: String },
     #[error("no parameter of the model is called {name:?}")]
     NoParameter { name: String },
     #[error(transparent)]

@@ -2,6 +2,7 @@
 //! updates, losses and models against PyTorch's formulas written down plainly.
 #![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
+mod ablated;
 mod augment;
 #[path = "../support/evaluator.rs"]
 mod evaluator;

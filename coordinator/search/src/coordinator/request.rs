@@ -140,6 +140,10 @@ impl Coordinator {
         mut faults: Vec<Fault>,
     ) -> Result<Answer, Rejection> {
         let study = self.going_on(id)?;
+        if study.state().file.ablation.is_some() {
+            return Err(reject(RejectionCode::Conflict, format!("study `{id}` is an ablation, which takes no trials")));
+        }
+        let lineage = Lineage::Submitted { by: request.by.clone() };
         if request.resource.is_some() {
             faults.push(Fault::new("resource", "is the study's to say", "leave it out"));
         }
@@ -151,7 +155,7 @@ impl Coordinator {
             }
         };
         if faults.is_empty()
-            && let Err(failure) = study.recipe(&params)
+            && let Err(failure) = study.recipe(&params, &lineage)
         {
             faults.push(Fault::new("params", failure.detail, "choose values that the recipe can take"));
         }
@@ -239,6 +243,7 @@ fn bare_study(
         constraints: Vec::new(),
         objective: Objective { metric: BARE_OBJECTIVE.to_owned(), goal: Goal::Minimize },
         space: Default::default(),
+        ablation: None,
         sampler: Sampler::Random,
         stopper: Stopper::None,
         budget: Budget { trials: 1, resource, wall_time_s: None, target: None, converged: None },

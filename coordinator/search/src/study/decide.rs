@@ -13,6 +13,7 @@ use regatta_schemas::{Attempt, Params, TrialId};
 use super::convergence::Convergence;
 use super::intents::{Loss, Sampled};
 use super::{Due, Phase, Study};
+use crate::random::repeat_seed;
 use crate::stoppers::Chances;
 use crate::time::Time;
 
@@ -127,18 +128,24 @@ impl Study {
         };
         let trial = self.next_trial();
         self.intents.propose(trial, Some(Sampled { index, params: params.clone() }));
-        let recipe = self.recipe(&params);
-        let proposed = Proposed {
-            params,
-            lineage: Lineage::Sampled { index },
-            seed: self.seed_of(trial),
-            priority: 0,
-            labels: Default::default(),
-        };
+        let (lineage, seed) = self.origin(trial, index);
+        let recipe = self.recipe(&params, &lineage);
+        let proposed = Proposed { params, lineage, seed, priority: 0, labels: Default::default() };
         self.append(Some(trial), Record::Proposed(proposed));
         let (attempt, until) = (Attempt(1), self.state.stopper.0.until(trial));
         let offered = Offered { attempt, pool: self.pool().clone(), reason: OfferReason::First, resume: None, until };
         self.offer_or_fail(trial, recipe, offered);
+    }
+
+    /// Where the sampler's configuration number `index` comes from, and the seed that it is trained with.
+    fn origin(&self, trial: TrialId, index: u64) -> (Lineage, u64) {
+        match self.state.file.ablation.as_ref().and_then(|ablation| ablation.trial(index)) {
+            Some((without, repeat)) => {
+                let seed = repeat_seed(self.state.file.seed, repeat);
+                (Lineage::Ablated { without, repeat }, seed)
+            }
+            None => (Lineage::Sampled { index }, self.seed_of(trial)),
+        }
     }
 
     fn offer_again(&mut self, id: TrialId) {
@@ -153,8 +160,9 @@ impl Study {
         };
         let (attempt, resume) = (trial.attempt.next(), trial.checkpoint.clone());
         let until = self.state.stopper.0.until(id);
+        let recipe = self.recipe(&trial.proposed.params, &trial.proposed.lineage);
         let offered = Offered { attempt, pool: self.pool().clone(), reason, resume, until };
-        self.offer_or_fail(id, self.recipe(&trial.proposed.params), offered);
+        self.offer_or_fail(id, recipe, offered);
     }
 
     /// A recipe that cannot be resolved takes the lane until its failure is read back, so that a study whose recipe

@@ -207,8 +207,11 @@ impl State {
         if is_over || self.trials.contains_key(&id) {
             return;
         }
-        let index = match proposed.lineage {
-            Lineage::Sampled { index } => Some(index),
+        let index = match &proposed.lineage {
+            Lineage::Sampled { index } => Some(*index),
+            Lineage::Ablated { without, repeat } => {
+                self.file.ablation.as_ref().and_then(|ablation| ablation.index(without, *repeat))
+            }
             Lineage::Submitted { .. } | Lineage::Unknown => None,
         };
         self.next_index = self.next_index.max(index.map_or(0, |index| index + 1));

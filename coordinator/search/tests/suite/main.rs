@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails")]
 
+mod ablation;
 mod files;
 mod fleet;
 mod gp;
