@@ -65,7 +65,8 @@ impl History {
     /// What a trial trains; `None` where there is no such trial, or its parameters make no recipe.
     pub fn recipe(&self, trial: TrialId) -> Option<Recipe> {
         let study = self.machine.study(&self.study)?;
-        study.recipe(&study.state().trials.get(&trial)?.proposed.params).ok()
+        let proposed = &study.state().trials.get(&trial)?.proposed;
+        study.recipe(&proposed.params, &proposed.lineage).ok()
     }
 
     /// All trials, the best first; those without a value last.

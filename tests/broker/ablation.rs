@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 async fn findings(cluster: &Cluster, file: &str, plot: &str) -> (Value, String) {
     let plot = cluster.folder().join(plot);
     let printed = cluster.cli_ok(&["ablate", file, "--json", "--plot", &plot.display().to_string()]).await;
-    let findings: Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
+    let findings: Value = serde_json::from_str(printed.lines().last().unwrap_or_default()).expect("JSON lines");
     assert_eq!(findings["type"], "findings");
-    (findings, std::fs::read_to_string(plot).unwrap())
+    (findings, std::fs::read_to_string(plot).expect("the plot is drawn"))
 }
 
 fn effect<'f>(findings: &'f Value, name: &str) -> &'f Value {
-    let effects = findings["effects"].as_array().unwrap();
+    let effects = findings["effects"].as_array().expect("a list");
     effects.iter().find(|effect| effect["of"] == json!([name])).unwrap_or_else(|| panic!("{name}: {findings}"))
 }
 

@@ -10,7 +10,7 @@ use super::amounts::{above_zero, between, bool, texts, whole, word};
 use super::reader::{Faults, Fields, Node};
 use super::{ablation, augment, data, loss, model, optimizer};
 
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "data",
     "model",
     "loss",
