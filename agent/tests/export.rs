@@ -30,12 +30,18 @@ fn split(rows: usize, shape: &[usize], with_categories: bool) -> Split {
         noise + if column % CLASSES == label(row) { 1.0 } else { 0.0 }
     };
     let values = Values::F32((0..rows * width).map(number).collect());
-    let mut features =
-        vec![Feature { name: "features".into(), shape: shape.to_vec(), values, affine: None, vocabulary: Vec::new() }];
+    let feature = |name: &str, shape, values, vocabulary| Feature {
+        name: name.into(),
+        shape,
+        values,
+        affine: None,
+        vocabulary,
+        columns: Vec::new(),
+    };
+    let mut features = vec![feature("features", shape.to_vec(), values, Vec::new())];
     if with_categories {
         let values = Values::I64((0..rows * 2).map(|at| (at % 4) as i64).collect());
-        let (name, shape, vocabulary) = ("categories".into(), vec![2], vec![4, 4]);
-        features.push(Feature { name, shape, values, affine: None, vocabulary });
+        features.push(feature("categories", vec![2], values, vec![4, 4]));
     }
     let labels = (0..rows).map(|row| label(row) as i64).collect();
     Split { features, target: Target::Classes { shape: Vec::new(), labels, classes: CLASSES } }
