@@ -169,7 +169,9 @@ impl OneOrMany {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "name", rename_all = "snake_case")]
 pub enum Sampler {
+    /// The one that suits the space, the budget and the objectives.
     #[default]
+    Auto,
     Random,
     /// Random, but evenly spread: a scrambled Sobol sequence.
     Sobol,

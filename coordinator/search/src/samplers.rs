@@ -44,13 +44,14 @@ pub fn sampler_for(study: &StudyFile) -> Box<dyn Sampler> {
     if let Some(ablation) = &study.ablation {
         return Box::new(ablated::Ablated::new(ablation.trials()));
     }
-    let sampler = named(study);
+    let sampler = named(&study.sampler, study);
     if study.initial.is_empty() { sampler } else { Box::new(initial::Initial::new(study.initial.clone(), sampler)) }
 }
 
-fn named(study: &StudyFile) -> Box<dyn Sampler> {
+fn named(choice: &Choice, study: &StudyFile) -> Box<dyn Sampler> {
     let space = Space::new(&study.space);
-    match &study.sampler {
+    match choice {
+        Choice::Auto => named(&automatic(study), study),
         Choice::Random => Box::new(random::Random::new(space, study.seed)),
         Choice::Nsga2 => Box::new(nsga2::Nsga2::new(study)),
         Choice::Sobol => Box::new(sobol::Sobol::new(space, study.seed)),
@@ -62,6 +63,24 @@ fn named(study: &StudyFile) -> Box<dyn Sampler> {
         Choice::Evolution => Box::new(evolution::Evolution::new(study)),
     }
 }
+
+/// What suits a study (docs/adr/0010): a Gaussian process where it can see a good part of the trials and of the space, a
+/// tree-structured Parzen estimator beyond, NSGA-II for several objectives.
+fn automatic(study: &StudyFile) -> Choice {
+    if !study.further_objectives.is_empty() {
+        Choice::Nsga2
+    } else if study.space.is_empty() {
+        Choice::Random
+    } else if study.budget.trials > GP_TRIALS_MAX || study.space.len() > GP_PARAMETERS_MAX {
+        Choice::Tpe
+    } else {
+        Choice::Gp
+    }
+}
+
+/// Trials up to which a Gaussian process is asked: it looks at some hundred of them.
+const GP_TRIALS_MAX: u32 = 20_000;
+const GP_PARAMETERS_MAX: usize = 40;
 
 #[cfg(test)]
 mod tests {

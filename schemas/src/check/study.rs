@@ -31,9 +31,9 @@ const KEYS: [&str; 15] = [
     "retries",
     "recipe",
 ];
-const SAMPLERS: &[&str] = &["random", "sobol", "grid", "tpe", "gp", "cqr", "cma_es", "evolution", "nsga2"];
+const SAMPLERS: &[&str] = &["auto", "random", "sobol", "grid", "tpe", "gp", "cqr", "cma_es", "evolution", "nsga2"];
 /// Those that can seek several objectives at once.
-const SAMPLERS_OF_SEVERAL: &[&str] = &["random", "sobol", "grid", "nsga2"];
+const SAMPLERS_OF_SEVERAL: &[&str] = &["auto", "random", "sobol", "grid", "nsga2"];
 const STOPPERS_OF_SEVERAL: &[&str] = &["none", "asha"];
 /// A study may want this many times the lanes of another.
 const WEIGHT_MAX: f64 = 1e6;

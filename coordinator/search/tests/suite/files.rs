@@ -15,6 +15,7 @@ pub fn study_json(changes: Value) -> Value {
         "name": "test",
         "objective": {"metric": METRIC, "goal": "maximize"},
         "space": {"x": {"type": "float", "low": 0.001, "high": 1.0}},
+        "sampler": "random",
         "budget": {"trials": 8, "resource": 4},
         "seed": 7,
         "recipe": recipe_json("$x".into()),
