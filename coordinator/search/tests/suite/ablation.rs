@@ -14,6 +14,7 @@ use crate::stage::Stage;
 fn ablation(design: &str) -> StudyFile {
     study(json!({
         "space": {},
+        "sampler": null,
         "recipe": recipe_json(0.1.into()),
         "budget": {"resource": 4},
         "ablation": {
