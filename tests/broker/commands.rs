@@ -116,3 +116,46 @@ async fn a_trial_of_ones_own_is_trained_or_refused_with_every_fault() {
     let history = cluster.until_concluded(&id).await;
     assert_eq!(history.count("finished"), 2, "the trial counts in the budget");
 }
+
+/// Answers each configuration with a curve that comes near its rate.
+const CURVES: &str = r#"
+import json, sys
+for line in sys.stdin:
+    question = json.loads(line)
+    rate, epochs = question["params"]["rate"], range(1, question["resource"] + 1)
+    curve = {"score": [rate * (1 - 0.5 ** n) for n in epochs], "elapsed_s": [n * question["pace"] for n in epochs]}
+    print(json.dumps(curve), flush=True)
+"#;
+
+#[tokio::test]
+async fn a_search_is_simulated_with_curves_from_a_program() {
+    let cluster = Cluster::start().await;
+    let (study, program) = (cluster.folder().join("study.yaml"), cluster.folder().join("curves.py"));
+    std::fs::write(&program, CURVES).unwrap();
+    let text = "name: played\nobjective: { metric: score, goal: maximize }\n\
+        space: { rate: { type: float, low: 0.0, high: 1.0 } }\nstopper: { name: asha, mode: promote }\n\
+        budget: { trials: 40, resource: 9 }\n";
+    std::fs::write(&study, text).unwrap();
+    let objective = format!("python3 '{}'", program.display());
+    let ask = |more: &[&'static str]| {
+        let mut asked = vec!["simulate", study.to_str().unwrap(), "--lanes", "4", "--objective", &objective, "--json"];
+        asked.extend(more);
+        asked.into_iter().map(str::to_owned).collect::<Vec<String>>()
+    };
+    let ran = |asked: Vec<String>| {
+        let cluster = &cluster;
+        async move { cluster.cli_ok(&asked.iter().map(String::as_str).collect::<Vec<_>>()).await }
+    };
+    let first = ran(ask(&["--send", r#"{"pace": 2.0}"#])).await;
+    assert_eq!(first, ran(ask(&["--send", r#"{"pace": 2.0}"#])).await, "the same seed plays the same search");
+    let outcome: Value = serde_json::from_str(&first).unwrap();
+    assert_eq!(outcome["trials"], 40);
+    assert!(outcome["best"]["value"].as_f64().unwrap() > 0.8, "{outcome}");
+    assert!(outcome["epochs"].as_u64().unwrap() < 40 * 9 / 2, "{outcome}");
+    let seconds = outcome["seconds"].as_f64().unwrap();
+    assert!(seconds >= 2.0 * outcome["epochs"].as_f64().unwrap() / 4.0, "{outcome}");
+
+    let ended = cluster.cli(&ask(&[]).iter().map(String::as_str).collect::<Vec<_>>()).await;
+    assert!(!ended.status.success(), "the program misses `pace` and ends");
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("curves.py"), "the message names it");
+}

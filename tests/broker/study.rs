@@ -1,8 +1,9 @@
 //! A study on a fleet where nothing goes wrong.
 
 use regatta_schemas::log::Record;
+use regatta_schemas::reasons::OfferReason;
 use regatta_tests::{Cluster, check_history, digits_study};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn a_study_trains_every_trial_of_its_budget_and_finds_a_good_one() {
@@ -65,13 +66,15 @@ async fn early_stopping_frees_lanes_and_says_why() {
 }
 
 #[tokio::test]
-async fn the_same_seed_draws_the_same_configurations_whatever_the_fleet() {
+async fn random_search_draws_the_same_configurations_whatever_the_fleet() {
     let mut drawn = Vec::new();
+    let mut study = digits_study("same", 6, 2);
+    study["sampler"] = json!("random");
     for agents in [1, 3] {
         let cluster = Cluster::start().await;
         let _coordinator = cluster.coordinator(&[]);
         let _agents: Vec<_> = (0..agents).map(|_| cluster.agent(&[])).collect();
-        let id = cluster.start_study(&digits_study("same", 6, 2)).await;
+        let id = cluster.start_study(&study).await;
         let history = cluster.until_concluded(&id).await;
         let params: Vec<_> = history.proposed().values().map(|proposed| proposed.params.clone()).collect();
         drawn.push(params);
@@ -92,4 +95,33 @@ async fn two_studies_share_a_lane_fairly() {
         check_history(&history);
         assert_eq!(history.count("finished"), 6);
     }
+}
+
+#[tokio::test]
+async fn trials_set_aside_at_a_rung_go_on_from_their_checkpoints_on_any_agent() {
+    let cluster = Cluster::start().await;
+    let _coordinator = cluster.coordinator(&[]);
+    let _agents: Vec<_> = (0..2).map(|_| cluster.agent(&[])).collect();
+    let mut study = digits_study("promote", 9, 9);
+    study["stopper"] = json!({"name": "asha", "eta": 3, "min_resource": 1, "mode": "promote"});
+    let id = cluster.start_study(&study).await;
+    let history = cluster.until_concluded(&id).await;
+    check_history(&history);
+    let offers: Vec<_> = history.proposed().keys().flat_map(|trial| history.offers(*trial)).collect();
+    let promoted = offers.iter().filter_map(|offered| match offered.reason {
+        OfferReason::Promoted { resource } => Some((resource, offered.resume.as_ref()?.resource)),
+        _ => None,
+    });
+    let promoted: Vec<(u32, u32)> = promoted.collect();
+    assert!(promoted.len() >= 3 && promoted.iter().all(|(rung, resumed)| rung == resumed), "{promoted:?}");
+    assert_eq!(history.count("finished"), 1, "the winner is trained to the end");
+    let shown: Value = serde_json::from_str(&cluster.cli_ok(&["study", "show", id.as_str(), "--json"]).await).unwrap();
+    let spent = shown["resource_spent"].as_u64().unwrap();
+    assert!((9 + 8..9 * 9 / 2).contains(&spent), "{spent} epochs");
+
+    let rows = cluster.cli_ok(&["replay", id.as_str(), "--stopper", "asha", "--stopper", "none", "--json"]).await;
+    let rows: Value = serde_json::from_str(&rows).unwrap();
+    assert_eq!(rows[1]["epochs"], 81, "{rows}");
+    assert_eq!(rows[1]["unknown"], 8, "all but the winner's curves end early: {rows}");
+    assert!(rows[0]["epochs"].as_u64().unwrap() < 81, "{rows}");
 }
