@@ -136,7 +136,7 @@ pub struct Place {
     pub folder: Option<PathBuf>,
 }
 
-/// Leave one component out at a time, of the data, the model or the recipe, and see what it was worth.
+/// Leave one component out at a time, of the data, the model or the recipe, and see what it was worth
 ///
 /// Trains the recipe whole, and without each component that the file's `ablation` names, as often as it says, and prints
 /// how the objective differs, with intervals.
@@ -176,7 +176,7 @@ pub struct Ablate {
     pub json: bool,
 }
 
-/// Simulate a study in virtual time: the same search, with learning curves from a program.
+/// Simulate a study in virtual time: the same search, with learning curves from a program
 ///
 /// The program reads one line of JSON for each configuration, {"params": {...}, "resource": EPOCHS}, and answers one:
 /// {"validation_accuracy": [one number an epoch], "elapsed_s": [seconds from the start to each epoch's end]}.
@@ -234,7 +234,7 @@ pub struct Simulate {
     pub json: bool,
 }
 
-/// What other stoppers would have cost and found, by the curves that a study measured.
+/// What other stoppers would have cost and found, by the curves that a study measured
 ///
 /// The trials of a finished or running study are proposed again, in their order, to a simulated fleet; their curves are
 /// what was measured. A study that ran with `stopper: none` answers best, since it knows every curve to its end.
