@@ -5,15 +5,14 @@
 //! without the component, less the objective with it: below zero, leaving it out made the objective smaller.
 
 mod estimate;
-mod student;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use regatta_schemas::ablation::{Ablation, Design};
 use regatta_schemas::study::Goal;
 
+pub use crate::student::quantile as student_quantile;
 pub use estimate::{CONFIDENCE, Estimate, estimate};
-pub use student::quantile as student_quantile;
 
 /// What one trial of an ablation gave.
 #[derive(Debug, Clone, PartialEq)]

@@ -16,6 +16,7 @@ pub mod samplers;
 pub mod simulator;
 pub mod space;
 pub mod stoppers;
+mod student;
 pub mod study;
 mod time;
 

@@ -54,6 +54,16 @@ pub fn below(word: u64, count: u64) -> u64 {
     ((u128::from(word) * u128::from(count)) >> 64) as u64
 }
 
+/// Which of the shares, of whatever sum, a number in [0, 1) falls on.
+pub fn pick(shares: &[f64], unit: f64) -> usize {
+    let mut left = unit * shares.iter().sum::<f64>();
+    let found = shares.iter().position(|share| {
+        left -= share;
+        left < 0.0
+    });
+    found.unwrap_or(shares.len().saturating_sub(1))
+}
+
 /// As many numbers as are wanted for one purpose.
 #[derive(Debug, Clone)]
 pub struct Stream(ChaCha8Rng);

@@ -1,7 +1,7 @@
 //! A mean of paired differences with its intervals: Student's, and the percentile bootstrap's (Efron, 1979).
 
-use super::student;
 use crate::random::{Purpose, Stream};
+use crate::student;
 
 /// How often an interval holds the true mean.
 pub const CONFIDENCE: f64 = 0.95;

@@ -10,7 +10,7 @@ use regatta_schemas::study::Goal;
 use super::agreement::Agreement;
 use super::rungs::{Levels, Rungs};
 use crate::news::Measurement;
-use crate::random::{Purpose, unit, word};
+use crate::random::{Purpose, pick, unit, word};
 
 #[derive(Debug)]
 pub struct Brackets {
@@ -113,12 +113,7 @@ impl Draw {
         let weights: Vec<f64> =
             self.shares.iter().zip(self.agreement.with_end()).map(|(share, trust)| share * trust).collect();
         let purpose = Purpose { study_seed: self.seed, name: "bracket of a trial", index: trial.0.into(), redraw: 0 };
-        let mut left = unit(word(purpose)) * weights.iter().sum::<f64>();
-        let drawn = weights.iter().position(|weight| {
-            left -= weight;
-            left < 0.0
-        });
-        drawn.unwrap_or(weights.len() - 1)
+        pick(&weights, unit(word(purpose)))
     }
 }
 

@@ -14,6 +14,7 @@ use regatta_schemas::study::Goal;
 
 use super::Stopper;
 use crate::news::Measurement;
+use crate::student;
 
 /// Values that a curve needs before it is extrapolated: two for the parameters, two for their spread.
 const POINTS_MIN: usize = 4;
@@ -99,7 +100,7 @@ fn forecast(goal: Goal, values: &BTreeMap<u32, f64>, max_resource: u32, best: f6
         };
         total += weight;
         mean += weight * fit.mean;
-        probability += weight * student_t(ahead / fit.spread, points.len() as u32 - 2);
+        probability += weight * student::distribution(ahead / fit.spread, points.len() as f64 - 2.0);
     }
     let forecast = Forecast { mean: mean / total, probability: probability / total };
     (total > 0.0 && forecast.mean.is_finite() && forecast.probability.is_finite()).then_some(forecast)
@@ -132,43 +133,9 @@ fn fit(points: &[(f64, f64)], g: impl Fn(f64) -> f64) -> Option<Fit> {
     Some(Fit { mean: at(end), spread: variance.sqrt(), log_evidence })
 }
 
-/// The probability that Student's t of so many degrees of freedom, at least one, is below `t` (Abramowitz and Stegun,
-/// 26.7.3 and 26.7.4).
-fn student_t(t: f64, freedom: u32) -> f64 {
-    let angle = (t / f64::from(freedom).sqrt()).atan();
-    let (sine, cosine) = angle.sin_cos();
-    let is_odd = freedom % 2 == 1;
-    let (mut term, mut sum) = if is_odd { (cosine, 0.0) } else { (1.0, 0.0) };
-    let mut k = u32::from(is_odd);
-    while k + 1 < freedom {
-        sum += term;
-        term *= cosine * cosine * f64::from(k + 1) / f64::from(k + 2);
-        k += 2;
-    }
-    let within = if is_odd { std::f64::consts::FRAC_2_PI * (angle + sine * sum) } else { sine * sum };
-    0.5 + 0.5 * within
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn student_t_is_as_tabulated() {
-        // One-sided critical values of 95 % and 99 %.
-        for (freedom, t, probability) in [
-            (1, 6.314, 0.95),
-            (2, 2.920, 0.95),
-            (3, 2.353, 0.95),
-            (4, 3.747, 0.99),
-            (7, 1.895, 0.95),
-            (30, 2.457, 0.99),
-        ] {
-            assert!((student_t(t, freedom) - probability).abs() < 1e-4, "{freedom}");
-            assert!((student_t(-t, freedom) + student_t(t, freedom) - 1.0).abs() < 1e-12, "{freedom}");
-        }
-        assert_eq!(student_t(0.0, 5), 0.5);
-    }
 
     fn measured(until: u32, value: impl Fn(f64) -> f64) -> BTreeMap<u32, f64> {
         (1..=until).map(|resource| (resource, value(f64::from(resource)))).collect()

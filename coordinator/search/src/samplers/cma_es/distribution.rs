@@ -2,7 +2,7 @@
 //! some.
 
 use super::gaussian::{Gaussian, weights};
-use crate::random::Stream;
+use crate::random::{Stream, pick};
 use crate::samplers::neighbour::mirrored;
 use crate::space::{Axis, Coordinate};
 
@@ -107,15 +107,6 @@ fn least_width(mean: f64, levels: u64, chance: f64) -> f64 {
     let below = if level > 0.0 { mean - level / levels } else { f64::INFINITY };
     let above = if level < levels - 1.0 { (level + 1.0) / levels - mean } else { f64::INFINITY };
     below.min(above) / (-2.0 * (2.0 * chance.min(0.25)).ln()).sqrt()
-}
-
-fn pick(chances: &[f64], unit: f64) -> usize {
-    let mut left = unit;
-    let place = chances.iter().position(|chance| {
-        left -= chance;
-        left < 0.0
-    });
-    place.unwrap_or(chances.len() - 1)
 }
 
 #[cfg(test)]

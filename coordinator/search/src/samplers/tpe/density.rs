@@ -5,7 +5,7 @@
 //! choices are those of Aitchison and Aitken (1976). All are relative to the prior, which is uniform.
 
 use super::normal::Normal;
-use crate::random::Stream;
+use crate::random::{Stream, pick};
 use crate::space::Coordinate;
 
 /// What coordinates a parameter has, for a kernel.
@@ -174,16 +174,6 @@ fn choice_table(count: usize, elsewhere: f64) -> Axis {
     let same = if count == 1 { 0.0 } else { ((1.0 - elsewhere) / prior).ln() };
     let around = |center| (0..count).map(|value| if value == center { same } else { other }).collect();
     Axis::Table { log_ratios: (0..count).map(around).collect(), prior: vec![prior; count] }
-}
-
-/// Which of the shares a number in [0, 1) falls on.
-fn pick(shares: &[f64], unit: f64) -> usize {
-    let mut left = unit * shares.iter().sum::<f64>();
-    let found = shares.iter().position(|share| {
-        left -= share;
-        left < 0.0
-    });
-    found.unwrap_or(shares.len() - 1)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub fn quantile(p: f64, freedom: f64) -> f64 {
 }
 
 /// The share of the distribution below `t`.
-fn distribution(t: f64, freedom: f64) -> f64 {
+pub fn distribution(t: f64, freedom: f64) -> f64 {
     let tail = 0.5 * incomplete_beta(freedom / (freedom + t * t), freedom / 2.0, 0.5);
     if t > 0.0 { 1.0 - tail } else { tail }
 }
@@ -105,5 +105,21 @@ mod tests {
             let found = quantile(p, freedom);
             assert!((found - expected).abs() < 1e-6, "t({p}; {freedom}) is {expected}, not {found}");
         }
+    }
+
+    #[test]
+    fn shares_are_those_of_the_tables() {
+        for (freedom, t, share) in [
+            (1.0, 6.314, 0.95),
+            (2.0, 2.920, 0.95),
+            (3.0, 2.353, 0.95),
+            (4.0, 3.747, 0.99),
+            (7.0, 1.895, 0.95),
+            (30.0, 2.457, 0.99),
+        ] {
+            assert!((distribution(t, freedom) - share).abs() < 1e-4, "{freedom}");
+            assert!((distribution(-t, freedom) + distribution(t, freedom) - 1.0).abs() < 1e-12, "{freedom}");
+        }
+        assert!((distribution(0.0, 5.0) - 0.5).abs() < 1e-12);
     }
 }
