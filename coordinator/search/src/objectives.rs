@@ -26,20 +26,28 @@ impl Objectives {
 
     /// None: an objective or a constrained metric was not measured.
     pub fn score(&self, metrics: &BTreeMap<String, f64>) -> Option<Score> {
-        let loss = |objective: &Objective| {
-            let value = metrics.get(&objective.metric)?;
-            Some(match objective.goal {
-                Goal::Minimize => *value,
-                Goal::Maximize => -value,
-            })
-        };
+        let loss = |objective: &Objective| Some(loss(objective.goal, *metrics.get(&objective.metric)?));
         let losses = self.objectives.iter().map(loss).collect::<Option<Vec<f64>>>()?;
         Some(Score { losses, violation: self.violation(metrics)? })
+    }
+
+    /// The objectives' values, of those that were measured.
+    pub fn values(&self, metrics: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
+        let value = |objective: &Objective| Some((objective.metric.clone(), *metrics.get(&objective.metric)?));
+        self.objectives.iter().filter_map(value).collect()
     }
 
     /// The sum of what each bound is exceeded by, relative to the bound; None: a constrained metric was not measured.
     pub fn violation(&self, metrics: &BTreeMap<String, f64>) -> Option<f64> {
         self.constraints.iter().map(|constraint| exceeded(constraint, *metrics.get(&constraint.metric)?)).sum()
+    }
+}
+
+/// The value as one to be made small.
+pub fn loss(goal: Goal, value: f64) -> f64 {
+    match goal {
+        Goal::Minimize => value,
+        Goal::Maximize => -value,
     }
 }
 

@@ -64,12 +64,9 @@ impl Study {
         if !state.objectives.are_several() {
             return Vec::new();
         }
-        let file = &state.file;
-        let objectives = || std::iter::once(&file.objective).chain(&file.further_objectives);
         let member = |trial: TrialId| {
             let metrics = &state.trials[&trial].points.last()?.metrics;
-            let value = |name: &String| Some((name.clone(), *metrics.get(name)?));
-            Some(FrontMember { trial, values: objectives().filter_map(|objective| value(&objective.metric)).collect() })
+            Some(FrontMember { trial, values: state.objectives.values(metrics) })
         };
         state.front().into_iter().filter_map(member).collect()
     }

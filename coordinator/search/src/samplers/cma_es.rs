@@ -107,9 +107,7 @@ impl Sampler for CmaEs {
             return;
         }
         self.history.observe(news);
-        if let News::Proposed { index: Some(_), params, .. } = news {
-            self.tried.insert(params);
-        }
+        self.tried.observe(news);
         let arrived = self.arrivals.observe(news, &self.history);
         self.generation.extend(arrived.into_iter().filter(|trial| *trial >= self.first));
         if self.generation.len() >= self.population().max(self.arrivals.open() / 2) {

@@ -146,10 +146,8 @@ impl Sampler for Cqr {
             return;
         }
         self.history.observe(news);
-        if let News::Proposed { index, params, .. } = news {
-            if index.is_some() {
-                self.tried.insert(params);
-            }
+        self.tried.observe(news);
+        if matches!(news, News::Proposed { .. }) {
             return;
         }
         self.news += 1;

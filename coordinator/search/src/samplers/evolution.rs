@@ -91,9 +91,7 @@ impl Sampler for Evolution {
             return;
         }
         self.history.observe(news);
-        if let News::Proposed { index: Some(_), params, .. } = news {
-            self.tried.insert(params);
-        }
+        self.tried.observe(news);
         for trial in self.arrivals.observe(news, &self.history) {
             if self.population.len() == self.size {
                 self.population.pop_front();

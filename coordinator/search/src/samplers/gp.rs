@@ -180,9 +180,7 @@ impl Sampler for Gp {
     }
 
     fn observe(&mut self, news: News) {
-        if let News::Proposed { index: Some(_), params, .. } = news {
-            self.tried.insert(params);
-        }
+        self.tried.observe(news);
         let News::Measured(measurement) = news else { return self.history.observe(news) };
         let before = self.rungs_of(measurement.trial);
         self.history.observe(news);

@@ -9,6 +9,7 @@ use regatta_schemas::study::Goal;
 use regatta_schemas::{Params, TrialId};
 
 use crate::news::{Measurement, News};
+use crate::objectives::loss;
 use crate::space::{Coordinate, Space, locate};
 
 /// The study's trials, in the order of their numbers.
@@ -79,10 +80,7 @@ impl History {
     }
 
     pub fn loss(&self, value: f64) -> f64 {
-        match self.goal {
-            Goal::Minimize => value,
-            Goal::Maximize => -value,
-        }
+        loss(self.goal, value)
     }
 
     pub fn space(&self) -> &Space {

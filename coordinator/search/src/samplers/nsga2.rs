@@ -9,11 +9,12 @@ use regatta_schemas::study::StudyFile;
 use regatta_schemas::{Params, TrialId};
 
 use super::Sampler;
+use super::random::Draws;
 use super::tried::Tried;
 use crate::news::News;
 use crate::objectives::Objectives;
 use crate::pareto::{Score, ranking};
-use crate::random::{Purpose, Stream, word};
+use crate::random::{Purpose, Stream};
 use crate::space::{Coordinate, Space, locate, sample, value_at};
 
 /// Trials that are parents.
@@ -30,7 +31,7 @@ const CHILD: &str = "a child of two trials";
 
 #[derive(Debug)]
 pub struct Nsga2 {
-    space: Space,
+    draws: Draws,
     seed: u64,
     objectives: Objectives,
     tried: Tried,
@@ -44,12 +45,7 @@ impl Nsga2 {
     pub fn new(file: &StudyFile) -> Self {
         let (space, seed) = (Space::new(&file.space), file.seed);
         let (tried, objectives) = (Tried::new(space.clone(), seed), Objectives::new(file));
-        Self { space, seed, objectives, tried, running: BTreeMap::new(), ended: Vec::new() }
-    }
-
-    fn draw(&self, index: u64, redraw: u64) -> Params {
-        let seed = self.seed;
-        self.space.configure(|name, domain| sample(domain, word(Purpose { study_seed: seed, name, index, redraw })))
+        Self { draws: Draws::new(space, seed), seed, objectives, tried, running: BTreeMap::new(), ended: Vec::new() }
     }
 
     fn child(&self, index: u64, redraw: u64) -> Params {
@@ -59,8 +55,8 @@ impl Nsga2 {
         let mut pick = || &self.ended[random.below(parents).min(random.below(parents))].0;
         let (first, second) = (pick(), pick());
         let crosses = random.unit() < CROSSOVER_CHANCE;
-        let mutates = 1.0 / self.space.parameters().len().max(1) as f64;
-        self.space.configure(|name, domain| {
+        let mutates = 1.0 / self.draws.space().parameters().len().max(1) as f64;
+        self.draws.space().configure(|name, domain| {
             let of = |parent: &Params| parent.get(name).and_then(|value| locate(domain, value));
             let inherited = match (of(first), of(second)) {
                 (Some(a), Some(b)) if crosses => cross(a, b, &mut random),
@@ -94,16 +90,14 @@ impl Sampler for Nsga2 {
     fn propose(&self, index: u64, pending: &[&Params]) -> Option<Params> {
         let is_start = self.ended.len() < 2 || index < POPULATION as u64;
         self.tried.first_new(index, pending, |redraw| {
-            if is_start { self.draw(index, redraw) } else { self.child(index, redraw) }
+            if is_start { self.draws.params(index, redraw) } else { self.child(index, redraw) }
         })
     }
 
     fn observe(&mut self, news: News) {
+        self.tried.observe(news);
         match news {
-            News::Proposed { trial, index, params } => {
-                if index.is_some() {
-                    self.tried.insert(params);
-                }
+            News::Proposed { trial, params, .. } => {
                 self.running.entry(trial).or_insert_with(|| (params.clone(), None));
             }
             News::Measured(measurement) => {

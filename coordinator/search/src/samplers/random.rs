@@ -56,8 +56,6 @@ impl Sampler for Random {
     }
 
     fn observe(&mut self, news: News) {
-        if let News::Proposed { index: Some(_), params, .. } = news {
-            self.tried.insert(params);
-        }
+        self.tried.observe(news);
     }
 }

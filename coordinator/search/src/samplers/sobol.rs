@@ -103,9 +103,7 @@ impl Sampler for Sobol {
     }
 
     fn observe(&mut self, news: News) {
-        if let News::Proposed { index: Some(_), params, .. } = news {
-            self.tried.insert(params);
-        }
+        self.tried.observe(news);
     }
 }
 

@@ -136,11 +136,9 @@ impl Sampler for Tpe {
     }
 
     fn observe(&mut self, news: News) {
+        self.tried.observe(news);
         match news {
-            News::Proposed { trial, index, params } => {
-                if index.is_some() {
-                    self.tried.insert(params);
-                }
+            News::Proposed { trial, params, .. } => {
                 if self.ranking.propose(trial, news) {
                     let row = self.row(params);
                     self.rows.extend(row);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use regatta_schemas::{ParamValue, Params};
 
 use crate::hash::Fnv128;
+use crate::news::News;
 use crate::random::{Purpose, below, word};
 use crate::space::Space;
 
@@ -28,8 +29,11 @@ impl Tried {
         Self { cardinality: space.cardinality(), space, seed, keys: BTreeSet::new() }
     }
 
-    pub fn insert(&mut self, params: &Params) {
-        self.keys.insert(key(params));
+    /// Remembers what the sampler itself proposed; what came from outside may be tried again.
+    pub fn observe(&mut self, news: News) {
+        if let News::Proposed { index: Some(_), params, .. } = news {
+            self.keys.insert(key(params));
+        }
     }
 
     /// The first of `draw(0)`, `draw(1)`... that was not tried, and, where a finite space gives none soon, one of what
