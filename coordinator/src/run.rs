@@ -40,12 +40,19 @@ impl FaultyFile {
 /// # Errors
 /// [`FaultyFile`] with all faults, or why the file cannot be read.
 pub fn read_study(path: &Path) -> anyhow::Result<Value> {
+    let value = read_unchecked(path)?;
+    check::study_file(&value).map_err(|faults| FaultyFile::new(path, faults))?;
+    Ok(value)
+}
+
+/// Reads a study file that is checked later.
+///
+/// # Errors
+/// [`FaultyFile`] where it is no YAML, or why the file cannot be read.
+pub fn read_unchecked(path: &Path) -> anyhow::Result<Value> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read the study file {}", path.display()))?;
-    let faulty = |faults| FaultyFile::new(path, faults);
-    let value = check::study_text(&text).map_err(faulty)?;
-    check::study_file(&value).map_err(faulty)?;
-    Ok(value)
+    Ok(check::study_text(&text).map_err(|faults| FaultyFile::new(path, faults))?)
 }
 
 /// Runs a study on a fleet that is there. None where it goes on without us.

@@ -6,7 +6,7 @@ mod objective;
 use std::cell::RefCell;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use indicatif::ProgressBar;
 use regatta_schemas::Params;
 use regatta_schemas::api::{LaneUse, StudySummary};
@@ -20,7 +20,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::cli;
-use crate::run::FaultyFile;
+use crate::run::{FaultyFile, read_unchecked};
 use objective::Objective;
 
 /// Beats cost time to simulate. Where no agent fails, hardly any are sent.
@@ -131,18 +131,18 @@ pub fn play(
 }
 
 fn study(args: &cli::Simulate) -> anyhow::Result<StudyFile> {
-    let path = &args.file;
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read the study file {}", path.display()))?;
-    let faulty = |faults| FaultyFile::new(path, faults);
-    let mut value = check::study_text(&text).map_err(faulty)?;
-    for (key, text) in [("sampler", &args.sampler), ("stopper", &args.stopper)] {
-        if let Some(text) = text {
-            value[key] = check::study_text(text).map_err(faulty)?;
+    let faulty = |faults| FaultyFile::new(&args.file, faults);
+    let mut value = read_unchecked(&args.file)?;
+    // What is no object is refused below, with its fault.
+    if let Some(fields) = value.as_object_mut() {
+        for (key, text) in [("sampler", &args.sampler), ("stopper", &args.stopper)] {
+            if let Some(text) = text {
+                fields.insert(key.to_owned(), check::study_text(text).map_err(faulty)?);
+            }
         }
-    }
-    if let Some(seed) = args.seed {
-        value["seed"] = seed.into();
+        if let Some(seed) = args.seed {
+            fields.insert("seed".to_owned(), seed.into());
+        }
     }
     let mut file = check::simulated_study_file(&value).map_err(faulty)?;
     if file.recipe.is_empty() {
