@@ -1,9 +1,12 @@
 //! Augmented and streamed minibatches on ONNX Runtime: repeatable, resumable, and refused where they do not fit.
 #![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
-use std::path::PathBuf;
+#[path = "support/library.rs"]
+mod library;
+
 use std::sync::Arc;
 
+use library::library;
 use regatta_agent::runtime::Device;
 use regatta_agent::training::{
     Activation, Adam, Affine, Augmentation, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Place,
@@ -260,9 +263,5 @@ fn close(found: &[f32], expected: &[f32]) -> bool {
 }
 
 fn engine() -> Engine {
-    let path = std::env::var_os("ORT_DYLIB_PATH").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.regatta/lib/libonnxruntime.so")),
-        PathBuf::from,
-    );
-    Engine::new(&path, Device::Cpu, 1).expect("ONNX Runtime is where scripts/setup puts it")
+    Engine::new(&library(), Device::Cpu, 1).expect("ONNX Runtime is where scripts/setup puts it")
 }

@@ -2,8 +2,10 @@
 //! operators in a net that trains.
 #![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
-use std::path::PathBuf;
+#[path = "support/library.rs"]
+mod library;
 
+use library::library;
 use regatta_agent::runtime::{Array, Device, Interrupt, Runtime, RuntimeError};
 use regatta_autodiff::families::{Activation, Cnn, Initial, Model, Norm, Pool};
 use regatta_autodiff::graph::{Attribute, Dtype, Graph, Provider, Value};
@@ -322,15 +324,6 @@ fn floats(array: Array) -> Vec<f32> {
         Array::F32(numbers) => numbers,
         other => panic!("{other:?}"),
     }
-}
-
-fn library() -> PathBuf {
-    if let Some(path) = std::env::var_os("ORT_DYLIB_PATH") {
-        return path.into();
-    }
-    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.regatta/lib/libonnxruntime.so"));
-    assert!(path.exists(), "no ONNX Runtime: run scripts/setup, or set ORT_DYLIB_PATH to libonnxruntime.so");
-    path
 }
 
 /// Numbers in `-0.5 .. 0.5` that look random (Knuth's linear congruential generator).

@@ -1,9 +1,12 @@
 //! Trained models as files: what ONNX Runtime makes of them is what the training measured.
 #![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
-use std::path::PathBuf;
+#[path = "support/library.rs"]
+mod library;
+
 use std::sync::Arc;
 
+use library::library;
 use regatta_agent::runtime::{Array, Device, Interrupt, Runtime};
 use regatta_agent::training::{
     Activation, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Split, Target, Values,
@@ -14,11 +17,6 @@ use regatta_checkpoint::{CheckpointError, Trained};
 const SGD: OptimizerPlan =
     OptimizerPlan::Sgd { learning_rate: 0.05, momentum: 0.9, nesterov: false, weight_decay: 0.0 };
 const CLASSES: usize = 3;
-
-fn library() -> PathBuf {
-    let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.regatta/lib/libonnxruntime.so"));
-    std::env::var_os("ORT_DYLIB_PATH").map_or_else(beside, PathBuf::from)
-}
 
 /// Rows of features of this shape whose classes can be told by their first numbers.
 fn split(rows: usize, shape: &[usize], with_categories: bool) -> Split {

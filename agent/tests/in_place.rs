@@ -2,9 +2,12 @@
 //! tensors into another: the same bits; and AdamW as one operator against stock operators.
 #![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+#[path = "support/library.rs"]
+mod library;
 
+use std::collections::BTreeMap;
+
+use library::library;
 use regatta_agent::runtime::{Array, Compiled, Device, Interrupt, Runtime, Tensor};
 use regatta_autodiff::families::{Activation, Mlp, Model};
 use regatta_autodiff::graph::{Dtype, Provider};
@@ -203,9 +206,5 @@ fn plan(optimizer: Optimizer, hidden: &[usize], own_operators: bool) -> StepPlan
 }
 
 fn runtime(threads: usize) -> Runtime {
-    let path = std::env::var_os("ORT_DYLIB_PATH").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.regatta/lib/libonnxruntime.so")),
-        PathBuf::from,
-    );
-    Runtime::load(&path, Device::Cpu, threads).expect("ONNX Runtime is where scripts/setup puts it")
+    Runtime::load(&library(), Device::Cpu, threads).expect("ONNX Runtime is where scripts/setup puts it")
 }

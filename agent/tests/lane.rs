@@ -1,10 +1,13 @@
 //! A lane trains what an offer asks for, on a thread of its own, and tells of it.
 #![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
-use std::path::PathBuf;
+#[path = "support/library.rs"]
+mod library;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use library::library;
 use regatta_agent::agent::{Ending, Lane};
 use regatta_agent::lane::{Assignment, EngineSettings, LaneThread, Report};
 use regatta_agent::runtime::{CudaSettings, Device};
@@ -122,11 +125,4 @@ fn streamed(data: &Arc<Dataset>) -> Arc<Stream> {
         Ok(part)
     };
     Arc::new(Stream::new(data.validation.clone(), (0..6).map(|block| (block, 3)).collect(), Box::new(read)))
-}
-
-fn library() -> PathBuf {
-    std::env::var_os("ORT_DYLIB_PATH").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.regatta/lib/libonnxruntime.so")),
-        PathBuf::from,
-    )
 }

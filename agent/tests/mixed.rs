@@ -1,10 +1,13 @@
 //! Trials trained in 16 bits on ONNX Runtime on the CPU: beside single precision, over overflows, resumed.
 #![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
+#[path = "support/library.rs"]
+mod library;
+
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
+use library::library;
 use regatta_agent::runtime::Device;
 use regatta_agent::training::{
     Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Precision, Split,
@@ -21,9 +24,7 @@ const CALM: &str = "regatta.updates_since_overflow";
 const ADAM: Adam = Adam { learning_rate: 0.003, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
 
 fn engine() -> Engine {
-    let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.regatta/lib/libonnxruntime.so"));
-    let library = std::env::var_os("ORT_DYLIB_PATH").map_or_else(beside, PathBuf::from);
-    Engine::new(&library, Device::Cpu, 1).unwrap()
+    Engine::new(&library(), Device::Cpu, 1).unwrap()
 }
 
 /// Rows whose classes can be told by which of their numbers are greater.

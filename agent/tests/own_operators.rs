@@ -1,8 +1,10 @@
 //! Our own operators against their formulations in ONNX's, both run in ONNX Runtime.
 #![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
-use std::path::PathBuf;
+#[path = "support/library.rs"]
+mod library;
 
+use library::library;
 use regatta_agent::runtime::{Array, Device, Interrupt, Runtime, Tensor};
 use regatta_autodiff::gradient::gradients;
 use regatta_autodiff::graph::{Attribute, Dtype, Graph, GraphError, Provider, Value};
@@ -150,11 +152,7 @@ fn compare(shapes: &[&[usize]], build: &dyn Fn(&mut Graph, &[Value]) -> Built, o
 }
 
 fn run(graph: &Graph) -> Vec<Vec<f32>> {
-    let path = std::env::var_os("ORT_DYLIB_PATH").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.regatta/lib/libonnxruntime.so")),
-        PathBuf::from,
-    );
-    let mut compiled = Runtime::load(&path, Device::Cpu, 2).unwrap().compile(&graph.encode()).unwrap();
+    let mut compiled = Runtime::load(&library(), Device::Cpu, 2).unwrap().compile(&graph.encode()).unwrap();
     let mut bindings = compiled.bindings().unwrap();
     for (at, &input) in graph.inputs().iter().enumerate() {
         let shape = graph.shape(input);

@@ -1,9 +1,12 @@
 //! Trials whose gradients compute values again rather than keep them, on ONNX Runtime on the CPU: the same numbers.
 #![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
-use std::path::PathBuf;
+#[path = "support/library.rs"]
+mod library;
+
 use std::sync::Arc;
 
+use library::library;
 use regatta_agent::runtime::Device;
 use regatta_agent::training::{
     Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Precision, Split,
@@ -14,9 +17,7 @@ const ADAM: Adam = Adam { learning_rate: 0.003, beta1: 0.9, beta2: 0.999, epsilo
 const STEPS: usize = 12;
 
 fn engine() -> Engine {
-    let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.regatta/lib/libonnxruntime.so"));
-    let library = std::env::var_os("ORT_DYLIB_PATH").map_or_else(beside, PathBuf::from);
-    Engine::new(&library, Device::Cpu, 1).unwrap()
+    Engine::new(&library(), Device::Cpu, 1).unwrap()
 }
 
 fn data(shape: &[usize]) -> Arc<Dataset> {

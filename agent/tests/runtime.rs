@@ -1,21 +1,14 @@
 //! ONNX Runtime behind plain types, with graphs that are written out here.
 #![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
-use std::path::PathBuf;
+#[path = "support/library.rs"]
+mod library;
 
+use library::library;
 use regatta_agent::runtime::{Array, Device, Interrupt, Runtime, RuntimeError, Tensor};
 use regatta_autodiff::graph::{Dtype, Graph, GraphError, Provider, Value};
 use regatta_autodiff::onnx::ModelProto;
 use regatta_autodiff::own::DOMAIN;
-
-fn library() -> PathBuf {
-    if let Some(path) = std::env::var_os("ORT_DYLIB_PATH") {
-        return path.into();
-    }
-    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.regatta/lib/libonnxruntime.so"));
-    assert!(path.exists(), "no ONNX Runtime: run scripts/setup, or set ORT_DYLIB_PATH to libonnxruntime.so");
-    path
-}
 
 fn runtime() -> Runtime {
     Runtime::load(&library(), Device::Cpu, 1).unwrap()

@@ -1,12 +1,14 @@
 //! Trials trained for real on ONNX Runtime, on the CPU and where there is a device with CUDA: numbers, repeatability, resuming, interrupts, refusals.
 #![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
+#[path = "support/library.rs"]
+mod library;
 #[path = "support/reference.rs"]
 mod reference;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
+use library::library;
 use reference::{Matrix, Reference, Truth};
 use regatta_agent::runtime::{Device, RuntimeError};
 use regatta_agent::training::{
@@ -22,15 +24,6 @@ const MOMENTUM: OptimizerPlan =
 const RMSPROP: OptimizerPlan =
     OptimizerPlan::Rmsprop { learning_rate: 0.01, alpha: 0.9, epsilon: 1e-8, momentum: 0.5, weight_decay: 0.02 };
 const LION: OptimizerPlan = OptimizerPlan::Lion { learning_rate: 0.002, beta1: 0.9, beta2: 0.99, weight_decay: 0.02 };
-
-fn library() -> PathBuf {
-    if let Some(path) = std::env::var_os("ORT_DYLIB_PATH") {
-        return path.into();
-    }
-    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.regatta/lib/libonnxruntime.so"));
-    assert!(path.exists(), "no ONNX Runtime: run scripts/setup, or set ORT_DYLIB_PATH to libonnxruntime.so");
-    path
-}
 
 fn engine() -> Engine {
     Engine::new(&library(), Device::Cpu, 1).unwrap()
