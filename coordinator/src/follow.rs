@@ -48,7 +48,7 @@ pub async fn follow(link: &Link, study: &StudyId, view: View) -> anyhow::Result<
         };
         let entry = match read {
             Ok(Read::Record(entry)) => *entry,
-            Ok(Read::Foreign) => continue,
+            Ok(Read::Elected { .. } | Read::Foreign) => continue,
             Ok(Read::End) => anyhow::bail!("the log of {study} ended"),
             Err(error) => {
                 tracing::debug!(%error, "the log cannot be read; trying again");

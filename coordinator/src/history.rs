@@ -31,7 +31,7 @@ impl History {
         loop {
             match log.next().await? {
                 Read::Record(entry) => history.take(*entry),
-                Read::Foreign => {}
+                Read::Elected { .. } | Read::Foreign => {}
                 Read::End => break,
             }
         }

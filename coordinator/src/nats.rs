@@ -1,13 +1,14 @@
 //! The one room of the coordinator that knows NATS: the log read and appended, offers and stops sent,
 //! beats heard, requests served and asked.
 
+mod leader;
 mod reader;
 mod requests;
 
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
-use regatta_broker::async_nats::jetstream::context::{PublishAckFuture, PublishError};
+use regatta_broker::async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
 use regatta_broker::async_nats::jetstream::message::PublishMessage;
 use regatta_broker::{BrokerError, Link, Objects, async_nats};
 use regatta_schemas::beat::Beat;
@@ -15,24 +16,45 @@ use regatta_schemas::log::{Place, Record};
 use regatta_schemas::offer::Offer;
 use regatta_schemas::stop::Stop;
 use regatta_schemas::{AgentId, PoolId, StudyId, TrialId, decode, encode, streams, subjects};
+use tokio::sync::watch;
 
+pub use leader::{Candidate, Standing};
 pub use reader::{Entry, LogReader, OutputReader, Read, Until};
 pub use requests::{AskError, Asked, Client, serve_requests};
 
 /// Before a publish that failed is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
+/// Names the subject whose last message a message rests on.
+const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
+
 /// The coordinator's side of NATS.
 #[derive(Clone)]
 pub struct Wire {
     link: Link,
+    office: Option<Office>,
 }
+
+/// What a coordinator that leads rests its decisions on.
+#[derive(Clone)]
+struct Office {
+    /// The number of its `elected`: what it decides is refused once there is a later one.
+    fence: u64,
+    standing: watch::Receiver<Standing>,
+}
+
+/// Another coordinator leads: what this one decides is not stored any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("another coordinator leads")]
+pub struct Deposed;
 
 /// Something to publish into a stream, and the id that makes a second try harmless.
 pub struct Letter {
     subject: String,
     payload: bytes::Bytes,
     message_id: String,
+    /// Whether it is stored only as long as its sender leads.
+    is_fenced: bool,
 }
 
 impl Letter {
@@ -42,6 +64,7 @@ impl Letter {
             subject: subjects::log(place, record),
             payload: encode(record).into(),
             message_id: format!("coordinator.{unique}"),
+            is_fenced: true,
         }
     }
 
@@ -50,6 +73,7 @@ impl Letter {
             subject: subjects::offers(pool),
             payload: encode(offer).into(),
             message_id: format!("{}.{}.{}", offer.study, offer.trial, offer.attempt),
+            is_fenced: false,
         }
     }
 
@@ -62,13 +86,19 @@ impl Letter {
             },
             payload: encode(stop).into(),
             message_id: format!("stop.{unique}"),
+            is_fenced: false,
         }
     }
 }
 
 impl Wire {
     pub fn new(link: Link) -> Self {
-        Self { link }
+        Self { link, office: None }
+    }
+
+    /// For a coordinator whose `elected` has this number.
+    pub fn in_office(self, fence: u64, standing: watch::Receiver<Standing>) -> Self {
+        Self { office: Some(Office { fence, standing }), ..self }
     }
 
     pub fn data(&self) -> Objects {
@@ -93,37 +123,83 @@ impl Wire {
 
     /// Publishes all letters, in order, and returns when every one is stored; tries for as long as it takes.
     /// The answer is the number, in its stream, of the last one.
-    pub async fn publish(&self, letters: &[Letter]) -> u64 {
+    ///
+    /// # Errors
+    /// `Deposed` when another coordinator leads.
+    pub async fn publish(&self, letters: &[Letter]) -> Result<u64, Deposed> {
+        if letters.iter().any(|letter| !letter.is_fenced) {
+            self.make_sure().await?;
+        }
         let mut last_sequence = 0;
         let mut unsent: Vec<&Letter> = letters.iter().collect();
+        let mut window = unsent.len().max(1);
         loop {
-            let mut sent = Vec::with_capacity(unsent.len());
-            for letter in &unsent {
-                sent.push((*letter, self.send(letter).await));
+            let mut refused = Vec::new();
+            for letters in unsent.chunks(window) {
+                last_sequence = last_sequence.max(self.publish_once(letters, &mut refused).await?);
             }
-            unsent.clear();
-            for (letter, outcome) in sent {
-                let stored = match outcome {
-                    Ok(ack) => ack.await,
-                    Err(error) => Err(error),
-                };
-                match stored {
-                    Ok(ack) => last_sequence = last_sequence.max(ack.sequence),
-                    Err(error) => {
-                        tracing::warn!(%error, subject = letter.subject, "not stored; sending it again");
-                        unsent.push(letter);
+            unsent = refused;
+            if unsent.is_empty() {
+                return Ok(last_sequence);
+            }
+            // A cluster refuses a fenced message while another is under way.
+            window = 1;
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+    }
+
+    /// One try of letters that are under way together. The answer is the number of the last one that was stored.
+    async fn publish_once<'a>(&self, letters: &[&'a Letter], unsent: &mut Vec<&'a Letter>) -> Result<u64, Deposed> {
+        let mut last_sequence = 0;
+        let mut sent = Vec::with_capacity(letters.len());
+        for letter in letters {
+            sent.push((*letter, self.send(letter).await));
+        }
+        for (letter, outcome) in sent {
+            let stored = match outcome {
+                Ok(ack) => ack.await,
+                Err(error) => Err(error),
+            };
+            match stored {
+                Ok(ack) => last_sequence = last_sequence.max(ack.sequence),
+                Err(error) => {
+                    if error.kind() == PublishErrorKind::WrongLastSequence {
+                        self.check_office().await?;
                     }
+                    tracing::warn!(%error, subject = letter.subject, "not stored; sending it again");
+                    unsent.push(letter);
                 }
             }
-            if unsent.is_empty() {
-                return last_sequence;
+        }
+        Ok(last_sequence)
+    }
+
+    /// Before what the server does not fence: a coordinator that slept may have been replaced meanwhile.
+    async fn make_sure(&self) -> Result<(), Deposed> {
+        match &self.office {
+            Some(office) if !office.standing.borrow().is_sure() => self.check_office().await,
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Asks the log whether this coordinator still leads, for as long as it takes.
+    async fn check_office(&self) -> Result<(), Deposed> {
+        let fence = self.office.as_ref().map_or(0, |office| office.fence);
+        loop {
+            match leader::last_elected(&self.link).await {
+                Ok(last) if last == fence => return Ok(()),
+                Ok(_) => return Err(Deposed),
+                Err(error) => tracing::warn!(%error, "trying again"),
             }
             tokio::time::sleep(RETRY_AFTER).await;
         }
     }
 
     async fn send(&self, letter: &Letter) -> Result<PublishAckFuture, PublishError> {
-        let message = PublishMessage::build().payload(letter.payload.clone()).message_id(&letter.message_id);
+        let mut message = PublishMessage::build().payload(letter.payload.clone()).message_id(&letter.message_id);
+        if let (true, Some(office)) = (letter.is_fenced, &self.office) {
+            message = message.expected_last_subject_sequence(office.fence).header(EXPECTED_SUBJECT, subjects::LEADER);
+        }
         self.link.jetstream.send_publish(letter.subject.clone(), message).await
     }
 
@@ -137,7 +213,8 @@ impl Wire {
         Ok(messages.filter_map(|message| std::future::ready(read_beat(&message))))
     }
 
-    /// Removes every trace of a study but its checkpoints, its log last; tries for as long as it takes.
+    /// Removes every trace of a study but its checkpoints and the record that it was deleted; tries for as long as it
+    /// takes.
     pub async fn delete_study(&self, study: &StudyId) {
         let traces = [
             (streams::OUTPUT.name, subjects::output_of_study(study)),
@@ -145,17 +222,25 @@ impl Wire {
             (streams::LOG.name, subjects::log_of_study(study)),
         ];
         for (stream, subject) in &traces {
-            while let Err(error) = self.purge(stream, subject).await {
+            while let Err(error) = self.purge(stream, subject, study).await {
                 tracing::warn!(%error, %study, stream, "not deleted; trying again");
                 tokio::time::sleep(RETRY_AFTER).await;
             }
         }
     }
 
-    async fn purge(&self, stream: &str, subject: &str) -> Result<(), BrokerError> {
+    async fn purge(&self, stream: &str, subject: &str, study: &StudyId) -> Result<(), BrokerError> {
         const WHAT: &str = "deleting a study";
-        let stream = self.link.jetstream.get_stream_no_info(stream).await.map_err(BrokerError::away(WHAT))?;
-        stream.purge().filter(subject).await.map_err(BrokerError::away(WHAT))?;
+        let name = stream;
+        let stream = self.link.jetstream.get_stream_no_info(name).await.map_err(BrokerError::away(WHAT))?;
+        let purge = stream.purge().filter(subject);
+        if name == streams::LOG.name {
+            let deletion = stream.get_last_raw_message_by_subject(&subjects::log_of_deletion(study)).await;
+            let deletion = deletion.map_err(BrokerError::away(WHAT))?;
+            purge.sequence(deletion.sequence).await.map_err(BrokerError::away(WHAT))?;
+        } else {
+            purge.await.map_err(BrokerError::away(WHAT))?;
+        }
         Ok(())
     }
 }

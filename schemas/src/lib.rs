@@ -9,6 +9,7 @@ pub mod beat;
 pub mod check;
 pub mod documents;
 pub mod ids;
+pub mod leader;
 pub mod limits;
 pub mod log;
 pub mod offer;

@@ -21,6 +21,8 @@ pub enum Record {
     StudyPaused(ByWhom),
     StudyResumed(ByWhom),
     StudyConcluded(StudyConcluded),
+    /// The study is forgotten: of its log, only this record stays.
+    StudyDeleted(ByWhom),
     Proposed(Proposed),
     Offered(Offered),
     Accepted(Accepted),
@@ -43,7 +45,7 @@ pub struct StudyCreated {
     pub study: Box<StudyFile>,
 }
 
-/// Somebody paused or resumed the study.
+/// Somebody paused, resumed or deleted the study.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ByWhom {
     pub by: String,
@@ -274,6 +276,7 @@ impl Record {
             Self::StudyPaused(_) => "study_paused",
             Self::StudyResumed(_) => "study_resumed",
             Self::StudyConcluded(_) => "study_concluded",
+            Self::StudyDeleted(_) => "study_deleted",
             Self::Proposed(_) => "proposed",
             Self::Offered(_) => "offered",
             Self::Accepted(_) => "accepted",
@@ -302,6 +305,7 @@ impl Record {
             | Self::StudyPaused(_)
             | Self::StudyResumed(_)
             | Self::StudyConcluded(_)
+            | Self::StudyDeleted(_)
             | Self::Proposed(_)
             | Self::Offered(_)
             | Self::Stopped(_)

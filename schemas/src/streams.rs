@@ -81,6 +81,12 @@ pub const MODELS_BUCKET: &str = "regatta-models";
 pub const CHECKPOINTS_BUCKET: &str = "regatta-checkpoints";
 pub const BUCKETS: [&str; 3] = [DATA_BUCKET, MODELS_BUCKET, CHECKPOINTS_BUCKET];
 
+/// The bucket whose one key the coordinator that leads keeps; a key that is not written again in time is gone.
+pub const LEADER_BUCKET: &str = "regatta-leader";
+pub const LEADER_KEY: &str = "coordinator";
+/// How long the key lives without its coordinator: what a takeover waits for.
+pub const LEADER_LEASE: Duration = Duration::from_secs(3);
+
 /// How long an agent may take from receiving an offer to having its `accepted` in the log; then NATS offers it to another.
 pub const OFFER_ACK_WAIT: Duration = Duration::from_secs(10);
 

@@ -14,6 +14,8 @@ pub const LOG_ALL: &str = "regatta.v1.log.>";
 pub const STOPS_ALL: &str = "regatta.v1.stop.>";
 pub const BEATS_ALL: &str = "regatta.v1.fleet.*.*";
 pub const OUTPUT_ALL: &str = "regatta.v1.output.>";
+/// Who leads: in the log's stream, and no record of a study.
+pub const LEADER: &str = "regatta.v1.log.leader";
 pub const API_PREFIX: &str = "regatta.v1.api";
 
 pub fn offers(pool: &PoolId) -> String {
@@ -35,6 +37,11 @@ pub fn log_of_study(study: &StudyId) -> String {
 /// Every record of one study's own, its trials' left out.
 pub fn log_of_study_itself(study: &StudyId) -> String {
     format!("regatta.v1.log.{study}.{STUDY_WORD}.>")
+}
+
+/// The record that stays of a study that was deleted.
+pub fn log_of_deletion(study: &StudyId) -> String {
+    format!("regatta.v1.log.{study}.{STUDY_WORD}.study_deleted")
 }
 
 /// Every record of one trial.

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use regatta_schemas::api::{self, Endpoint, Rejection, RejectionCode, Reply, Request, StudyStatus, TrialStatus};
 use regatta_schemas::beat::Beat;
+use regatta_schemas::leader::Elected;
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::log::{Lineage, Record};
 use regatta_schemas::offer::Offer;
@@ -55,6 +56,7 @@ fn again(name: &str, bytes: &[u8]) -> Result<Value, DecodeError> {
             "stop" => of::<Stop>(bytes),
             "beat" => of::<Beat>(bytes),
             "output" => of::<Output>(bytes),
+            "elected" => of::<Elected>(bytes),
             _ => panic!("{name} stands for no message"),
         },
     }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use regatta_schemas::Attempt;
 use regatta_schemas::log::Record;
 use regatta_schemas::reasons::OfferReason;
+use regatta_schemas::{Attempt, streams};
 use regatta_tests::{Cluster, History, digits_study, until};
 use serde_json::{Value, json};
 
@@ -169,4 +169,65 @@ async fn a_second_sigterm_ends_an_agent_at_once() {
     assert!(agent.is_running(), "a drain waits until the trial is kept");
     agent.terminate();
     assert_eq!(agent.ended().await.code(), Some(130));
+}
+
+#[tokio::test]
+async fn a_second_coordinator_takes_over_and_nothing_is_offered_twice() {
+    let cluster = Cluster::start().await;
+    let mut leader = cluster.coordinator(&[]);
+    until("one leads", || async { leader.log().contains(" leading").then_some(()) }).await;
+    let mut standby = cluster.coordinator(&[]);
+    until("the other stands by", || async { standby.log().contains("another coordinator was elected").then_some(()) })
+        .await;
+    let _agents = [cluster.agent(&[]), cluster.agent(&[])];
+    let id = cluster.start_study(&long_study("takeover", 8, 3)).await;
+    for ended in [2, 4] {
+        cluster.until_log(&id, "trials have finished", |history| history.count("finished") >= ended).await;
+        leader.kill();
+        until("the other takes over", || async { standby.log().contains(" leading").then_some(()) }).await;
+        (leader, standby) = (standby, cluster.coordinator(&[]));
+    }
+    let history = cluster.until_concluded(&id).await;
+    assert_eq!((history.proposed().len(), history.count("finished")), (8, 8));
+    for trial in history.proposed().keys() {
+        assert_eq!(history.offers(*trial).len(), 1, "no agent was lost, so trial {trial} is trained once");
+    }
+    let shown: Value = serde_json::from_str(&cluster.cli_ok(&["study", "show", id.as_str(), "--json"]).await).unwrap();
+    assert_eq!((&shown["trials"]["finished"], &shown["resource_spent"]), (&json!(8), &json!(24)));
+}
+
+#[tokio::test]
+async fn what_a_deposed_coordinator_decides_is_refused_and_it_stands_by() {
+    let cluster = Cluster::start().await;
+    let mut deposed = cluster.coordinator(&["--lease-timeout-s", "2"]);
+    until("one leads", || async { deposed.log().contains(" leading").then_some(()) }).await;
+    let standby = cluster.coordinator(&["--lease-timeout-s", "2"]);
+    let _agents = [cluster.agent(&[]), cluster.agent(&[])];
+    let id = cluster.start_study(&long_study("deposed", 6, 4)).await;
+    cluster.until_log(&id, "it trains", |history| history.count("measured") >= 2).await;
+    deposed.pause();
+    until("the other takes over", || async { standby.log().contains(" leading").then_some(()) }).await;
+    cluster.until_log(&id, "a trial has finished", |history| history.count("finished") >= 2).await;
+    // It wakes with its own view of the study, and with beats and records that waited for it.
+    deposed.resume();
+    until("it stands by", || async { deposed.log().contains("this one stands by").then_some(()) }).await;
+    let history = cluster.until_concluded(&id).await;
+    assert_eq!((history.proposed().len(), history.count("finished")), (6, 6));
+    for trial in history.proposed().keys() {
+        assert_eq!(history.offers(*trial).len(), 1, "no agent was lost, so trial {trial} is trained once");
+    }
+    assert!(deposed.is_running());
+}
+
+#[tokio::test]
+async fn a_coordinator_that_is_told_to_stop_hands_over_at_once() {
+    let cluster = Cluster::start().await;
+    let mut leader = cluster.coordinator(&[]);
+    until("one leads", || async { leader.log().contains(" leading").then_some(()) }).await;
+    leader.terminate();
+    assert!(leader.ended().await.success(), "{}", leader.log());
+    let bucket = cluster.link().await.jetstream.get_key_value(streams::LEADER_BUCKET).await.unwrap();
+    assert_eq!(bucket.get(streams::LEADER_KEY).await.unwrap(), None, "the key is given back");
+    let next = cluster.coordinator(&[]);
+    until("the next leads", || async { next.log().contains(" leading").then_some(()) }).await;
 }

@@ -51,7 +51,7 @@ pub enum Command {
     Stop { study: StudyId, trial: Option<TrialId>, stop: Stop },
     /// Nothing refers to this checkpoint any more.
     DeleteCheckpoint { object: String },
-    /// Remove the study's log, output and stops.
+    /// Remove the study's output and stops, and its log up to its `study_deleted`.
     DeleteStudy { study: StudyId },
 }
 
@@ -83,6 +83,8 @@ pub struct Coordinator {
     /// How many trials would go on from each checkpoint. Equal trials of two studies can share one, since an object
     /// is named by its content.
     uses_by_checkpoint: BTreeMap<String, u32>,
+    /// Studies that were forgotten while the log was read, of which there may still be traces.
+    to_delete: BTreeSet<StudyId>,
     commands: VecDeque<Command>,
     is_live: bool,
 }
@@ -97,6 +99,7 @@ impl Coordinator {
             active: BTreeSet::new(),
             creating: BTreeMap::new(),
             uses_by_checkpoint: BTreeMap::new(),
+            to_delete: BTreeSet::new(),
             commands: VecDeque::new(),
             is_live: false,
         }
@@ -161,6 +164,9 @@ impl Coordinator {
                 study.expect(trial);
             }
         }
+        if matches!(record, Record::StudyDeleted(_)) {
+            return self.forget(&id);
+        }
         let Some(study) = self.studies.get_mut(&id) else { return self.answer_orphan(id, trial, &record) };
         let checkpoint = match &record {
             Record::Checkpointed(record) => Some(record.checkpoint.object.clone()),
@@ -178,6 +184,23 @@ impl Coordinator {
             }
         }
         self.collect(&id);
+    }
+
+    /// Forgets a study, with all that only it needed.
+    fn forget(&mut self, id: &StudyId) {
+        let Some(study) = self.studies.remove(id) else { return };
+        self.active.remove(id);
+        self.fleet.forget_study(id);
+        for trial in study.state().trials.values() {
+            if let Some(checkpoint) = &trial.checkpoint {
+                self.drop_checkpoint(checkpoint.object.clone());
+            }
+        }
+        if self.is_live {
+            self.commands.push_back(Command::DeleteStudy { study: id.clone() });
+        } else {
+            self.to_delete.insert(id.clone());
+        }
     }
 
     /// An agent that trains for a study which was deleted.
@@ -240,6 +263,8 @@ impl Coordinator {
     fn catch_up(&mut self, now: Time) {
         self.is_live = true;
         self.fleet.give_grace(now);
+        let to_delete = std::mem::take(&mut self.to_delete);
+        self.commands.extend(to_delete.into_iter().map(|study| Command::DeleteStudy { study }));
         for id in self.active.clone() {
             self.tell(now, &id, study::Event::CaughtUp);
         }

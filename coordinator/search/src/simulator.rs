@@ -306,7 +306,10 @@ impl<'a> Simulator<'a> {
                 self.plan_after(delay, Happening::StopArrives { study, trial, stop });
             }
             Command::DeleteCheckpoint { .. } => {}
-            Command::DeleteStudy { study } => self.log.retain(|entry| entry.place.study != study),
+            Command::DeleteStudy { study } => {
+                let stays = |record: &Record| matches!(record, Record::StudyDeleted(_));
+                self.log.retain(|entry| entry.place.study != study || stays(&entry.record));
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use futures_util::StreamExt;
 use regatta_broker::async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use regatta_broker::{BrokerError, Link};
+use regatta_schemas::leader::Elected;
 use regatta_schemas::log::{Place, Record};
 use regatta_schemas::output::Output;
 use regatta_schemas::streams::{LOG, OUTPUT, StreamSpec};
@@ -33,6 +34,11 @@ pub struct Entry {
 #[derive(Debug)]
 pub enum Read {
     Record(Box<Entry>),
+    /// Another coordinator leads from here on.
+    Elected {
+        elected: Elected,
+        sequence: u64,
+    },
     /// A message that is no record: it changes nothing, but it may have been the last.
     Foreign,
     /// With `Until::Now`: all of what was there is read.
@@ -162,17 +168,17 @@ impl LogReader {
         Ok(Self(StreamReader::open(link, LOG, filter, until).await?))
     }
 
-    /// Whether all that was there when reading began is read.
-    pub fn is_caught_up(&self) -> bool {
-        self.0.is_at_head()
-    }
-
     /// The next message of the log.
     ///
     /// # Errors
     /// `Away`; ask again.
     pub async fn next(&mut self) -> Result<Read, BrokerError> {
         let Some(message) = self.0.next().await? else { return Ok(Read::End) };
+        if message.subject == subjects::LEADER
+            && let Ok(elected) = decode(&message.payload)
+        {
+            return Ok(Read::Elected { elected, sequence: message.sequence });
+        }
         let Some(place) = subjects::read_log(&message.subject) else {
             tracing::warn!(subject = message.subject, "no subject of the log; left out");
             return Ok(Read::Foreign);

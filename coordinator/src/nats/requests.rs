@@ -10,12 +10,17 @@ use regatta_schemas::api::{
     API_DESCRIPTION, Endpoint, Rejection, RejectionCode, Reply, Request, SERVICE_NAME, SERVICE_VERSION,
 };
 use regatta_schemas::limits::LIMITS;
+use regatta_schemas::streams::LEADER_LEASE;
 use regatta_schemas::{decode, encode, subjects};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{mpsc, oneshot};
 
 /// How long a client waits for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long a client waits for a coordinator to answer it: longer than it takes one to take over from another.
+const COORDINATOR_WITHIN: Duration = LEADER_LEASE.saturating_mul(2);
+/// Before a client looks for a coordinator again.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 /// A request that waits for its answer.
 pub struct Asked {
@@ -127,7 +132,7 @@ impl Client {
         Self { client }
     }
 
-    /// One question, one answer.
+    /// One question, one answer. While no coordinator leads, it waits for one.
     ///
     /// # Errors
     /// When nobody answers, or with the coordinator's rejection.
@@ -136,12 +141,20 @@ impl Client {
         endpoint: Endpoint,
         question: &Q,
     ) -> Result<A, AskError> {
-        let request = async_nats::Request::new().payload(encode(question).into()).timeout(Some(ANSWER_WITHIN));
-        let answer =
-            self.client.send_request(subjects::api(endpoint), request).await.map_err(|error| match error.kind() {
-                async_nats::RequestErrorKind::NoResponders => AskError::NoCoordinator,
-                _ => AskError::Away(error),
-            })?;
-        decode::<Reply<A>>(&answer.payload)?.into_result().map_err(AskError::Rejected)
+        let payload: bytes::Bytes = encode(question).into();
+        let patience = tokio::time::Instant::now() + COORDINATOR_WITHIN;
+        loop {
+            let request = async_nats::Request::new().payload(payload.clone()).timeout(Some(ANSWER_WITHIN));
+            match self.client.send_request(subjects::api(endpoint), request).await {
+                Ok(answer) => return decode::<Reply<A>>(&answer.payload)?.into_result().map_err(AskError::Rejected),
+                Err(error) if error.kind() == async_nats::RequestErrorKind::NoResponders => {
+                    if tokio::time::Instant::now() >= patience {
+                        return Err(AskError::NoCoordinator);
+                    }
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+                Err(error) => return Err(AskError::Away(error)),
+            }
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! Turns the specs of the streams, consumers and buckets into those of the client.
 
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
-use async_nats::jetstream::{object_store, stream};
+use async_nats::jetstream::{kv, object_store, stream};
 use regatta_schemas::PoolId;
 use regatta_schemas::streams::{
-    BUCKETS, OFFER_ACK_WAIT, STREAMS, StreamSpec, TRIALS, offers_consumer as consumer_name,
+    BUCKETS, LEADER_BUCKET, LEADER_LEASE, OFFER_ACK_WAIT, STREAMS, StreamSpec, TRIALS, offers_consumer as consumer_name,
 };
 use regatta_schemas::subjects;
 
@@ -31,6 +31,17 @@ pub async fn ensure_everything(link: &Link, replicas: usize) -> Result<(), Broke
             .await
             .map_err(BrokerError::away(bucket))?;
     }
+    link.jetstream
+        .create_or_update_key_value(kv::Config {
+            bucket: LEADER_BUCKET.to_owned(),
+            description: "The coordinator that leads".to_owned(),
+            history: 1,
+            max_age: LEADER_LEASE,
+            num_replicas: replicas,
+            ..Default::default()
+        })
+        .await
+        .map_err(BrokerError::away(LEADER_BUCKET))?;
     Ok(())
 }
 

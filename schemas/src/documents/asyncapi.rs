@@ -69,6 +69,7 @@ fn channels() -> Vec<Channel> {
         sent("stop_trial", address_of_trial(subjects::stop), "Ends the attempts of one trial", one("stop")),
         sent("stop_study", address_of_study(subjects::stop_study), "Ends all trials of a study", one("stop")),
         sent("output", address_of_trial(subjects::output), "What a trial prints, line by line", one("output")),
+        sent("leader", subjects::LEADER.to_owned(), "Which coordinator decides from here on", one("elected")),
         sent("beats", address_of_agent(subjects::beat), "An agent's sign of life, once a second", one("beat")),
     ];
     for endpoint in Endpoint::ALL {

@@ -5,7 +5,7 @@ use regatta_schemas::api::{
     StudyStarted, TrialList, TrialRequest, TrialShown, TrialSubmit, TrialSubmitted,
 };
 use regatta_schemas::limits::LIMITS;
-use regatta_schemas::log::{Lineage, Place, Proposed, Record, StudyCreated};
+use regatta_schemas::log::{ByWhom, Lineage, Place, Proposed, Record, StudyCreated};
 use regatta_schemas::study::{Budget, Goal, Objective, Sampler, Stopper, StudyFile, default_retries};
 use regatta_schemas::{Params, StudyId, TrialId, check, subjects};
 use serde_json::Value;
@@ -91,21 +91,14 @@ impl Coordinator {
         Ok(Answer::Done(Done { study: request.study.clone() }))
     }
 
-    /// Forgets a concluded study; its log goes with it, so that a replay knows nothing of it either.
+    /// Has a concluded study forgotten, by whoever reads the record.
     fn delete_study(&mut self, request: &StudyRequest) -> Result<Answer, Rejection> {
         let id = &request.study;
         if self.known(id)?.state().conclusion.is_none() {
             return Err(reject(RejectionCode::Conflict, format!("study `{id}` goes on; stop it first")));
         }
-        let Some(study) = self.studies.remove(id) else { return Err(no_study(id)) };
-        for trial in study.state().trials.values() {
-            if let Some(checkpoint) = &trial.checkpoint {
-                self.drop_checkpoint(checkpoint.object.clone());
-            }
-        }
-        self.active.remove(id);
-        self.fleet.forget_study(id);
-        self.commands.push_back(Command::DeleteStudy { study: id.clone() });
+        let record = Record::StudyDeleted(ByWhom { by: request.by.clone() });
+        self.commands.push_back(Command::Append { place: Place::study(id.clone()), record });
         Ok(Answer::Done(Done { study: id.clone() }))
     }
 

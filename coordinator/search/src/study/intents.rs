@@ -71,6 +71,7 @@ impl Intents {
             | Record::StudyPaused(_)
             | Record::StudyResumed(_)
             | Record::StudyConcluded(_)
+            | Record::StudyDeleted(_)
             | Record::Accepted(_)
             | Record::Measured(_)
             | Record::Checkpointed(_)

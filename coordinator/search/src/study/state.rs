@@ -139,6 +139,7 @@ impl State {
                 return if self.open.is_empty() { Effect::Nothing } else { Effect::StopAll(end) };
             }
             Record::StudyCreated(_)
+            | Record::StudyDeleted(_)
             | Record::Proposed(_)
             | Record::Offered(_)
             | Record::Accepted(_)
@@ -256,6 +257,7 @@ impl State {
             | Record::StudyPaused(_)
             | Record::StudyResumed(_)
             | Record::StudyConcluded(_)
+            | Record::StudyDeleted(_)
             | Record::Proposed(_)
             | Record::Unknown => {}
             Record::Accepted(_)
@@ -287,6 +289,7 @@ impl State {
             | Record::StudyPaused(_)
             | Record::StudyResumed(_)
             | Record::StudyConcluded(_)
+            | Record::StudyDeleted(_)
             | Record::Proposed(_)
             | Record::Offered(_)
             | Record::Stopped(_)
@@ -435,6 +438,7 @@ fn stop_stranger(record: &Record) -> Effect {
         | Record::StudyPaused(_)
         | Record::StudyResumed(_)
         | Record::StudyConcluded(_)
+        | Record::StudyDeleted(_)
         | Record::Proposed(_)
         | Record::Offered(_)
         | Record::Stopped(_)

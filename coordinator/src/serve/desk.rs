@@ -1,0 +1,172 @@
+//! The coordinator's machine, and what its commands touch.
+
+use std::collections::BTreeMap;
+
+use regatta_schemas::StudyId;
+use regatta_schemas::api::{Rejection, Reply, Request};
+use regatta_schemas::encode;
+use regatta_schemas::log::{Place, Record};
+use regatta_search::{Answer, Command, Coordinator, Event, Settings, Time};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::clock;
+use crate::nats::{Asked, Deposed, Entry, Letter, Standing, Wire};
+
+/// An encoded reply, and who waits for it.
+type Ready = (Vec<u8>, oneshot::Sender<Vec<u8>>);
+
+/// The machine and what its commands touch.
+pub struct Desk {
+    pub wire: Wire,
+    pub machine: Coordinator,
+    /// Makes the ids of decisions unique: this process, and a count.
+    process: String,
+    decisions: u64,
+    deletions: mpsc::Sender<String>,
+    /// The number of the last record read.
+    read: u64,
+    /// Answers to requests whose commands are not carried out yet.
+    answers: Vec<Ready>,
+    /// Answers that go out once the record of this number is read back: who asks next sees what was done.
+    answers_by_record: BTreeMap<u64, Vec<Ready>>,
+}
+
+impl Desk {
+    pub fn new(wire: Wire, settings: Settings, deletions: mpsc::Sender<String>) -> Self {
+        Self {
+            wire,
+            machine: Coordinator::new(settings),
+            process: uuid::Uuid::new_v4().simple().to_string(),
+            decisions: 0,
+            deletions,
+            read: 0,
+            answers: Vec::new(),
+            answers_by_record: BTreeMap::new(),
+        }
+    }
+
+    pub fn tell(&mut self, event: Event) {
+        self.machine.handle(clock::now(), event);
+    }
+
+    /// Takes office: from here on decisions are taken, fenced by the number of this coordinator's `elected`.
+    pub fn lead(&mut self, fence: u64, standing: watch::Receiver<Standing>) {
+        self.wire = self.wire.clone().in_office(fence, standing);
+        self.tell(Event::CaughtUp);
+    }
+
+    pub fn read(&mut self, entry: Entry) {
+        let Entry { place, record, at_us, sequence } = entry;
+        tracing::debug!(study = %place.study, trial = ?place.trial, kind = record.kind(), sequence, "record");
+        let at = Time::from_micros(at_us);
+        self.tell(Event::Logged { place, record, at });
+        self.read = sequence;
+        self.send_answers();
+    }
+
+    pub fn answer(&mut self, asked: Asked) {
+        let new_id = new_study_id(&asked.request);
+        let outcome = self.machine.request(clock::now(), &asked.request, new_id);
+        self.answers.push((encode_reply(outcome), asked.answer));
+    }
+
+    /// Carries out all commands: first stops and records, then, when the records are stored, the offers that rest on them.
+    ///
+    /// # Errors
+    /// `Deposed` when another coordinator leads; then this desk's machine has decided what never was.
+    pub async fn carry_out(&mut self) -> Result<(), Deposed> {
+        let (mut records, mut stops, mut offers) = (Vec::new(), Vec::new(), Vec::new());
+        let mut last_record = 0;
+        while let Some(command) = self.machine.next_command() {
+            match command {
+                Command::Append { place, record } => {
+                    log_decision(&place, &record);
+                    records.push(Letter::record(&place, &record, &self.unique()));
+                    if matches!(record, Record::StudyCreated(_)) {
+                        // Nothing of a study may come before it, whatever has to be sent again.
+                        last_record = self.wire.publish(&std::mem::take(&mut records)).await?;
+                    }
+                }
+                Command::Stop { study, trial, stop } => {
+                    stops.push(Letter::stop(&study, trial, &stop, &self.unique()));
+                }
+                Command::Offer { pool, offer } => offers.push(Letter::offer(&pool, &offer)),
+                Command::DeleteCheckpoint { object } => {
+                    if let Err(error) = self.deletions.try_send(object) {
+                        tracing::warn!(%error, "a checkpoint that nobody needs stays");
+                    }
+                }
+                Command::DeleteStudy { study } => self.wire.delete_study(&study).await,
+            }
+        }
+        let (_, last_of_these) = tokio::try_join!(self.wire.publish(&stops), self.wire.publish(&records))?;
+        last_record = last_record.max(last_of_these);
+        self.wire.publish(&offers).await?;
+        if !self.answers.is_empty() {
+            self.answers_by_record.entry(last_record).or_default().append(&mut self.answers);
+            self.send_answers();
+        }
+        Ok(())
+    }
+
+    /// Sends the answers whose records have been read back.
+    fn send_answers(&mut self) {
+        while let Some(entry) = self.answers_by_record.first_entry() {
+            if *entry.key() > self.read {
+                return;
+            }
+            for (reply, answer) in entry.remove() {
+                // Whoever asked may have gone.
+                drop(answer.send(reply));
+            }
+        }
+    }
+
+    fn unique(&mut self) -> String {
+        self.decisions += 1;
+        format!("{}.{}", self.process, self.decisions)
+    }
+}
+
+fn log_decision(place: &Place, record: &Record) {
+    let (study, kind) = (&place.study, record.kind());
+    match (place.trial, record) {
+        (Some(trial), Record::Stopped(stopped)) => tracing::info!(%study, %trial, reason = %stopped.reason, "{kind}"),
+        (Some(trial), Record::Offered(offered)) => {
+            tracing::info!(%study, %trial, attempt = %offered.attempt, reason = ?offered.reason, "{kind}");
+        }
+        (Some(trial), _) => tracing::info!(%study, %trial, "{kind}"),
+        (None, Record::StudyConcluded(end)) => tracing::info!(%study, reason = %end.reason, "{kind}"),
+        (None, _) => tracing::info!(%study, "{kind}"),
+    }
+}
+
+fn encode_reply(outcome: Result<Answer, Rejection>) -> Vec<u8> {
+    match outcome {
+        Ok(Answer::StudyStarted(answer)) => encode(&Reply::Ok(answer)),
+        Ok(Answer::StudyList(answer)) => encode(&Reply::Ok(answer)),
+        Ok(Answer::StudyShown(answer)) => encode(&Reply::Ok(answer)),
+        Ok(Answer::Done(answer)) => encode(&Reply::Ok(answer)),
+        Ok(Answer::TrialSubmitted(answer)) => encode(&Reply::Ok(answer)),
+        Ok(Answer::TrialList(answer)) => encode(&Reply::Ok(answer)),
+        Ok(Answer::TrialShown(answer)) => encode(&Reply::Ok(answer)),
+        Ok(Answer::FleetShown(answer)) => encode(&Reply::Ok(answer)),
+        Err(rejection) => encode(&Reply::<()>::Rejected(rejection)),
+    }
+}
+
+/// An id for the study that the request may make: its name, made fit for a subject, and what makes it unique.
+fn new_study_id(request: &Request) -> StudyId {
+    const NAME_CHARS_MAX: usize = 48;
+    let name = match request {
+        Request::StudyCreate(create) => create.study.get("name").and_then(|name| name.as_str()).unwrap_or("study"),
+        _ => "trial",
+    };
+    let slug: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .take(NAME_CHARS_MAX)
+        .collect();
+    let unique = &uuid::Uuid::new_v4().simple().to_string()[..8];
+    StudyId::new(format!("{slug}-{unique}")).expect("a slug of at most 48 characters and 8 more are an id")
+}
