@@ -4,6 +4,7 @@
 mod leader;
 mod reader;
 mod requests;
+pub mod snapshots;
 
 use std::time::Duration;
 

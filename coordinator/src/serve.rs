@@ -4,20 +4,23 @@
 //! without reading anything anew.
 
 mod desk;
+mod intake;
 
 use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::StreamExt;
 use regatta_broker::Link;
+use regatta_schemas::snapshot::Snapshot;
 use regatta_search::{Event, Settings, Time};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::cli;
 use crate::clock;
-use crate::nats::{Candidate, LogReader, Read, Standing, Until, Wire, serve_requests};
-use desk::Desk;
+use crate::nats::{Candidate, Read, Standing, Wire, serve_requests, snapshots};
+use desk::{Desk, Outgoing};
+use intake::{read_log, recall_studies};
 
 /// Requests that wait at most.
 const REQUESTS_WAITING_MAX: usize = 256;
@@ -25,9 +28,11 @@ const REQUESTS_WAITING_MAX: usize = 256;
 const DELETIONS_WAITING_MAX: usize = 10_000;
 /// Records taken in before the commands are carried out, so that one round trip serves several decisions.
 const RECORDS_AT_ONCE: usize = 64;
-/// After the log could not be read.
-const RETRY_AFTER: Duration = Duration::from_millis(200);
-/// How long a coordinator that stops may take to give its office back.
+/// Studies that wait to be read again at most.
+const RECALLS_WAITING_MAX: usize = 64;
+/// Before a coordinator whose parts failed begins anew.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How long a coordinator that stops may take to store its last snapshot, and to give its office back.
 const RESIGN_WITHIN: Duration = Duration::from_secs(2);
 
 pub fn settings(args: &cli::Serve) -> Settings {
@@ -44,13 +49,19 @@ pub async fn serve(link: Link, settings: Settings, shutdown: watch::Receiver<boo
     let (candidate, standing) = Candidate::new(&link, &name).await?;
     let (withdraw, withdrawn) = watch::channel(false);
     let candidacy = tokio::spawn(candidate.stand(withdrawn));
+    let mut has_served = false;
     let outcome = loop {
         let term = Term { link: &link, name: &name, standing: standing.clone(), shutdown: shutdown.clone() };
         match term.serve(settings.clone()).await {
             Ok(End::Deposed) => tracing::warn!(name, "another coordinator leads; this one stands by"),
             Ok(End::Shutdown) => break Ok(()),
+            Err(error) if has_served => {
+                tracing::warn!(error = format!("{error:#}"), "beginning anew");
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
             Err(error) => break Err(error),
         }
+        has_served = true;
     };
     withdraw.send_replace(true);
     // Without an answer the lease runs out by itself.
@@ -82,20 +93,29 @@ impl Term<'_> {
         let (ask, mut asked) = mpsc::channel(REQUESTS_WAITING_MAX);
         let (entries, mut logged) = mpsc::channel(RECORDS_AT_ONCE * 16);
         let (deletions, doomed) = mpsc::channel(DELETIONS_WAITING_MAX);
-        let log = LogReader::open(self.link, None, Until::Forever).await?;
+        let (recalls, wanted) = mpsc::channel(RECALLS_WAITING_MAX);
+        let (recall, mut recalled) = mpsc::channel(1);
+        let (snapshots, taken) = mpsc::channel(1);
         let mut tasks = JoinSet::new();
-        tasks.spawn(read_log(log, entries));
         tasks.spawn(delete_checkpoints(wire.clone(), doomed));
+        tasks.spawn(recall_studies(self.link.clone(), wanted, recall));
+        tasks.spawn(keep_snapshots(self.link.clone(), taken));
         let mut office = Office::new(self.name);
-        let mut desk = Desk::new(wire, settings, deletions);
+        let mut desk = Desk::new(wire, settings, Outgoing { deletions, recalls, snapshots });
+        let mut snapshot = snapshots::last(self.link).await?;
+        if let Some(snapshot) = &mut snapshot {
+            tracing::info!(sequence = snapshot.sequence, over = snapshot.over.len(), "beginning from the snapshot");
+            desk.restore(std::mem::take(&mut snapshot.over), snapshot.sequence);
+        }
         tracing::info!(name = self.name, "reading the log");
+        tasks.spawn(read_log(self.link.clone(), snapshot, entries));
         loop {
             // While the server is away nobody can be heard: no lease ends for that.
             let deadline = if desk.wire.is_connected() { desk.machine.next_deadline() } else { None };
             tokio::select! {
                 // In this order: a beat that was heard must be told before the time of a lease is.
                 biased;
-                _ = self.shutdown.wait_for(|is_over| *is_over) => return Ok(End::Shutdown),
+                _ = self.shutdown.wait_for(|is_over| *is_over) => break,
                 Some(ended) = tasks.join_next() => {
                     ended.context("a part of the coordinator broke off")??;
                     anyhow::bail!("a part of the coordinator ended");
@@ -103,6 +123,7 @@ impl Term<'_> {
                 Ok(()) = connections.changed() => desk.tell(Event::ConnectionRestored),
                 Some((pool, agent, beat)) = beats.next() => desk.tell(Event::BeatHeard { pool, agent, beat }),
                 Some(asked) = asked.recv() => desk.answer(asked),
+                Some(recalled) = recalled.recv() => desk.recall(recalled),
                 Ok(()) = self.standing.changed() => {}
                 Some(reading) = logged.recv() => {
                     office.take_in(reading, &mut desk);
@@ -129,12 +150,21 @@ impl Term<'_> {
                 tasks.spawn(async move { serve_requests(link, ask).await.context("the api cannot be served") });
             }
             tokio::select! {
-                _ = self.shutdown.wait_for(|is_over| *is_over) => return Ok(End::Shutdown),
+                _ = self.shutdown.wait_for(|is_over| *is_over) => break,
                 carried_out = desk.carry_out() => if carried_out.is_err() {
                     return Ok(End::Deposed);
                 }
             }
+            desk.take_snapshot();
         }
+        tasks.shutdown().await;
+        if let Some(snapshot) = desk.last_snapshot() {
+            let kept = tokio::time::timeout(RESIGN_WITHIN, snapshots::keep(self.link, &snapshot)).await;
+            if !matches!(kept, Ok(Ok(()))) {
+                tracing::warn!("no last snapshot was stored: the next start reads more of the log");
+            }
+        }
+        Ok(End::Shutdown)
     }
 }
 
@@ -179,17 +209,15 @@ impl<'a> Office<'a> {
     }
 }
 
-async fn read_log(mut log: LogReader, to: mpsc::Sender<Read>) -> anyhow::Result<()> {
-    loop {
-        match log.next().await {
-            Ok(Read::End) => return Ok(()),
-            Ok(read) => to.send(read).await?,
-            Err(error) => {
-                tracing::warn!(%error, "the log cannot be read; trying again");
-                tokio::time::sleep(RETRY_AFTER).await;
-            }
+/// Stores snapshots one after the other; one that is lost costs a longer start.
+async fn keep_snapshots(link: Link, mut taken: mpsc::Receiver<Snapshot>) -> anyhow::Result<()> {
+    while let Some(snapshot) = taken.recv().await {
+        match snapshots::keep(&link, &snapshot).await {
+            Ok(()) => tracing::info!(sequence = snapshot.sequence, over = snapshot.over.len(), "snapshot taken"),
+            Err(error) => tracing::warn!(%error, "a snapshot was not stored"),
         }
     }
+    Ok(())
 }
 
 /// Deletes one after the other what nobody needs; decisions do not wait for that.

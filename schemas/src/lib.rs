@@ -18,6 +18,7 @@ pub mod params;
 pub mod reasons;
 pub mod recipe;
 pub mod resolve;
+pub mod snapshot;
 pub mod stop;
 pub mod streams;
 pub mod study;

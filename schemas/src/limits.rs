@@ -53,6 +53,8 @@ pub struct Limits {
     pub batch_size_max: u32,
     /// Bytes of one checkpoint.
     pub checkpoint_bytes_max: u64,
+    /// Bytes of a coordinator's snapshot.
+    pub snapshot_bytes_max: u64,
     /// Bytes of one data set in the object store.
     pub data_bytes_max: u64,
     /// Bytes of one ONNX model in the object store; protobuf itself ends at 2 GiB.
@@ -108,6 +110,7 @@ pub const LIMITS: Limits = Limits {
     ratio_max: 64,
     batch_size_max: 1_048_576,
     checkpoint_bytes_max: 8 * 1024 * 1024 * 1024,
+    snapshot_bytes_max: 256 * 1024 * 1024,
     data_bytes_max: 64 * 1024 * 1024 * 1024,
     model_bytes_max: 2 * 1024 * 1024 * 1024 - 1,
     data_values_max: 1 << 31,

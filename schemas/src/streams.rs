@@ -75,11 +75,14 @@ pub const OUTPUT: StreamSpec = StreamSpec {
 
 pub const STREAMS: [StreamSpec; 4] = [TRIALS, LOG, STOPS, OUTPUT];
 
-/// Object store buckets. An object's name is the SHA-256 of its bytes.
+/// Object store buckets. An object's name is the SHA-256 of its bytes, where nothing else is said.
 pub const DATA_BUCKET: &str = "regatta-data";
 pub const MODELS_BUCKET: &str = "regatta-models";
 pub const CHECKPOINTS_BUCKET: &str = "regatta-checkpoints";
-pub const BUCKETS: [&str; 3] = [DATA_BUCKET, MODELS_BUCKET, CHECKPOINTS_BUCKET];
+/// Its one object is replaced, and named [`SNAPSHOT_OBJECT`].
+pub const SNAPSHOTS_BUCKET: &str = "regatta-snapshots";
+pub const SNAPSHOT_OBJECT: &str = "coordinator";
+pub const BUCKETS: [&str; 4] = [DATA_BUCKET, MODELS_BUCKET, CHECKPOINTS_BUCKET, SNAPSHOTS_BUCKET];
 
 /// The bucket whose one key the coordinator that leads keeps; a key that is not written again in time is gone.
 pub const LEADER_BUCKET: &str = "regatta-leader";

@@ -14,6 +14,7 @@ use regatta_schemas::log::{Lineage, Record};
 use regatta_schemas::offer::Offer;
 use regatta_schemas::output::Output;
 use regatta_schemas::reasons::{FailCause, OfferReason, Outcome, ReleaseReason, StopReason, StudyEnd};
+use regatta_schemas::snapshot::Snapshot;
 use regatta_schemas::stop::Stop;
 use regatta_schemas::{DecodeError, check, decode, documents, encode};
 use serde::{Serialize, de::DeserializeOwned};
@@ -56,6 +57,7 @@ fn again(name: &str, bytes: &[u8]) -> Result<Value, DecodeError> {
             "stop" => of::<Stop>(bytes),
             "beat" => of::<Beat>(bytes),
             "output" => of::<Output>(bytes),
+            "snapshot" => of::<Snapshot>(bytes),
             "elected" => of::<Elected>(bytes),
             _ => panic!("{name} stands for no message"),
         },

@@ -231,3 +231,42 @@ async fn a_coordinator_that_is_told_to_stop_hands_over_at_once() {
     let next = cluster.coordinator(&[]);
     until("the next leads", || async { next.log().contains(" leading").then_some(()) }).await;
 }
+
+#[tokio::test]
+async fn a_coordinator_that_begins_with_a_snapshot_knows_what_the_log_says() {
+    let cluster = Cluster::start().await;
+    let mut coordinator = cluster.coordinator(&[]);
+    let mut agent = cluster.agent(&[]);
+    let over = cluster.start_study(&digits_study("over", 3, 2)).await;
+    cluster.until_concluded(&over).await;
+    let unwanted = cluster.start_study(&digits_study("unwanted", 1, 1)).await;
+    cluster.until_concluded(&unwanted).await;
+    agent.terminate();
+    agent.ended().await;
+    let going_on = cluster.start_study(&digits_study("going-on", 2, 2)).await;
+    let show = ["study", "show", over.as_str(), "--json"];
+    let list = ["trial", "list", over.as_str(), "--json"];
+    let before = (cluster.cli_ok(&show).await, cluster.cli_ok(&list).await);
+    coordinator.terminate();
+    assert!(coordinator.ended().await.success(), "{}", coordinator.log());
+
+    let mut coordinator = cluster.coordinator(&[]);
+    until("it begins with the snapshot", || async { coordinator.log().contains("from the snapshot").then_some(()) })
+        .await;
+    let listed: Value = serde_json::from_str(&cluster.cli_ok(&["study", "list", "--json"]).await).unwrap();
+    assert_eq!(listed["studies"].as_array().map(Vec::len), Some(3), "{listed}");
+    assert_eq!((cluster.cli_ok(&show).await, cluster.cli_ok(&list).await), before);
+    cluster.cli_ok(&["study", "delete", unwanted.as_str()]).await;
+    let _agent = cluster.agent(&[]);
+    cluster.until_concluded(&going_on).await;
+
+    // A snapshot that nobody can read costs time and nothing else.
+    coordinator.kill();
+    let store = cluster.link().await.jetstream.get_object_store(streams::SNAPSHOTS_BUCKET).await.unwrap();
+    store.put(streams::SNAPSHOT_OBJECT, &mut &b"{\"type\": \"snapshot\", \"version\""[..]).await.unwrap();
+    let coordinator = cluster.coordinator(&[]);
+    until("it reads the whole log", || async { coordinator.log().contains("whole log").then_some(()) }).await;
+    assert_eq!((cluster.cli_ok(&show).await, cluster.cli_ok(&list).await), before);
+    let listed: Value = serde_json::from_str(&cluster.cli_ok(&["study", "list", "--json"]).await).unwrap();
+    assert_eq!(listed["studies"].as_array().map(Vec::len), Some(2), "the deleted one stays forgotten: {listed}");
+}

@@ -5,6 +5,7 @@
 //! drives it calls [`Coordinator::handle`] or [`Coordinator::request`], then drains
 //! [`Coordinator::next_command`], and sends [`Event::TimePassed`] at [`Coordinator::next_deadline`].
 
+mod archive;
 mod request;
 mod summary;
 
@@ -15,6 +16,7 @@ use regatta_schemas::beat::{Beat, Held};
 use regatta_schemas::log::{Place, Record};
 use regatta_schemas::offer::Offer;
 use regatta_schemas::reasons::StopReason;
+use regatta_schemas::snapshot::OverStudy;
 use regatta_schemas::stop::Stop;
 use regatta_schemas::{AgentId, Attempt, PoolId, StudyId, TrialId};
 
@@ -22,6 +24,7 @@ use crate::fleet::{Expired, Fleet};
 use crate::study::{self, Study};
 use crate::time::Time;
 
+pub use archive::Recorded;
 pub use request::Answer;
 
 /// What the coordinator is told.
@@ -75,6 +78,8 @@ impl Default for Settings {
 pub struct Coordinator {
     settings: Settings,
     studies: BTreeMap<StudyId, Study>,
+    /// Studies that are over, of which a snapshot told; none of them is among `studies`.
+    archive: BTreeMap<StudyId, OverStudy>,
     /// Those of which something may still run or be decided.
     active: BTreeSet<StudyId>,
     /// Studies whose `study_created` is on its way to the log, and the trial that comes along.
@@ -96,6 +101,7 @@ impl Coordinator {
             fleet: Fleet::new(settings.lease_timeout),
             settings,
             studies: BTreeMap::new(),
+            archive: BTreeMap::new(),
             active: BTreeSet::new(),
             creating: BTreeMap::new(),
             uses_by_checkpoint: BTreeMap::new(),
@@ -188,13 +194,15 @@ impl Coordinator {
 
     /// Forgets a study, with all that only it needed.
     fn forget(&mut self, id: &StudyId) {
-        let Some(study) = self.studies.remove(id) else { return };
+        let checkpoints = match (self.studies.remove(id), self.archive.remove(id)) {
+            (Some(study), _) => study.checkpoints().cloned().collect(),
+            (None, Some(study)) => study.checkpoints,
+            (None, None) => return,
+        };
         self.active.remove(id);
         self.fleet.forget_study(id);
-        for trial in study.state().trials.values() {
-            if let Some(checkpoint) = &trial.checkpoint {
-                self.drop_checkpoint(checkpoint.object.clone());
-            }
+        for object in checkpoints {
+            self.drop_checkpoint(object);
         }
         if self.is_live {
             self.commands.push_back(Command::DeleteStudy { study: id.clone() });

@@ -20,5 +20,5 @@ mod student;
 pub mod study;
 mod time;
 
-pub use coordinator::{Answer, Command, Coordinator, Event, Settings};
+pub use coordinator::{Answer, Command, Coordinator, Event, Recorded, Settings};
 pub use time::Time;

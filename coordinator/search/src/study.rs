@@ -137,6 +137,12 @@ impl Study {
         self.state.conclusion.is_some() && self.state.unended.is_empty() && self.lanes_taken() == 0
     }
 
+    /// The objects that its trials would go on from, one a trial.
+    pub fn checkpoints(&self) -> impl Iterator<Item = &String> {
+        let checkpoints = self.state.trials.values().filter_map(|trial| trial.checkpoint.as_ref());
+        checkpoints.map(|checkpoint| &checkpoint.object)
+    }
+
     /// Who must keep beating so that the trial's attempt goes on.
     pub fn leaseholder(&self, trial: TrialId) -> Option<(Attempt, &AgentId)> {
         let trial_state = self.state.trials.get(&trial)?;

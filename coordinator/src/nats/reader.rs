@@ -159,13 +159,23 @@ impl StreamReader {
 pub struct LogReader(StreamReader);
 
 impl LogReader {
-    /// All studies, or one.
+    /// One study, or all.
     ///
     /// # Errors
     /// `Away` when the server is, or the streams do not exist.
     pub async fn open(link: &Link, study: Option<&StudyId>, until: Until) -> Result<Self, BrokerError> {
         let filter = study.map_or_else(|| subjects::LOG_ALL.to_owned(), subjects::log_of_study);
         Ok(Self(StreamReader::open(link, LOG, filter, until).await?))
+    }
+
+    /// All studies, from behind the record of this number.
+    ///
+    /// # Errors
+    /// `Away` when the server is, or the streams do not exist.
+    pub async fn open_after(link: &Link, sequence: u64) -> Result<Self, BrokerError> {
+        let mut reader = StreamReader::open(link, LOG, subjects::LOG_ALL.to_owned(), Until::Forever).await?;
+        reader.read = sequence;
+        Ok(Self(reader))
     }
 
     /// The next message of the log.

@@ -6,14 +6,33 @@ use regatta_schemas::StudyId;
 use regatta_schemas::api::{Rejection, Reply, Request};
 use regatta_schemas::encode;
 use regatta_schemas::log::{Place, Record};
+use regatta_schemas::snapshot::{OverStudy, Snapshot};
 use regatta_search::{Answer, Command, Coordinator, Event, Settings, Time};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::intake::Recalled;
 use crate::clock;
 use crate::nats::{Asked, Deposed, Entry, Letter, Standing, Wire};
 
 /// An encoded reply, and who waits for it.
 type Ready = (Vec<u8>, oneshot::Sender<Vec<u8>>);
+
+/// Where a desk puts what others do in their own time.
+pub struct Outgoing {
+    pub deletions: mpsc::Sender<String>,
+    pub recalls: mpsc::Sender<(StudyId, Asked)>,
+    pub snapshots: mpsc::Sender<Snapshot>,
+}
+
+/// What a snapshot would spare the next coordinator.
+#[derive(Default)]
+struct News {
+    records: u64,
+    has_concluded: bool,
+}
+
+/// A snapshot is taken when so many records came since the last, and a study has concluded since.
+const RECORDS_PER_SNAPSHOT: u64 = 2_000;
 
 /// The machine and what its commands touch.
 pub struct Desk {
@@ -22,9 +41,11 @@ pub struct Desk {
     /// Makes the ids of decisions unique: this process, and a count.
     process: String,
     decisions: u64,
-    deletions: mpsc::Sender<String>,
+    outgoing: Outgoing,
     /// The number of the last record read.
     read: u64,
+    /// Records read, and studies over, since the last snapshot.
+    news: News,
     /// Answers to requests whose commands are not carried out yet.
     answers: Vec<Ready>,
     /// Answers that go out once the record of this number is read back: who asks next sees what was done.
@@ -32,14 +53,15 @@ pub struct Desk {
 }
 
 impl Desk {
-    pub fn new(wire: Wire, settings: Settings, deletions: mpsc::Sender<String>) -> Self {
+    pub fn new(wire: Wire, settings: Settings, outgoing: Outgoing) -> Self {
         Self {
             wire,
             machine: Coordinator::new(settings),
             process: uuid::Uuid::new_v4().simple().to_string(),
             decisions: 0,
-            deletions,
+            outgoing,
             read: 0,
+            news: News::default(),
             answers: Vec::new(),
             answers_by_record: BTreeMap::new(),
         }
@@ -55,19 +77,58 @@ impl Desk {
         self.tell(Event::CaughtUp);
     }
 
+    /// Begins where a snapshot ends.
+    pub fn restore(&mut self, over: Vec<OverStudy>, sequence: u64) {
+        self.machine.restore(over);
+        self.read = sequence;
+    }
+
+    /// Takes a snapshot, if it is time for one and the last one is stored.
+    pub fn take_snapshot(&mut self) {
+        let is_worth_it = self.news.has_concluded && self.news.records >= RECORDS_PER_SNAPSHOT;
+        if is_worth_it
+            && self.machine.is_caught_up()
+            && let Ok(place) = self.outgoing.snapshots.try_reserve()
+        {
+            place.send(self.machine.snapshot(self.read));
+            self.news = News::default();
+        }
+    }
+
+    /// What this coordinator leaves behind when it stops in order, if there is anything new to say.
+    pub fn last_snapshot(&self) -> Option<Snapshot> {
+        let is_worth_it = self.news.has_concluded && self.machine.is_caught_up();
+        is_worth_it.then(|| self.machine.snapshot(self.read))
+    }
+
     pub fn read(&mut self, entry: Entry) {
         let Entry { place, record, at_us, sequence } = entry;
         tracing::debug!(study = %place.study, trial = ?place.trial, kind = record.kind(), sequence, "record");
         let at = Time::from_micros(at_us);
+        self.news.records += 1;
+        self.news.has_concluded |= matches!(record, Record::StudyConcluded(_));
         self.tell(Event::Logged { place, record, at });
-        self.read = sequence;
+        self.read = self.read.max(sequence);
         self.send_answers();
     }
 
     pub fn answer(&mut self, asked: Asked) {
+        if let Some(study) = self.machine.to_recall(&asked.request) {
+            if self.outgoing.recalls.try_send((study, asked)).is_err() {
+                tracing::warn!("too many studies that are over are asked for at once; who asked will ask again");
+            }
+            return;
+        }
         let new_id = new_study_id(&asked.request);
         let outcome = self.machine.request(clock::now(), &asked.request, new_id);
         self.answers.push((encode_reply(outcome), asked.answer));
+    }
+
+    /// Answers, now that the study is read again.
+    pub fn recall(&mut self, recalled: Recalled) {
+        let Recalled { study, records, asked } = recalled;
+        self.machine.recall(clock::now(), &study, records);
+        self.answer(asked);
     }
 
     /// Carries out all commands: first stops and records, then, when the records are stored, the offers that rest on them.
@@ -92,7 +153,7 @@ impl Desk {
                 }
                 Command::Offer { pool, offer } => offers.push(Letter::offer(&pool, &offer)),
                 Command::DeleteCheckpoint { object } => {
-                    if let Err(error) = self.deletions.try_send(object) {
+                    if let Err(error) = self.outgoing.deletions.try_send(object) {
                         tracing::warn!(%error, "a checkpoint that nobody needs stays");
                     }
                 }

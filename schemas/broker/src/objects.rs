@@ -54,15 +54,34 @@ impl Objects {
         Ok(object)
     }
 
+    /// Puts the bytes in the place of whatever the bucket has under this name.
+    ///
+    /// # Errors
+    /// `Away` when the store does not answer or refuses.
+    pub async fn replace(&self, object: &str, bytes: &[u8]) -> Result<(), BrokerError> {
+        let metadata = ObjectMetadata { name: object.to_owned(), chunk_size: Some(CHUNK_BYTES), ..Default::default() };
+        let mut reader = bytes;
+        self.store().await?.put(metadata, &mut reader).await.map_err(BrokerError::away("storing an object"))?;
+        Ok(())
+    }
+
+    /// Fetches an object whole whose name says nothing of its content.
+    ///
+    /// # Errors
+    /// `NoObject`, `Damaged` (larger than `bytes_max`, or cut short), `Away`.
+    pub async fn get_named(&self, object: &str, bytes_max: u64) -> Result<Vec<u8>, BrokerError> {
+        let (size, mut reader) = self.open(object, bytes_max).await?;
+        let mut bytes = Vec::with_capacity(size);
+        reader.read_to_end(&mut bytes).await.map_err(|error| self.damaged(object, error.to_string()))?;
+        Ok(bytes)
+    }
+
     /// Fetches an object whole and checks it against its name.
     ///
     /// # Errors
     /// `NoObject`, `Damaged` (larger than `bytes_max`, cut short, or other content than its name says), `Away`.
     pub async fn get(&self, object: &str, bytes_max: u64) -> Result<Vec<u8>, BrokerError> {
-        let (size, mut reader) = self.open(object, bytes_max).await?;
-        let mut bytes = Vec::with_capacity(size);
-        reader.read_to_end(&mut bytes).await.map_err(|error| self.damaged(object, error.to_string()))?;
-        let (name, bytes) = hashed(bytes).await?;
+        let (name, bytes) = hashed(self.get_named(object, bytes_max).await?).await?;
         if name == object { Ok(bytes) } else { Err(self.renamed(object)) }
     }
 

@@ -7,7 +7,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::api::{self, Endpoint, Reply};
-use crate::{beat, leader, log, offer, output, stop};
+use crate::{beat, leader, log, offer, output, snapshot, stop};
 
 /// A message: `offer`, `record.measured`, `request.study.create`, `answer.study.create`.
 pub struct Message {
@@ -21,6 +21,7 @@ pub fn messages() -> Vec<Message> {
         message("stop", of::<stop::Stop>()),
         message("beat", of::<beat::Beat>()),
         message("output", of::<output::Output>()),
+        message("snapshot", of::<snapshot::Snapshot>()),
         message("elected", of::<leader::Elected>()),
     ];
     messages.extend(records());

@@ -12,7 +12,11 @@ use crate::study::{Phase, Study, Trial};
 
 impl Coordinator {
     pub(super) fn summaries(&self) -> Vec<StudySummary> {
-        self.studies.iter().map(|(id, study)| self.summary(id, study)).collect()
+        let over = self.archive.values().map(|study| study.summary.clone());
+        let mut summaries: Vec<_> =
+            self.studies.iter().map(|(id, study)| self.summary(id, study)).chain(over).collect();
+        summaries.sort_by(|one, other| one.study.cmp(&other.study));
+        summaries
     }
 
     /// A study in one line. What it waits for is known only to a coordinator that hears its fleet.

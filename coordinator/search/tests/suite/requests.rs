@@ -147,6 +147,17 @@ fn what_has_ended_cannot_be_changed_and_only_what_has_ended_can_be_deleted() {
 }
 
 #[test]
+fn a_study_that_was_forgotten_stays_so_for_whoever_reads_the_log() {
+    let mut stage = Stage::new(vec![study(json!({}))]);
+    stage.request(Request::StudyStop(of_study("study-0")), "x").unwrap();
+    stage.request(Request::StudyDelete(of_study("study-0")), "x").unwrap();
+    stage.deleted_studies.clear();
+    stage.restart();
+    assert_eq!(stage.deleted_studies, [study_id(0)], "what may be left of it is removed");
+    assert_eq!(code(stage.request(Request::StudyShow(of_study("study-0")), "x")), Some(RejectionCode::NotFound));
+}
+
+#[test]
 fn reads_show_what_the_log_says() {
     let mut stage = Stage::new(vec![study(json!({}))]);
     stage.beat("a", 2, &[]);

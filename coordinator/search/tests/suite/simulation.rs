@@ -94,6 +94,29 @@ impl Watch {
         }
         self.reference.compare(coordinator);
     }
+
+    /// A coordinator that begins with a snapshot knows what one knows that read the whole log.
+    fn check_snapshot(&self, simulator: &Simulator) {
+        let log = &simulator.log()[..self.read];
+        let snapshot = self.replayed.snapshot(self.read as u64);
+        let mut restored = Coordinator::new(Settings::default());
+        restored.restore(snapshot.over.clone());
+        for entry in log.iter().filter(|entry| snapshot.going_on.contains(&entry.place.study)) {
+            let (place, record, at) = (entry.place.clone(), entry.record.clone(), entry.at);
+            restored.handle(Time::default(), Event::Logged { place, record, at });
+        }
+        assert_eq!(restored.snapshot(self.read as u64), snapshot, "a snapshot of a snapshot is the same");
+        for over in &snapshot.over {
+            let id = &over.summary.study;
+            let of_study = log.iter().filter(|entry| entry.place.study == *id);
+            let records = of_study.map(|entry| (entry.place.trial, entry.record.clone(), entry.at)).collect();
+            restored.recall(Time::default(), id, records);
+        }
+        for (id, study) in self.replayed.studies() {
+            let known = restored.study(id).expect("the snapshot names every study");
+            assert!(study.state() == known.state(), "{id}: replayed and restored state differ");
+        }
+    }
 }
 
 fn run_and_watch(plan: Plan, curve: fn(&Params, u32) -> Epoch) -> Vec<BTreeMap<Outcome, u32>> {
@@ -106,7 +129,11 @@ fn run_and_watch(plan: Plan, curve: fn(&Params, u32) -> Epoch) -> Vec<BTreeMap<O
         assert!(steps < STEPS_MAX && simulator.step(), "seed {seed}: the search never ends");
         steps += 1;
         watch.look(&simulator, (steps + seed).is_multiple_of(5));
+        if (steps + seed).is_multiple_of(101) {
+            watch.check_snapshot(&simulator);
+        }
     }
+    watch.check_snapshot(&simulator);
     let coordinator = simulator.coordinator().expect("it is up when all is over");
     let mut outcomes = Vec::new();
     for number in 0..studies {
