@@ -76,7 +76,7 @@ impl LocalCluster {
         .await?;
         let settings = serve::settings(&cli::Serve::for_local());
         regatta_broker::ensure_everything(&serving, 1).await?;
-        let coordinator = tokio::spawn(serve::serve(serving, settings, shutdown_heard));
+        let coordinator = tokio::spawn(serve::serve(serving, settings, 1, shutdown_heard));
         let agents = start_agents(place, folder.path(), &url)?;
         Ok(Self { link, folder, nats, agents, coordinator, shutdown })
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::StreamExt;
-use regatta_broker::Link;
+use regatta_broker::{Link, ensure_everything};
 use regatta_schemas::snapshot::Snapshot;
 use regatta_search::{Event, Settings, Time};
 use tokio::sync::{mpsc, watch};
@@ -44,16 +44,28 @@ pub fn settings(args: &cli::Serve) -> Settings {
 ///
 /// # Errors
 /// When NATS cannot be used from the start.
-pub async fn serve(link: Link, settings: Settings, shutdown: watch::Receiver<bool>) -> anyhow::Result<()> {
+pub async fn serve(
+    link: Link,
+    settings: Settings,
+    replicas: usize,
+    shutdown: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
     let name = format!("coordinator-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
     let (candidate, standing) = Candidate::new(&link, &name).await?;
     let (withdraw, withdrawn) = watch::channel(false);
     let candidacy = tokio::spawn(candidate.stand(withdrawn));
     let mut has_served = false;
     let outcome = loop {
-        let term = Term { link: &link, name: &name, standing: standing.clone(), shutdown: shutdown.clone() };
+        let (standing, shutdown) = (standing.clone(), shutdown.clone());
+        let term = Term { link: &link, name: &name, replicas, standing, shutdown };
         match term.serve(settings.clone()).await {
             Ok(End::Deposed) => tracing::warn!(name, "another coordinator leads; this one stands by"),
+            Ok(End::LogShortened) => {
+                tracing::warn!(
+                    name,
+                    "the log ends before what was read of it: the server lost its tail; beginning anew"
+                );
+            }
             Ok(End::Shutdown) => break Ok(()),
             Err(error) if has_served => {
                 tracing::warn!(error = format!("{error:#}"), "beginning anew");
@@ -73,18 +85,22 @@ pub async fn serve(link: Link, settings: Settings, shutdown: watch::Receiver<boo
 enum End {
     Shutdown,
     Deposed,
+    /// What was read is not in the log any more, as after a power cut: the log is what counts.
+    LogShortened,
 }
 
 /// From the beginning of the log, through standing by and leading, to the end of either.
 struct Term<'a> {
     link: &'a Link,
     name: &'a str,
+    replicas: usize,
     standing: watch::Receiver<Standing>,
     shutdown: watch::Receiver<bool>,
 }
 
 impl Term<'_> {
     async fn serve(mut self, settings: Settings) -> anyhow::Result<End> {
+        ensure_everything(self.link, self.replicas).await?;
         let wire = Wire::new(self.link.clone());
         let mut connections = self.link.connections.clone();
         connections.mark_unchanged();
@@ -100,6 +116,8 @@ impl Term<'_> {
         tasks.spawn(delete_checkpoints(wire.clone(), doomed));
         tasks.spawn(recall_studies(self.link.clone(), wanted, recall));
         tasks.spawn(keep_snapshots(self.link.clone(), taken));
+        // Whether the log has become shorter.
+        let mut looks: JoinSet<bool> = JoinSet::new();
         let mut office = Office::new(self.name);
         let mut desk = Desk::new(wire, settings, Outgoing { deletions, recalls, snapshots });
         let mut snapshot = snapshots::last(self.link).await?;
@@ -120,7 +138,12 @@ impl Term<'_> {
                     ended.context("a part of the coordinator broke off")??;
                     anyhow::bail!("a part of the coordinator ended");
                 }
-                Ok(()) = connections.changed() => desk.tell(Event::ConnectionRestored),
+                Ok(()) = connections.changed() => {
+                    desk.tell(Event::ConnectionRestored);
+                    let (wire, read) = (desk.wire.clone(), desk.read_position());
+                    looks.spawn(async move { wire.log_end().await < read });
+                }
+                Some(Ok(true)) = looks.join_next() => return Ok(End::LogShortened),
                 Some((pool, agent, beat)) = beats.next() => desk.tell(Event::BeatHeard { pool, agent, beat }),
                 Some(asked) = asked.recv() => desk.answer(asked),
                 Some(recalled) = recalled.recv() => desk.recall(recalled),

@@ -1,5 +1,6 @@
 //! What dies in mid-study is made good, and nothing counts twice.
 
+use std::path::Path;
 use std::time::Duration;
 
 use regatta_schemas::log::Record;
@@ -269,4 +270,36 @@ async fn a_coordinator_that_begins_with_a_snapshot_knows_what_the_log_says() {
     assert_eq!((cluster.cli_ok(&show).await, cluster.cli_ok(&list).await), before);
     let listed: Value = serde_json::from_str(&cluster.cli_ok(&["study", "list", "--json"]).await).unwrap();
     assert_eq!(listed["studies"].as_array().map(Vec::len), Some(2), "the deleted one stays forgotten: {listed}");
+}
+
+#[tokio::test]
+async fn a_log_that_lost_its_tail_is_what_counts_and_the_rest_is_trained_again() {
+    let mut cluster = Cluster::start().await;
+    let coordinator = cluster.coordinator(&["--lease-timeout-s", "2"]);
+    let _agents = [cluster.agent(&[]), cluster.agent(&[])];
+    let id = cluster.start_study(&long_study("power-cut", 6, 3)).await;
+    cluster.until_log(&id, "a trial has finished", |history| history.count("finished") >= 1).await;
+    let (store, early) = (cluster.folder().join("nats"), cluster.folder().join("early"));
+    cluster.kill_nats();
+    copy_folder(&store, &early);
+    cluster.start_nats().await;
+    cluster.until_log(&id, "three have finished", |history| history.count("finished") >= 3).await;
+    // As after a power cut: what was acknowledged, and not yet on the disk, is gone.
+    cluster.kill_nats();
+    std::fs::remove_dir_all(&store).unwrap();
+    std::fs::rename(&early, &store).unwrap();
+    cluster.start_nats().await;
+    until("it is noticed", || async { coordinator.log().contains("lost its tail").then_some(()) }).await;
+    let history = cluster.until_concluded(&id).await;
+    assert_eq!(history.proposed().len(), 6);
+    let shown: Value = serde_json::from_str(&cluster.cli_ok(&["study", "show", id.as_str(), "--json"]).await).unwrap();
+    assert_eq!((&shown["trials"]["finished"], &shown["resource_spent"]), (&json!(6), &json!(18)));
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() { copy_folder(&from, &to) } else { drop(std::fs::copy(from, to).unwrap()) }
+    }
 }

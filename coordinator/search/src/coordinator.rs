@@ -36,7 +36,8 @@ pub enum Event {
     BeatHeard { pool: PoolId, agent: AgentId, beat: Beat },
     /// All that the log held at start was read; from here on decisions are taken.
     CaughtUp,
-    /// The way to the fleet was cut and is whole again: silence until now was nobody's fault.
+    /// The way to the fleet was cut and is whole again: silence until now was nobody's fault, and what waited in a
+    /// queue may be lost.
     ConnectionRestored,
     /// The deadline is reached.
     TimePassed,
@@ -117,7 +118,7 @@ impl Coordinator {
             Event::Logged { place, record, at } => self.read(now, place, record, at),
             Event::BeatHeard { pool, agent, beat } => self.hear(now, pool, agent, beat),
             Event::CaughtUp => self.catch_up(now),
-            Event::ConnectionRestored => self.fleet.give_grace(now),
+            Event::ConnectionRestored => self.reconnect(now),
             Event::TimePassed => self.look_at_clock(now),
         }
         self.grant_lanes(now);
@@ -279,6 +280,15 @@ impl Coordinator {
         for (id, study) in &mut self.studies {
             if !self.active.contains(id) {
                 study.handle(now, study::Event::CaughtUp);
+            }
+        }
+    }
+
+    fn reconnect(&mut self, now: Time) {
+        self.fleet.give_grace(now);
+        if self.is_live {
+            for id in self.active.clone() {
+                self.tell(now, &id, study::Event::QueueDoubted);
             }
         }
     }

@@ -56,6 +56,8 @@ pub enum Event {
         attempt: Attempt,
         agent: AgentId,
     },
+    /// Offers that wait in a queue may be lost.
+    QueueDoubted,
     TimePassed,
 }
 
@@ -91,6 +93,7 @@ impl Study {
             Event::LaneGranted => self.use_lane(),
             Event::LeaseEnded { trial, agent, silent } => self.lose(trial, Loss { agent, silent }),
             Event::Listed { trial, attempt, agent } => self.answer_listing(trial, attempt, agent),
+            Event::QueueDoubted => self.put_out_again(),
             Event::TimePassed => {}
         }
         if self.is_live {
@@ -271,6 +274,14 @@ impl Study {
                 Phase::Ended(_) => self.stop_attempt(trial),
                 Phase::Waiting(_) | Phase::Held | Phase::Paused | Phase::Failing => {}
             }
+        }
+    }
+
+    /// Sends again what nobody has accepted. A second message of one attempt is stored once or turned away.
+    fn put_out_again(&mut self) {
+        let is_out = |trial: &TrialId| self.state.trials[trial].phase == Phase::Offered;
+        for trial in self.state.open.iter().copied().filter(is_out).collect::<Vec<_>>() {
+            self.put_out(trial);
         }
     }
 

@@ -101,6 +101,11 @@ impl Desk {
         is_worth_it.then(|| self.machine.snapshot(self.read))
     }
 
+    /// The number of the last record read.
+    pub fn read_position(&self) -> u64 {
+        self.read
+    }
+
     pub fn read(&mut self, entry: Entry) {
         let Entry { place, record, at_us, sequence } = entry;
         tracing::debug!(study = %place.study, trial = ?place.trial, kind = record.kind(), sequence, "record");

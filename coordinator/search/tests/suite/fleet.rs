@@ -40,6 +40,19 @@ fn one_held() -> Stage {
 }
 
 #[test]
+fn what_nobody_has_accepted_is_sent_again_once_the_way_to_the_fleet_is_whole() {
+    let mut stage = Stage::new(vec![study(json!({}))]);
+    stage.beat("a", 2, &[]);
+    stage.accept("a", 0, 1);
+    assert_eq!(stage.take_offers(), [(0, 1), (1, 1)]);
+    stage.tell(Event::ConnectionRestored);
+    assert_eq!(stage.take_offers(), [(1, 1)], "the same attempt, and not the one that is held");
+    stage.accept("a", 1, 1);
+    stage.tell(Event::ConnectionRestored);
+    assert_eq!(stage.take_offers(), []);
+}
+
+#[test]
 fn a_configuration_is_drawn_when_a_lane_is_free_and_not_before() {
     let mut stage = Stage::new(vec![study(json!({}))]);
     assert_eq!(stage.count("proposed"), 0, "no agent yet");
