@@ -78,10 +78,17 @@ pub struct Serve {
     #[arg(long, env = "REGATTA_REPLICAS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
     pub replicas: u8,
 
+    /// Seconds after which a checkpoint that no trial needs, and nobody announced, is deleted.
+    #[arg(long, env = "REGATTA_SWEEP_AGE_S", default_value_t = SWEEP_AGE_S, value_parser = seconds)]
+    pub sweep_age_s: f64,
+
     /// Log as JSON lines.
     #[arg(long, env = "REGATTA_LOG_JSON")]
     pub log_json: bool,
 }
+
+/// A day: what an agent that was cut off announces later is not lost.
+pub const SWEEP_AGE_S: f64 = 86_400.0;
 
 #[derive(Debug, Clone, Args)]
 pub struct Run {

@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::cli;
+use crate::cli::{self, SWEEP_AGE_S};
 use crate::find;
 use crate::serve;
 
@@ -74,9 +74,9 @@ impl LocalCluster {
             wait_for_server: false,
         })
         .await?;
-        let settings = serve::settings(&cli::Serve::for_local());
+        let setup = serve::Setup::from(&cli::Serve::for_local());
         regatta_broker::ensure_everything(&serving, 1).await?;
-        let coordinator = tokio::spawn(serve::serve(serving, settings, 1, shutdown_heard));
+        let coordinator = tokio::spawn(serve::serve(serving, setup, shutdown_heard));
         let agents = start_agents(place, folder.path(), &url)?;
         Ok(Self { link, folder, nats, agents, coordinator, shutdown })
     }
@@ -135,7 +135,7 @@ impl LocalCluster {
 
 impl cli::Serve {
     fn for_local() -> Self {
-        Self { lease_timeout_s: 5.0, backlog: 0, replicas: 1, log_json: false }
+        Self { lease_timeout_s: 5.0, backlog: 0, replicas: 1, sweep_age_s: SWEEP_AGE_S, log_json: false }
     }
 }
 

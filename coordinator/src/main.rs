@@ -111,7 +111,7 @@ async fn coordinate(server: &cli::Server, args: &cli::Serve) -> anyhow::Result<(
             tracing::warn!(%error, "NATS is not ready; trying again");
             tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         }
-        serve::serve(link, serve::settings(args), usize::from(args.replicas), heard).await
+        serve::serve(link, args.into(), heard).await
     };
     let mut working = std::pin::pin!(working);
     tokio::select! {

@@ -32,11 +32,29 @@ const RECORDS_AT_ONCE: usize = 64;
 const RECALLS_WAITING_MAX: usize = 64;
 /// Before a coordinator whose parts failed begins anew.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How often checkpoints that were left behind are looked for, in the time after which they count as such.
+const SWEEPS_PER_AGE: u32 = 24;
 /// How long a coordinator that stops may take to store its last snapshot, and to give its office back.
 const RESIGN_WITHIN: Duration = Duration::from_secs(2);
 
-pub fn settings(args: &cli::Serve) -> Settings {
-    Settings { lease_timeout: Duration::from_secs_f64(args.lease_timeout_s), backlog: args.backlog }
+/// What a coordinator is told when it starts.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    pub settings: Settings,
+    /// Copies that NATS keeps of each stream.
+    pub replicas: usize,
+    /// Age at which a checkpoint that no trial needs is deleted: the record of a younger one may be on its way.
+    pub sweep_age: Duration,
+}
+
+impl From<&cli::Serve> for Setup {
+    fn from(args: &cli::Serve) -> Self {
+        Self {
+            settings: Settings { lease_timeout: Duration::from_secs_f64(args.lease_timeout_s), backlog: args.backlog },
+            replicas: usize::from(args.replicas),
+            sweep_age: Duration::from_secs_f64(args.sweep_age_s),
+        }
+    }
 }
 
 /// Coordinates until `shutdown` turns true, or stands by while another does. What is lost by an end is nothing: the
@@ -44,12 +62,7 @@ pub fn settings(args: &cli::Serve) -> Settings {
 ///
 /// # Errors
 /// When NATS cannot be used from the start.
-pub async fn serve(
-    link: Link,
-    settings: Settings,
-    replicas: usize,
-    shutdown: watch::Receiver<bool>,
-) -> anyhow::Result<()> {
+pub async fn serve(link: Link, setup: Setup, shutdown: watch::Receiver<bool>) -> anyhow::Result<()> {
     let name = format!("coordinator-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
     let (candidate, standing) = Candidate::new(&link, &name).await?;
     let (withdraw, withdrawn) = watch::channel(false);
@@ -57,8 +70,8 @@ pub async fn serve(
     let mut has_served = false;
     let outcome = loop {
         let (standing, shutdown) = (standing.clone(), shutdown.clone());
-        let term = Term { link: &link, name: &name, replicas, standing, shutdown };
-        match term.serve(settings.clone()).await {
+        let term = Term { link: &link, name: &name, setup: &setup, standing, shutdown };
+        match term.serve().await {
             Ok(End::Deposed) => tracing::warn!(name, "another coordinator leads; this one stands by"),
             Ok(End::LogShortened) => {
                 tracing::warn!(
@@ -93,14 +106,14 @@ enum End {
 struct Term<'a> {
     link: &'a Link,
     name: &'a str,
-    replicas: usize,
+    setup: &'a Setup,
     standing: watch::Receiver<Standing>,
     shutdown: watch::Receiver<bool>,
 }
 
 impl Term<'_> {
-    async fn serve(mut self, settings: Settings) -> anyhow::Result<End> {
-        ensure_everything(self.link, self.replicas).await?;
+    async fn serve(mut self) -> anyhow::Result<End> {
+        ensure_everything(self.link, self.setup.replicas).await?;
         let wire = Wire::new(self.link.clone());
         let mut connections = self.link.connections.clone();
         connections.mark_unchanged();
@@ -112,14 +125,16 @@ impl Term<'_> {
         let (recalls, wanted) = mpsc::channel(RECALLS_WAITING_MAX);
         let (recall, mut recalled) = mpsc::channel(1);
         let (snapshots, taken) = mpsc::channel(1);
+        let (stored, mut listed) = mpsc::channel(1);
         let mut tasks = JoinSet::new();
         tasks.spawn(delete_checkpoints(wire.clone(), doomed));
         tasks.spawn(recall_studies(self.link.clone(), wanted, recall));
         tasks.spawn(keep_snapshots(self.link.clone(), taken));
+        tasks.spawn(list_checkpoints(wire.clone(), self.setup.sweep_age, stored));
         // Whether the log has become shorter.
         let mut looks: JoinSet<bool> = JoinSet::new();
         let mut office = Office::new(self.name);
-        let mut desk = Desk::new(wire, settings, Outgoing { deletions, recalls, snapshots });
+        let mut desk = Desk::new(wire, self.setup.settings.clone(), Outgoing { deletions, recalls, snapshots });
         let mut snapshot = snapshots::last(self.link).await?;
         if let Some(snapshot) = &mut snapshot {
             tracing::info!(sequence = snapshot.sequence, over = snapshot.over.len(), "beginning from the snapshot");
@@ -146,6 +161,7 @@ impl Term<'_> {
                 Some(Ok(true)) = looks.join_next() => return Ok(End::LogShortened),
                 Some((pool, agent, beat)) = beats.next() => desk.tell(Event::BeatHeard { pool, agent, beat }),
                 Some(asked) = asked.recv() => desk.answer(asked),
+                Some(objects) = listed.recv() => desk.sweep(objects),
                 Some(recalled) = recalled.recv() => desk.recall(recalled),
                 Ok(()) = self.standing.changed() => {}
                 Some(reading) = logged.recv() => {
@@ -251,6 +267,21 @@ async fn delete_checkpoints(wire: Wire, mut doomed: mpsc::Receiver<String>) -> a
         }
     }
     Ok(())
+}
+
+/// Lists, again and again, the checkpoints that have been stored for so long.
+async fn list_checkpoints(wire: Wire, age: Duration, to: mpsc::Sender<Vec<String>>) -> anyhow::Result<()> {
+    loop {
+        tokio::time::sleep(age / SWEEPS_PER_AGE).await;
+        match wire.checkpoints().list().await {
+            Ok(objects) => {
+                let is_old = |at_us: u64| clock::now().since(Time::from_micros(at_us)) >= age;
+                let old = objects.into_iter().filter(|(_, at_us)| is_old(*at_us));
+                to.send(old.map(|(object, _)| object).collect()).await?;
+            }
+            Err(error) => tracing::warn!(%error, "checkpoints that were left behind cannot be looked for"),
+        }
+    }
 }
 
 async fn wait_until(deadline: Option<Time>) {

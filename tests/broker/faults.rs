@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use regatta_broker::Objects;
 use regatta_schemas::log::Record;
 use regatta_schemas::reasons::OfferReason;
 use regatta_schemas::{Attempt, streams};
@@ -302,4 +303,24 @@ fn copy_folder(from: &Path, to: &Path) {
         let (from, to) = (entry.path(), to.join(entry.file_name()));
         if from.is_dir() { copy_folder(&from, &to) } else { drop(std::fs::copy(from, to).unwrap()) }
     }
+}
+
+#[tokio::test]
+async fn checkpoints_that_were_left_behind_are_deleted_and_no_others() {
+    let cluster = Cluster::start().await;
+    let _coordinator = cluster.coordinator(&["--sweep-age-s", "3"]);
+    let agent = cluster.agent(&[]);
+    let id = cluster.start_study(&digits_study("swept", 2, 2)).await;
+    cluster.until_concluded(&id).await;
+    let objects = Objects::new(&cluster.link().await, streams::CHECKPOINTS_BUCKET);
+    let announced = objects.list().await.unwrap();
+    assert!(!announced.is_empty(), "a finished trial keeps its last checkpoint");
+    let left_behind = objects.put(b"stored, and then its agent died".to_vec()).await.unwrap();
+    until("the sweep", || async {
+        let objects = objects.list().await.unwrap();
+        (!objects.iter().any(|(object, _)| *object == left_behind)).then_some(())
+    })
+    .await;
+    assert_eq!(objects.list().await.unwrap(), announced);
+    drop(agent);
 }

@@ -154,6 +154,11 @@ impl Coordinator {
         &self.fleet
     }
 
+    /// Whether a trial would go on, or be exported, from this checkpoint.
+    pub fn needs_checkpoint(&self, object: &str) -> bool {
+        self.uses_by_checkpoint.contains_key(object)
+    }
+
     /// Lanes of the pool that nothing is meant for; below zero while agents are away or offers wait.
     pub fn free_lanes(&self, pool: &PoolId) -> i64 {
         let in_pool = self.active.iter().map(|id| &self.studies[id]).filter(|study| study.pool() == pool);

@@ -101,6 +101,24 @@ impl Desk {
         is_worth_it.then(|| self.machine.snapshot(self.read))
     }
 
+    /// Deletes those of these checkpoints that no trial needs: an agent died between storing and announcing one, or the
+    /// coordinator between a decision and what followed from it.
+    pub fn sweep(&mut self, objects: Vec<String>) {
+        if !self.machine.is_caught_up() {
+            return;
+        }
+        for object in objects.into_iter().filter(|object| !self.machine.needs_checkpoint(object)) {
+            tracing::info!(object, "a checkpoint was left behind; it is deleted");
+            self.delete(object);
+        }
+    }
+
+    fn delete(&self, object: String) {
+        if let Err(error) = self.outgoing.deletions.try_send(object) {
+            tracing::warn!(%error, "a checkpoint that nobody needs stays for now");
+        }
+    }
+
     /// The number of the last record read.
     pub fn read_position(&self) -> u64 {
         self.read
@@ -157,11 +175,7 @@ impl Desk {
                     stops.push(Letter::stop(&study, trial, &stop, &self.unique()));
                 }
                 Command::Offer { pool, offer } => offers.push(Letter::offer(&pool, &offer)),
-                Command::DeleteCheckpoint { object } => {
-                    if let Err(error) = self.outgoing.deletions.try_send(object) {
-                        tracing::warn!(%error, "a checkpoint that nobody needs stays");
-                    }
-                }
+                Command::DeleteCheckpoint { object } => self.delete(object),
                 Command::DeleteStudy { study } => self.wire.delete_study(&study).await,
             }
         }

@@ -1,6 +1,7 @@
 //! Blobs in the object store, each named by the SHA-256 of its bytes and checked against it.
 
 use async_nats::jetstream::object_store::{InfoErrorKind, Object, ObjectMetadata, ObjectStore};
+use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -138,6 +139,22 @@ impl Objects {
             Err(_) if self.is_gone(&store, object).await => Ok(()),
             Err(error) => Err(BrokerError::away("deleting an object")(error)),
         }
+    }
+
+    /// Every object of the bucket, and when it was stored, in microseconds since 1970.
+    ///
+    /// # Errors
+    /// `Away` when the store does not answer.
+    pub async fn list(&self) -> Result<Vec<(String, u64)>, BrokerError> {
+        const WHAT: &str = "listing objects";
+        let mut infos = self.store().await?.list().await.map_err(BrokerError::away(WHAT))?;
+        let mut objects = Vec::new();
+        while let Some(info) = infos.next().await {
+            let info = info.map_err(BrokerError::away(WHAT))?;
+            let micros = info.modified.map_or(0, |at| at.unix_timestamp_nanos() / 1_000);
+            objects.push((info.name, u64::try_from(micros).unwrap_or_default()));
+        }
+        Ok(objects)
     }
 
     async fn is_gone(&self, store: &ObjectStore, object: &str) -> bool {
