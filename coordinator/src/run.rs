@@ -11,6 +11,7 @@ use regatta_schemas::api::{Done, Endpoint, Fault, RejectionCode, StudyCreate, St
 use regatta_schemas::check;
 use regatta_schemas::limits::LIMITS;
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::ask::ask;
 use crate::cli;
@@ -74,6 +75,7 @@ pub async fn run(link: &Link, run: &cli::Run) -> anyhow::Result<Option<History>>
 /// When a part of the cluster is missing or dies, or every trial failed.
 pub async fn run_local(run: &cli::Run) -> anyhow::Result<Option<History>> {
     read_study(&run.file)?;
+    let mut terminate = signal(SignalKind::terminate())?;
     let mut cluster = LocalCluster::start(&run.place).await?;
     let link = cluster.link.clone();
     let outcome = tokio::select! {
@@ -82,6 +84,7 @@ pub async fn run_local(run: &cli::Run) -> anyhow::Result<Option<History>> {
             follow_and_ask(&link, &study, view(run.json), Afterwards::EndsWithUs).await
         } => outcome,
         error = cluster.broken() => Err(error),
+        _ = terminate.recv() => Err(anyhow::anyhow!("ended by a signal before the study was")),
     };
     let stopped = cluster.stop().await;
     match (outcome, stopped) {

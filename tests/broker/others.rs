@@ -183,6 +183,29 @@ async fn an_embedded_cluster_leaves_no_process_behind_even_when_killed() {
     until("every child is gone", || async { children.iter().all(|child| !is_alive(*child)).then_some(()) }).await;
 }
 
+#[tokio::test]
+async fn an_embedded_cluster_that_is_told_to_stop_leaves_no_folder_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("study.json");
+    std::fs::write(&file, digits_study("stopped", 50, 100_000).to_string()).unwrap();
+    let mut command = Command::new(program("regatta"));
+    command.args(["run", "--local", "--agents", "1", "--lanes", "1", "--device", "cpu"]).arg(&file);
+    command.env("TMPDIR", folder.path());
+    let mut run = Process::start(command, &folder.path().join("run.log"));
+    let clusters = || {
+        let entries = std::fs::read_dir(folder.path()).unwrap().flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("regatta-")).collect::<Vec<_>>()
+    };
+    until("its agent trains", || async {
+        let log = clusters().first()?.path().join("agent-0.log");
+        std::fs::read_to_string(log).is_ok_and(|log| log.contains("trial accepted")).then_some(())
+    })
+    .await;
+    run.terminate();
+    assert!(!run.ended().await.success(), "the study did not end");
+    assert!(clusters().is_empty());
+}
+
 /// Processes whose parent this is, as the kernel tells it.
 fn children_of(parent: u32) -> Vec<u32> {
     let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
