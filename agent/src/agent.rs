@@ -10,7 +10,7 @@
 //! held, ending --LaneEnded--> [waits for checkpoints under way] --> free (finished, failed or released is published)
 //! ```
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use regatta_schemas::beat::{Beat, Held};
@@ -38,8 +38,8 @@ pub struct Ticket(pub u64);
 /// What happened.
 #[derive(Debug)]
 pub enum Event {
-    /// The pull that was under way brought an offer.
-    OfferReceived { ticket: Ticket, offer: Box<Offer> },
+    /// The pull that was under way brought an offer, which was put before agents so many times in all.
+    OfferReceived { ticket: Ticket, offer: Box<Offer>, deliveries: u64 },
     /// The pull that was under way ended without one.
     PullEnded,
     /// A stop was heard, live or on return. Without a trial it is for all of the study.
@@ -89,8 +89,8 @@ pub enum Command {
     Pull,
     /// Publish the record; once it is stored, acknowledge the offer.
     Accept { ticket: Ticket, place: Place, record: Record },
-    /// Give the offer back to the queue at once.
-    Return { ticket: Ticket },
+    /// Give the offer back to the queue, which puts it before an agent again after `wait`.
+    Return { ticket: Ticket, wait: Duration },
     /// Publish the record, after all earlier ones of its lane.
     Publish { place: Place, record: Record },
     /// Begin to train, and to listen for stops of this trial.
@@ -108,12 +108,19 @@ pub enum Command {
 /// Attempts remembered after they were taken: more than an agent can take while an offer may come again.
 const TAKEN_REMEMBERED: usize = 4_096;
 
+/// An offer of a program that is not allowed here goes back so often, for an agent that allows it, and waits so long each
+/// time. After that no agent of the pool seems to, and one of them says so by failing the trial.
+const FOREIGN_DELIVERIES_MAX: u64 = 20;
+const FOREIGN_WAITS: Duration = Duration::from_millis(500);
+
 /// The agent's settings, each with its unit.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub agent: AgentId,
     pub lanes: u32,
     pub device: String,
+    /// The names of the programs that its operator allows.
+    pub programs: BTreeSet<String>,
     /// Between two beats.
     pub beat_every: Duration,
     /// The shortest time between two messages of a lane's points; what is measured between them shares one.
@@ -167,7 +174,7 @@ impl Agent {
     /// Takes in what happened. Drain [`Agent::next_command`] afterwards.
     pub fn handle(&mut self, now: Now, event: Event) {
         match event {
-            Event::OfferReceived { ticket, offer } => self.take_offer(ticket, offer),
+            Event::OfferReceived { ticket, offer, deliveries } => self.take_offer(ticket, offer, deliveries),
             Event::PullEnded => {
                 self.is_pulling = false;
                 self.pull_if_a_lane_is_free();
@@ -206,7 +213,7 @@ impl Agent {
         self.leases().map(|lease| &lease.held)
     }
 
-    fn take_offer(&mut self, ticket: Ticket, offer: Box<Offer>) {
+    fn take_offer(&mut self, ticket: Ticket, offer: Box<Offer>, deliveries: u64) {
         self.is_pulling = false;
         if let Some(accepted) = self.accepted_before(&offer) {
             // The queue missed the answer: it is given again, and changes nothing a second time.
@@ -217,9 +224,15 @@ impl Agent {
         }
         let free = self.lanes.iter().position(Option::is_none);
         let Some(index) = free.filter(|_| !self.is_draining) else {
-            self.commands.push_back(Command::Return { ticket });
+            self.commands.push_back(Command::Return { ticket, wait: Duration::ZERO });
             return;
         };
+        let is_allowed = offer.recipe.program().is_none_or(|program| self.settings.programs.contains(program));
+        if !is_allowed && deliveries < FOREIGN_DELIVERIES_MAX {
+            self.commands.push_back(Command::Return { ticket, wait: FOREIGN_WAITS });
+            self.pull_if_a_lane_is_free();
+            return;
+        }
         let lane = Lane(u32::try_from(index).expect("there are at most u32::MAX lanes"));
         let mut lease = Lease::new(&offer);
         let accepted = Accepted {

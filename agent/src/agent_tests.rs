@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use regatta_schemas::reasons::StopReason;
 use regatta_schemas::recipe::Recipe;
 use regatta_schemas::{Attempt, TrialId};
+use serde_json::json;
 
 use super::*;
 
@@ -46,6 +47,7 @@ fn agent(lanes: u32) -> Agent {
             agent: me(),
             lanes,
             device: "cpu".into(),
+            programs: BTreeSet::from(["train".to_owned()]),
             beat_every: Duration::from_secs(1),
             batch_for: Duration::from_millis(100),
         },
@@ -72,7 +74,7 @@ fn commands(agent: &mut Agent) -> Vec<String> {
         .map(|command| match command {
             Command::Pull => "pull".into(),
             Command::Accept { ticket, record, .. } => format!("accept {} {}", ticket.0, key(&record)),
-            Command::Return { ticket } => format!("return {}", ticket.0),
+            Command::Return { ticket, wait } => format!("return {} for {} ms", ticket.0, wait.as_millis()),
             Command::Publish { record, .. } => key(&record),
             Command::Start { lane, offer } => format!("start {} on {}", offer.trial, lane.0),
             Command::Interrupt { lane, keep } => format!("interrupt {}{}", lane.0, if keep { " keep" } else { "" }),
@@ -95,7 +97,8 @@ fn key(record: &Record) -> String {
 }
 
 fn receive(agent: &mut Agent, ticket: u64, trial: u32, attempt: u32) {
-    agent.handle(Now(1), Event::OfferReceived { ticket: Ticket(ticket), offer: offer(trial, attempt) });
+    let offer = offer(trial, attempt);
+    agent.handle(Now(1), Event::OfferReceived { ticket: Ticket(ticket), offer, deliveries: 1 });
 }
 
 fn ended(lane: u32, ending: Ending) -> Event {
@@ -126,7 +129,24 @@ fn an_offer_without_a_free_lane_goes_back_to_the_queue() {
     receive(&mut agent, 1, 0, 1);
     commands(&mut agent);
     receive(&mut agent, 2, 1, 1);
-    assert_eq!(commands(&mut agent), ["return 2"]);
+    assert_eq!(commands(&mut agent), ["return 2 for 0 ms"]);
+}
+
+#[test]
+fn a_program_that_is_not_allowed_is_left_to_other_agents_a_few_times() {
+    let receive = |program: &str, deliveries: u64| {
+        let mut agent = agent(1);
+        commands(&mut agent);
+        let recipe = serde_json::from_value(json!({"command": {"program": program}})).unwrap();
+        let offer = Box::new(Offer { recipe, ..*offer(0, 1) });
+        agent.handle(Now(1), Event::OfferReceived { ticket: Ticket(1), offer, deliveries });
+        commands(&mut agent)
+    };
+    let taken = ["accept 1 accepted 1.0", "start 0 on 0"];
+    assert_eq!(receive("train", 1), taken);
+    assert_eq!(receive("other", 1), ["return 1 for 500 ms", "pull"]);
+    assert_eq!(receive("other", FOREIGN_DELIVERIES_MAX - 1), ["return 1 for 500 ms", "pull"]);
+    assert_eq!(receive("other", FOREIGN_DELIVERIES_MAX), taken);
 }
 
 #[test]
@@ -249,7 +269,7 @@ fn draining_keeps_what_runs_takes_nothing_more_and_exits_when_empty() {
     agent.handle(Now(5), Event::DrainRequested);
     assert_eq!(commands(&mut agent), ["interrupt 0 keep"]);
     receive(&mut agent, 2, 1, 1);
-    assert_eq!(commands(&mut agent), ["return 2"]);
+    assert_eq!(commands(&mut agent), ["return 2 for 0 ms"]);
     agent.handle(Now(6), ended(0, Ending::Interrupted { resource: 2 }));
     assert_eq!(commands(&mut agent), ["released 1.1 Draining", "clear 0", "exit"]);
 }

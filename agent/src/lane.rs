@@ -1,4 +1,4 @@
-//! A lane: one thread that trains one trial at a time and never waits for the network.
+//! A lane: one thread that trains one trial at a time, or has a program train it, and never waits for the network.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -10,10 +10,12 @@ use std::time::Duration;
 use regatta_schemas::log::Point;
 use regatta_schemas::offer::Offer;
 use regatta_schemas::reasons::FailCause;
+use regatta_schemas::recipe::{self, Recipe};
 use tokio::sync::mpsc;
 
 use crate::agent::{Ending, Lane};
 use crate::clock::Stopwatch;
+use crate::command::{self, CommandSettings, Workplace};
 use crate::recipe::plan;
 use crate::runtime::{CudaSettings, Device, RuntimeError};
 use crate::training::{Engine, Source, Training, TrainingError};
@@ -21,11 +23,20 @@ use crate::training::{Engine, Source, Training, TrainingError};
 /// All that a lane needs to train, fetched beforehand.
 pub struct Assignment {
     pub offer: Box<Offer>,
-    pub data: Source,
-    /// The bytes of the ONNX model that the recipe names.
-    pub model: Option<Arc<Vec<u8>>>,
+    pub material: Material,
     /// The checkpoint to go on from, and the training time that it holds.
     pub resume: Option<(Vec<u8>, Duration)>,
+}
+
+/// What each kind of recipe needs.
+pub enum Material {
+    Training {
+        data: Source,
+        /// The bytes of the ONNX model that the recipe names.
+        model: Option<Arc<Vec<u8>>>,
+    },
+    /// The program's folder, with its files in it.
+    Command(Workplace),
 }
 
 /// What a lane tells its agent.
@@ -53,6 +64,7 @@ pub struct EngineSettings {
     pub device: Device,
     pub threads: usize,
     pub cuda: CudaSettings,
+    pub commands: CommandSettings,
 }
 
 /// Ends a training between two steps, from another thread.
@@ -73,11 +85,11 @@ impl Interrupt {
         self.0.store(if keep { END_AND_KEEP } else { END }, Ordering::SeqCst);
     }
 
-    fn is_set(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::SeqCst) != GO_ON
     }
 
-    fn keeps(&self) -> bool {
+    pub(crate) fn keeps(&self) -> bool {
         self.0.load(Ordering::SeqCst) == END_AND_KEEP
     }
 }
@@ -101,7 +113,8 @@ impl LaneThread {
         let engine = Engine::new(&settings.library, settings.device, settings.threads)?.with_cuda(settings.cuda);
         let interrupt = Interrupt::default();
         let (assignments, orders) = std::sync::mpsc::sync_channel(1);
-        let mut floor = LaneFloor { lane, engine, reports, interrupt: interrupt.clone() };
+        let commands = settings.commands.clone();
+        let mut floor = LaneFloor { lane, engine, commands, reports, interrupt: interrupt.clone() };
         std::thread::Builder::new()
             .name(format!("lane-{}", lane.0))
             .spawn(move || {
@@ -123,6 +136,7 @@ impl LaneThread {
 struct LaneFloor {
     lane: Lane,
     engine: Engine,
+    commands: CommandSettings,
     reports: mpsc::Sender<(Lane, Report)>,
     interrupt: Interrupt,
 }
@@ -140,14 +154,38 @@ impl LaneFloor {
     }
 
     fn run(&mut self, assignment: &Assignment) -> Result<Ending, TrainingError> {
-        let Self { lane, engine, reports, interrupt } = self;
-        let offer = &assignment.offer;
-        let plan = plan(&offer.recipe, assignment.model.as_ref(), offer.resource, offer.seed)?;
-        let (resume, before) = match &assignment.resume {
-            Some((bytes, elapsed)) => (Some(bytes.as_slice()), *elapsed),
-            None => (None, Duration::ZERO),
-        };
-        let training = engine.start(&plan, &assignment.data, resume)?;
+        let resume = assignment.resume.as_ref().map(|(bytes, elapsed)| (bytes.as_slice(), *elapsed));
+        match (&assignment.offer.recipe, &assignment.material) {
+            (Recipe::Training(recipe), Material::Training { data, model }) => {
+                self.run_training(&assignment.offer, recipe, (data, model.as_ref()), resume)
+            }
+            (Recipe::Command(recipe), Material::Command(workplace)) => Ok(command::run(&command::Order {
+                lane: self.lane,
+                reports: &self.reports,
+                interrupt: &self.interrupt,
+                offer: &assignment.offer,
+                recipe,
+                settings: &self.commands,
+                workplace,
+                resume,
+            })),
+            (Recipe::Training(_), Material::Command(_)) | (Recipe::Command(_), Material::Training { .. }) => {
+                unreachable!("material is fetched for the recipe that it is handed over with")
+            }
+        }
+    }
+
+    fn run_training(
+        &mut self,
+        offer: &Offer,
+        recipe: &recipe::Training,
+        (data, model): (&Source, Option<&Arc<Vec<u8>>>),
+        resume: Option<(&[u8], Duration)>,
+    ) -> Result<Ending, TrainingError> {
+        let Self { lane, engine, reports, interrupt, .. } = self;
+        let plan = plan(recipe, model, offer.resource, offer.seed)?;
+        let before = resume.map_or(Duration::ZERO, |(_, elapsed)| elapsed);
+        let training = engine.start(&plan, data, resume.map(|(bytes, _)| bytes))?;
         if resume.is_none() {
             for notice in training.notices() {
                 send(reports, *lane, Report::Line(format!("model: {notice}")));
@@ -158,6 +196,7 @@ impl LaneFloor {
             reports,
             interrupt,
             offer,
+            recipe,
             training,
             watch: Stopwatch::start(),
             before,
@@ -178,6 +217,7 @@ struct Session<'a> {
     reports: &'a mpsc::Sender<(Lane, Report)>,
     interrupt: &'a Interrupt,
     offer: &'a Offer,
+    recipe: &'a recipe::Training,
     training: Training<'a>,
     watch: Stopwatch,
     /// Training time of earlier attempts.
@@ -212,7 +252,7 @@ impl Session<'_> {
                 self.keep()?;
             }
         }
-        if self.offer.recipe.checkpoint.at_end {
+        if self.recipe.checkpoint.at_end {
             self.keep()?;
         }
         Ok(Ending::Finished { resource: self.epochs_done(), elapsed_s: self.elapsed().as_secs_f64() })
@@ -244,7 +284,7 @@ impl Session<'_> {
 
     /// The failure of a trial that has trained for longer than its recipe allows.
     fn overdue(&self) -> Option<Ending> {
-        let limit_s = self.offer.recipe.time_limit_s?;
+        let limit_s = self.recipe.time_limit_s?;
         (self.elapsed().as_secs_f64() > limit_s).then(|| Ending::Failed {
             cause: FailCause::TimeLimit,
             detail: format!("the recipe allows {limit_s} s of training"),
@@ -253,7 +293,7 @@ impl Session<'_> {
 
     /// Not while one is on its way: where the store is slow, checkpoints get rarer and do not pile up.
     fn is_checkpoint_due(&self) -> bool {
-        let every = Duration::from_secs_f64(self.offer.recipe.checkpoint.every_s.clamp(0.0, 1e9));
+        let every = Duration::from_secs_f64(self.recipe.checkpoint.every_s.clamp(0.0, 1e9));
         let is_one_on_its_way = Arc::strong_count(&self.pending) > 1;
         self.elapsed().saturating_sub(self.kept_at) >= every && !is_one_on_its_way
     }
@@ -287,7 +327,7 @@ enum Flow {
     Interrupted,
 }
 
-fn send(reports: &mpsc::Sender<(Lane, Report)>, lane: Lane, report: Report) {
+pub(crate) fn send(reports: &mpsc::Sender<(Lane, Report)>, lane: Lane, report: Report) {
     // A closed channel means that the agent is going: nobody is left to tell.
     drop(reports.blocking_send((lane, report)));
 }

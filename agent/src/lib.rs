@@ -2,6 +2,7 @@
 
 pub mod agent;
 mod clock;
+pub mod command;
 pub mod data;
 pub mod device;
 pub mod lane;

@@ -8,10 +8,11 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use regatta_agent::agent::Settings;
+use regatta_agent::command::{CommandSettings, Programs};
 use regatta_agent::device;
 use regatta_agent::lane::EngineSettings;
 use regatta_agent::nats::Wire;
-use regatta_agent::runtime::CudaSettings;
+use regatta_agent::runtime::{CudaSettings, Device};
 use regatta_agent::shell;
 use regatta_agent::supplies::Supplies;
 use regatta_broker::{Connection, connect};
@@ -62,6 +63,18 @@ struct Args {
     #[arg(long, env = "REGATTA_DATA_FOLDER")]
     data_folder: Option<PathBuf>,
 
+    /// Lets trials run this program, by NAME alone; give it once for each program.
+    #[arg(long, env = "REGATTA_ALLOW", value_name = "NAME=PATH", value_delimiter = ',')]
+    allow: Vec<String>,
+
+    /// Address space, in bytes, of a program that trials may run, and of each of its children; by default unlimited.
+    #[arg(long, env = "REGATTA_COMMAND_MEMORY_BYTES", value_name = "BYTES")]
+    command_memory_bytes: Option<u64>,
+
+    /// Seconds from asking a program to end (SIGTERM) to killing it, with all that it has started.
+    #[arg(long, env = "REGATTA_COMMAND_GRACE_S", value_name = "SECONDS", default_value_t = 10)]
+    command_grace_s: u32,
+
     /// libonnxruntime.so; by default ORT_DYLIB_PATH, then `.regatta/lib`, then the system's.
     #[arg(long, env = "ORT_DYLIB_PATH")]
     onnxruntime: Option<PathBuf>,
@@ -88,6 +101,7 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> anyhow::Result<()> {
     let drain = drain_on_signal().context("cannot listen for signals")?;
+    let programs = Programs::read(&args.allow)?;
     let library = device::find_library(args.onnxruntime.as_deref())?;
     let device = device::choose(&args.device, &library)?;
     let agent = AgentId::new(format!("agent-{}", &uuid::Uuid::new_v4().simple().to_string()[..12]))?;
@@ -113,12 +127,23 @@ async fn run(args: Args) -> anyhow::Result<()> {
         agent,
         lanes: args.lanes,
         device: device.to_string(),
+        programs: programs.names(),
         beat_every: Duration::from_secs(1),
         batch_for: Duration::from_millis(10),
     };
     let memory_limit_bytes = args.gpu_memory_limit.map(|mib| mib as usize * BYTES_PER_MIB);
     let cuda = CudaSettings { tf32: args.tf32, memory_limit_bytes };
-    let engine = EngineSettings { library, device, threads, cuda };
+    let commands = CommandSettings {
+        programs,
+        memory_bytes: args.command_memory_bytes,
+        grace: Duration::from_secs(args.command_grace_s.into()),
+        cuda_device: match device {
+            Device::Cpu => None,
+            Device::Cuda(number) => Some(number),
+        },
+        threads,
+    };
+    let engine = EngineSettings { library, device, threads, cuda, commands };
     shell::run(wire, supplies, settings, engine, drain).await?;
     tracing::info!("agent has drained");
     Ok(())

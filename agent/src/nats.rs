@@ -72,9 +72,10 @@ impl Wire {
         }
     }
 
-    /// Gives an offer back to the queue at once.
-    pub async fn give_back(&self, acker: Acker) {
-        if let Err(error) = acker.ack_with(AckKind::Nak(None)).await {
+    /// Gives an offer back to the queue, which waits so long before it puts it before an agent again.
+    pub async fn give_back(&self, acker: Acker, wait: Duration) {
+        let wait = Some(wait).filter(|wait| !wait.is_zero());
+        if let Err(error) = acker.ack_with(AckKind::Nak(wait)).await {
             tracing::debug!(%error, "the offer goes back to the queue when its time is over");
         }
     }
@@ -152,6 +153,14 @@ impl Wire {
     }
 }
 
+/// An offer with the means to answer it.
+pub struct Pulled {
+    pub offer: Box<Offer>,
+    pub acker: Acker,
+    /// How often it was put before an agent, this time included.
+    pub deliveries: u64,
+}
+
 /// Asks for offers, one at a time.
 pub struct Puller {
     wire: Wire,
@@ -163,9 +172,9 @@ impl Puller {
         Self { wire, consumer: None }
     }
 
-    /// One pull: an offer with the means to answer it, or None where none came in time or the server is away.
+    /// One pull: an offer, or None where none came in time or the server is away.
     /// A message that is no offer is put aside for good, with a word in the log.
-    pub async fn pull(&mut self) -> Option<(Offer, Acker)> {
+    pub async fn pull(&mut self) -> Option<Pulled> {
         let mut connections = self.wire.link.connections.clone();
         connections.mark_unchanged();
         let pulled = tokio::select! {
@@ -184,7 +193,7 @@ impl Puller {
         }
     }
 
-    async fn pull_one(&mut self) -> Result<Option<(Offer, Acker)>, BrokerError> {
+    async fn pull_one(&mut self) -> Result<Option<Pulled>, BrokerError> {
         let consumer = self.consumer().await?;
         let away = |error: Box<dyn std::error::Error + Send + Sync>| BrokerError::away("pulling an offer")(error);
         let mut batch = consumer
@@ -195,9 +204,11 @@ impl Puller {
             .await
             .map_err(|error| away(error.into()))?;
         while let Some(message) = batch.next().await {
-            let (message, acker) = message.map_err(away)?.split();
+            let message = message.map_err(away)?;
+            let deliveries = message.info().map(|info| info.delivered).map_err(away)?.unsigned_abs();
+            let (message, acker) = message.split();
             match decode::<Offer>(&message.payload) {
-                Ok(offer) => return Ok(Some((offer, acker))),
+                Ok(offer) => return Ok(Some(Pulled { offer: Box::new(offer), acker, deliveries })),
                 Err(error) => {
                     let kind = if decode::<Held>(&message.payload).is_ok() {
                         tracing::error!(%error, "an offer that this version cannot read goes back to the queue, for another agent");

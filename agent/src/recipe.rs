@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use regatta_autodiff::import::{Settings, Weights};
-use regatta_schemas::recipe::{self, Recipe};
+use regatta_schemas::recipe;
 
 use crate::training::{
     Activation, Adam, Augmentation, Loss, Metric, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Precision, Schedule,
@@ -15,7 +15,12 @@ use crate::training::{
 ///
 /// # Errors
 /// The recipe asks for what this agent does not train.
-pub fn plan(recipe: &Recipe, file: Option<&Arc<Vec<u8>>>, epochs: u32, seed: u64) -> Result<Plan, TrainingError> {
+pub fn plan(
+    recipe: &recipe::Training,
+    file: Option<&Arc<Vec<u8>>>,
+    epochs: u32,
+    seed: u64,
+) -> Result<Plan, TrainingError> {
     Ok(Plan {
         model: model(&recipe.model, &recipe.without.layers, file)?,
         without: recipe.without.layers.clone(),

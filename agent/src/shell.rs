@@ -18,7 +18,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::agent::{Agent, Command, Ending, Event, Lane, Settings, Ticket};
 use crate::clock::Clock;
 use crate::lane::{Assignment, EngineSettings, LaneThread, Report, Snapshot};
-use crate::nats::{Acker, HeardStop, Parcel, Puller, Wire};
+use crate::nats::{Acker, HeardStop, Parcel, Pulled, Puller, Wire};
 use crate::runtime::RuntimeError;
 use crate::supplies::{Supplies, SupplyError};
 
@@ -31,7 +31,7 @@ const FAREWELL: Duration = Duration::from_secs(10);
 
 /// What the shell's tasks tell its loop.
 enum News {
-    Pulled(Option<Box<(Offer, Acker)>>),
+    Pulled(Option<Box<Pulled>>),
     Supplied(Lane, Box<Result<Assignment, SupplyError>>),
     Stored(Lane, Option<Checkpoint>),
 }
@@ -152,12 +152,11 @@ impl Shell {
         match news {
             News::Pulled(None) => self.tell(Event::PullEnded),
             News::Pulled(Some(pulled)) => {
-                let (offer, acker) = *pulled;
-                let offer = Box::new(offer);
+                let Pulled { offer, acker, deliveries } = *pulled;
                 let ticket = Ticket(self.next_ticket);
                 self.next_ticket += 1;
                 self.tickets.insert(ticket, acker);
-                self.tell(Event::OfferReceived { ticket, offer });
+                self.tell(Event::OfferReceived { ticket, offer, deliveries });
             }
             News::Supplied(lane, supplied) => self.begin(lane, *supplied).await,
             News::Stored(lane, Some(checkpoint)) => self.tell(Event::CheckpointStored { lane, checkpoint }),
@@ -224,9 +223,9 @@ impl Shell {
                     let acker = self.tickets.remove(&ticket);
                     self.send(Parcel::record(&place, &record, acker)).await;
                 }
-                Command::Return { ticket } => {
+                Command::Return { ticket, wait } => {
                     if let Some(acker) = self.tickets.remove(&ticket) {
-                        self.wire.give_back(acker).await;
+                        self.wire.give_back(acker, wait).await;
                     }
                 }
                 Command::Publish { place, record } => self.send(Parcel::record(&place, &record, None)).await,

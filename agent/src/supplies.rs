@@ -6,14 +6,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use regatta_broker::{BrokerError, Objects};
+use regatta_schemas::check::is_name;
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::offer::Offer;
 use regatta_schemas::reasons::FailCause;
-use regatta_schemas::recipe::{Data, DataObject, Model, Onnx, Recipe};
+use regatta_schemas::recipe::{CommandFile, CommandRecipe, Data, DataObject, Model, Onnx, Recipe, Training};
 use tokio::sync::OnceCell;
 
+use crate::command::Workplace;
 use crate::data::{self, Absence, DataError, Store};
-use crate::lane::Assignment;
+use crate::lane::{Assignment, Material};
 use crate::training::Source;
 
 /// Parsed data sets, and model files, kept in memory.
@@ -94,11 +96,9 @@ impl Supplies {
     /// # Errors
     /// The cause that the trial fails with.
     pub async fn fetch(&self, offer: Box<Offer>) -> Result<Assignment, SupplyError> {
-        let data = self.dataset(&offer.recipe.data).await?;
-        let data = ablated(data, &offer.recipe).await?;
-        let model = match &offer.recipe.model {
-            Model::Onnx(onnx) => Some(self.model(onnx).await?),
-            Model::Mlp(_) | Model::Cnn(_) | Model::Resnet(_) | Model::Transformer(_) | Model::Tabular(_) => None,
+        let material = match &offer.recipe {
+            Recipe::Training(recipe) => self.training(recipe).await?,
+            Recipe::Command(recipe) => Material::Command(self.workplace(recipe).await?),
         };
         let resume = match &offer.resume {
             None => None,
@@ -111,7 +111,45 @@ impl Supplies {
                 Some((bytes, Duration::from_millis(checkpoint.elapsed_ms)))
             }
         };
-        Ok(Assignment { offer, data, model, resume })
+        Ok(Assignment { offer, material, resume })
+    }
+
+    async fn training(&self, recipe: &Training) -> Result<Material, SupplyError> {
+        let data = self.dataset(&recipe.data).await?;
+        let data = ablated(data, recipe).await?;
+        let model = match &recipe.model {
+            Model::Onnx(onnx) => Some(self.model(onnx).await?),
+            Model::Mlp(_) | Model::Cnn(_) | Model::Resnet(_) | Model::Transformer(_) | Model::Tabular(_) => None,
+        };
+        Ok(Material::Training { data, model })
+    }
+
+    /// A program's folder with the recipe's files.
+    async fn workplace(&self, recipe: &CommandRecipe) -> Result<Workplace, SupplyError> {
+        let workplace = Workplace::new().map_err(unwritable)?;
+        for (name, place) in &recipe.command.files {
+            // The recipe was checked by the coordinator; an offer that somebody else published was not.
+            if !is_name(name) {
+                return Err(SupplyError::data(format!("`{name}` is no name for a file")));
+            }
+            self.place_file(place, &workplace.files().join(name)).await?;
+        }
+        Ok(workplace)
+    }
+
+    async fn place_file(&self, place: &CommandFile, path: &Path) -> Result<(), SupplyError> {
+        match (&place.object, &place.file) {
+            (Some(object), _) => {
+                let mut file = tokio::fs::File::create_new(path).await.map_err(unwritable)?;
+                let copied = self.data.copy(&object.sha256, LIMITS.data_bytes_max, &mut file).await;
+                copied.map_err(|error| SupplyError::of(&error, FailCause::Data))
+            }
+            (None, Some(file)) => {
+                let source = self.path(file, LIMITS.data_bytes_max).await?;
+                tokio::fs::symlink(source, path).await.map_err(unwritable)
+            }
+            (None, None) => Err(nowhere("file")),
+        }
     }
 
     async fn dataset(&self, data: &Data) -> Result<Source, SupplyError> {
@@ -162,10 +200,6 @@ impl Supplies {
 
     /// The data set as a file on the disk; an object becomes one that goes when nobody reads it any more.
     async fn on_disk(&self, data: &Data) -> Result<Store, SupplyError> {
-        let unwritable = |error: std::io::Error| SupplyError {
-            cause: FailCause::Device,
-            detail: format!("no room on the disk for the data set: {error}"),
-        };
         let file = match (&data.object, &data.file) {
             (Some(object), _) => {
                 let file = tempfile::tempfile().map_err(unwritable)?;
@@ -210,7 +244,7 @@ impl Supplies {
 }
 
 /// The data without the features that the recipe leaves out.
-async fn ablated(data: Source, recipe: &Recipe) -> Result<Source, SupplyError> {
+async fn ablated(data: Source, recipe: &Training) -> Result<Source, SupplyError> {
     let features = recipe.without.features.clone();
     if features.is_empty() {
         return Ok(data);
@@ -231,6 +265,10 @@ fn open(data: &Data, store: Store) -> Result<Source, DataError> {
     } else {
         Ok(Source::Resident(Arc::new(data::read(data, &store)?)))
     }
+}
+
+fn unwritable(error: std::io::Error) -> SupplyError {
+    SupplyError { cause: FailCause::Device, detail: format!("no room on the disk for the data: {error}") }
 }
 
 fn nowhere(what: &str) -> SupplyError {

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use library::library;
 use regatta_agent::agent::{Ending, Lane};
-use regatta_agent::lane::{Assignment, EngineSettings, LaneThread, Report};
+use regatta_agent::command::CommandSettings;
+use regatta_agent::lane::{Assignment, EngineSettings, LaneThread, Material, Report};
 use regatta_agent::runtime::{CudaSettings, Device};
 use regatta_agent::training::{Dataset, Feature, Source, Split, Stream, Target};
 use serde_json::{Value, json};
@@ -57,8 +58,13 @@ struct Told {
 
 fn trained(model: &Value, data: Source, resource: u32, resume: Option<(Vec<u8>, Duration)>) -> Told {
     let (sender, mut receiver) = mpsc::channel(100);
-    let settings =
-        EngineSettings { library: library(), device: Device::Cpu, threads: 1, cuda: CudaSettings::default() };
+    let settings = EngineSettings {
+        library: library(),
+        device: Device::Cpu,
+        threads: 1,
+        cuda: CudaSettings::default(),
+        commands: CommandSettings::default(),
+    };
     let lane = LaneThread::start(Lane(0), &settings, sender).unwrap();
     let offer = json!({
         "type": "offer",
@@ -84,7 +90,8 @@ fn trained(model: &Value, data: Source, resource: u32, resume: Option<(Vec<u8>, 
         "seed": 3,
     });
     let offer = Box::new(serde_json::from_value(offer).unwrap());
-    assert!(lane.assign(Assignment { offer, data, model: Some(Arc::new(FILE.to_vec())), resume }));
+    let material = Material::Training { data, model: Some(Arc::new(FILE.to_vec())) };
+    assert!(lane.assign(Assignment { offer, material, resume }));
 
     let mut told = Told { lines: Vec::new(), losses: Vec::new(), checkpoint: None, resource: 0 };
     loop {

@@ -138,6 +138,10 @@ pub struct Place {
     #[arg(long, default_value = "auto", requires = "local")]
     pub device: String,
 
+    /// With --local: let trials run this program, by NAME alone; give it once for each program.
+    #[arg(long, value_name = "NAME=PATH", requires = "local")]
+    pub allow: Vec<String>,
+
     /// With --local: keep NATS's store and the agents' logs in this folder; by default a temporary one, removed at the end.
     #[arg(long, requires = "local")]
     pub folder: Option<PathBuf>,

@@ -154,7 +154,8 @@ fn start_agents(place: &cli::Place, folder: &Path, url: &str) -> anyhow::Result<
             command
                 .args(["--nats", url, "--device", &place.device])
                 .args(["--lanes", &lanes.to_string()])
-                .args(["--threads", &(per_agent / lanes).max(1).to_string()]);
+                .args(["--threads", &(per_agent / lanes).max(1).to_string()])
+                .args(place.allow.iter().flat_map(|program| ["--allow", program]));
             spawn(command, &folder.join(agent_log(index)))
         })
         .collect()

@@ -1,4 +1,4 @@
-//! `regatta trial export`: the trained model of a trial as an ONNX file.
+//! `regatta trial export`: the trained model of a trial as an ONNX file, or what its program kept as a tar archive.
 
 use std::io::Write;
 use std::path::Path;
@@ -8,14 +8,14 @@ use regatta_broker::Link;
 use regatta_checkpoint::Trained;
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::log::Checkpoint;
-use regatta_schemas::recipe::{Model, Recipe};
+use regatta_schemas::recipe::{Model, Recipe, Training};
 
 use crate::cli;
 use crate::history::History;
 use crate::nats::Wire;
 use crate::show::status_of_trial;
 
-/// Writes the model of the trial's last checkpoint.
+/// Writes the model of the trial's last checkpoint, or, where a program made it, its files.
 ///
 /// # Errors
 /// There is no such trial, nothing of it was kept, the file is there already, or it cannot be written.
@@ -35,18 +35,25 @@ pub async fn export(link: &Link, history: &History, args: &cli::TrialExport) -> 
     let recipe = history.recipe(*trial).with_context(|| format!("the recipe of trial {trial} is not known"))?;
     let wire = Wire::new(link.clone());
     let bytes = wire.checkpoints().get(&object, LIMITS.checkpoint_bytes_max).await?;
-    let trained = Trained::read(&bytes)?;
-    let file = if trained.is_of_file() { Some(model_file(&wire, &recipe, args.model.as_deref()).await?) } else { None };
-    let onnx = trained.onnx(file.as_deref())?;
-    std::fs::write(output, &onnx).with_context(|| format!("cannot write {}", output.display()))?;
+    let written = match recipe {
+        Recipe::Training(recipe) => onnx(&wire, &recipe, &bytes, args.model.as_deref()).await?,
+        Recipe::Command(_) => bytes,
+    };
+    std::fs::write(output, &written).with_context(|| format!("cannot write {}", output.display()))?;
     let status = status_of_trial(shown.summary.status);
-    let (name, bytes) = (output.display(), onnx.len());
+    let (name, bytes) = (output.display(), written.len());
     writeln!(std::io::stdout(), "{name}: trial {trial} of {study}, {status}, at epoch {resource}: {bytes} bytes")
         .context("nobody reads the output")
 }
 
+async fn onnx(wire: &Wire, recipe: &Training, checkpoint: &[u8], given: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+    let trained = Trained::read(checkpoint)?;
+    let file = if trained.is_of_file() { Some(model_file(wire, recipe, given).await?) } else { None };
+    Ok(trained.onnx(file.as_deref())?)
+}
+
 /// The file that the recipe's model was trained from.
-async fn model_file(wire: &Wire, recipe: &Recipe, given: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+async fn model_file(wire: &Wire, recipe: &Training, given: Option<&Path>) -> anyhow::Result<Vec<u8>> {
     if let Some(path) = given {
         return std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     }

@@ -74,7 +74,7 @@ pub async fn run(link: &Link, run: &cli::Run) -> anyhow::Result<Option<History>>
 /// # Errors
 /// When a part of the cluster is missing or dies, or every trial failed.
 pub async fn run_local(run: &cli::Run) -> anyhow::Result<Option<History>> {
-    read_study(&run.file)?;
+    check_program(&read_study(&run.file)?, &run.place.allow)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut cluster = LocalCluster::start(&run.place).await?;
     let link = cluster.link.clone();
@@ -91,6 +91,18 @@ pub async fn run_local(run: &cli::Run) -> anyhow::Result<Option<History>> {
         // What the cluster says of its own end tells more than that it ended.
         (Err(error), Err(cause)) => Err(cause.context(error.to_string())),
         (outcome, stopped) => stopped.and(outcome),
+    }
+}
+
+/// Nobody but us can allow the program of a study that we train ourselves.
+fn check_program(study: &Value, allowed: &[String]) -> anyhow::Result<()> {
+    let program = study.pointer("/recipe/command/program").and_then(Value::as_str);
+    let is_named = |program: &str| allowed.iter().any(|pair| pair.split('=').next() == Some(program));
+    match program {
+        Some(program) if !program.starts_with('$') && !is_named(program) => {
+            bail!("the recipe runs the program `{program}`: say which one that is, by --allow {program}=PATH")
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -136,9 +148,20 @@ async fn wait_for_coordinator(client: &Client) -> Result<(), AskError> {
 
 /// Puts the files that the recipe names (a folder of images as an archive) into the object store and their contents' names into the recipe.
 async fn upload_files(wire: &Wire, study_file: &Path, study: &mut Value) -> anyhow::Result<()> {
-    let parts = [("data", wire.data(), LIMITS.data_bytes_max), ("model", wire.models(), LIMITS.model_bytes_max)];
-    for (part, objects, bytes_max) in parts {
-        let Some(place) = study.pointer_mut(&format!("/recipe/{part}")).and_then(Value::as_object_mut) else {
+    let files = study.pointer("/recipe/command/files").and_then(Value::as_object);
+    let names: Vec<String> = files.into_iter().flat_map(|files| files.keys().cloned()).collect();
+    let mut parts = vec![
+        (vec!["data".to_owned()], wire.data(), LIMITS.data_bytes_max),
+        (vec!["model".to_owned()], wire.models(), LIMITS.model_bytes_max),
+    ];
+    parts.extend(
+        names
+            .into_iter()
+            .map(|name| (vec!["command".to_owned(), "files".to_owned(), name], wire.data(), LIMITS.data_bytes_max)),
+    );
+    for (keys, objects, bytes_max) in parts {
+        let place = keys.iter().try_fold(&mut study["recipe"], |value, key| value.get_mut(key));
+        let Some(place) = place.and_then(Value::as_object_mut) else {
             continue;
         };
         let Some(file) = place.get("file").and_then(Value::as_str).map(str::to_owned) else {
@@ -146,7 +169,7 @@ async fn upload_files(wire: &Wire, study_file: &Path, study: &mut Value) -> anyh
         };
         let path = study_file.parent().unwrap_or(Path::new(".")).join(&file);
         let bytes = pack::bytes_of(&path, bytes_max)
-            .with_context(|| format!("recipe.{part}.file, whose path is relative to the study file"))?;
+            .with_context(|| format!("recipe.{}.file, whose path is relative to the study file", keys.join(".")))?;
         let size = bytes.len();
         let sha256 = objects.put(bytes).await.with_context(|| format!("cannot upload {}", path.display()))?;
         place.remove("file");

@@ -7,6 +7,7 @@ mod ablation;
 mod amounts;
 mod assignment;
 mod augment;
+mod command;
 mod data;
 mod kinds;
 mod loss;
@@ -33,6 +34,7 @@ use crate::study::{Parameter, StudyFile};
 
 use reader::{Faults, Node};
 
+pub use command::is_name;
 pub(crate) use reader::join;
 
 /// The text of a study file, YAML or JSON, as a value.

@@ -79,8 +79,14 @@ pub struct Limits {
     pub factors_max: usize,
     /// Repeats of an ablation.
     pub repeats_max: u32,
+    /// Arguments of a command.
+    pub arguments_max: usize,
+    /// Files that a command is given.
+    pub command_files_max: usize,
     /// Offers of one trial, lost leases and retries included.
     pub attempts_max: u32,
+    /// Attempts in a row that were lost with their agents before the trial got any further: it may be what kills them.
+    pub losses_max: u32,
 }
 
 /// The limits in force.
@@ -123,5 +129,8 @@ pub const LIMITS: Limits = Limits {
     components_max: 256,
     factors_max: 8,
     repeats_max: 1_000,
+    arguments_max: 256,
+    command_files_max: 64,
     attempts_max: 16,
+    losses_max: 3,
 };

@@ -77,6 +77,8 @@ pub enum FailCause {
     Device,
     /// A checkpoint could not be read or written.
     Checkpoint,
+    /// The program of a command failed, or did not keep to the protocol.
+    Program,
     /// The agent fell silent, too often.
     AgentLost,
     /// A bug of the agent's.
@@ -91,7 +93,9 @@ impl FailCause {
     pub fn can_be_mended_by_a_retry(self) -> bool {
         match self {
             Self::Device | Self::Checkpoint | Self::AgentLost | Self::Internal | Self::Unknown => true,
-            Self::Diverged | Self::Configuration | Self::Data | Self::OutOfMemory | Self::TimeLimit => false,
+            Self::Diverged | Self::Configuration | Self::Data | Self::OutOfMemory | Self::TimeLimit | Self::Program => {
+                false
+            }
         }
     }
 }
@@ -225,6 +229,7 @@ impl fmt::Display for FailCause {
             Self::TimeLimit => "time limit",
             Self::Device => "device",
             Self::Checkpoint => "checkpoint",
+            Self::Program => "program",
             Self::AgentLost => "agent lost",
             Self::Internal => "internal",
             Self::Unknown => "unknown",

@@ -1,22 +1,56 @@
 //! The recipe: all that an agent needs to train, every value resolved.
 
+mod command;
 mod data;
 mod model;
 mod optimizer;
 mod without;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
+pub use command::{Command, CommandFile, CommandRecipe};
 pub use data::{Augmentation, Channels, Columns, Data, DataFormat, DataObject, Normalize, Task};
 pub use model::{Activation, Cnn, Direction, Mlp, Model, Norm, Onnx, Pool, Resnet, Tabular, Transformer, Weights};
 pub(crate) use model::{default_blocks, default_resnet_width};
 pub use optimizer::{Adagrad, Adam, Lion, Optimizer, Rmsprop, Schedule, Sgd};
 pub use without::{FeatureName, Span, Without};
 
-/// What an agent trains.
+/// What an agent trains: a model that the recipe describes, or, where it has a `command`, what a program trains.
+/// An agent that knows no commands cannot read such an offer, and leaves it to another.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Recipe {
+    Command(Box<CommandRecipe>),
+    Training(Box<Training>),
+}
+
+impl<'de> Deserialize<'de> for Recipe {
+    /// By its one telling key, so that what is wrong with a recipe is said of its kind.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        if value.get("command").is_some_and(|command| !command.is_null()) {
+            serde_json::from_value(value).map(Self::Command).map_err(D::Error::custom)
+        } else {
+            serde_json::from_value(value).map(Self::Training).map_err(D::Error::custom)
+        }
+    }
+}
+
+impl Recipe {
+    /// The program of a command.
+    pub fn program(&self) -> Option<&str> {
+        match self {
+            Self::Command(recipe) => Some(&recipe.command.program),
+            Self::Training(_) => None,
+        }
+    }
+}
+
+/// A model, what it is trained on, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Recipe {
+pub struct Training {
     pub data: Data,
     pub model: Model,
     pub loss: Loss,

@@ -38,10 +38,13 @@ fn every_example_is_right_and_its_data_is_there() {
     for path in studies {
         let study = read(&path);
         assert_eq!(study.name, path.file_stem().unwrap().to_str().unwrap());
-        let data = study.recipe["data"]["file"].as_str().unwrap();
-        let is_fetched = FETCHED.contains(&data) && about_data.contains(data.rsplit('/').next().unwrap());
-        assert!(is_fetched || examples().join(data).is_file(), "{data}");
-        if let Some(model) = study.recipe["model"].get("file") {
+        let files = study.recipe.get("command").and_then(|command| command["files"].as_object());
+        let files = files.map_or_else(|| vec![&study.recipe["data"]], |files| files.values().collect());
+        for data in files.iter().map(|place| place["file"].as_str().unwrap()) {
+            let is_fetched = FETCHED.contains(&data) && about_data.contains(data.rsplit('/').next().unwrap());
+            assert!(is_fetched || examples().join(data).is_file(), "{data}");
+        }
+        if let Some(model) = study.recipe.get("model").and_then(|model| model.get("file")) {
             assert!(examples().join(model.as_str().unwrap()).is_file(), "{model}");
         }
     }

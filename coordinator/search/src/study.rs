@@ -290,9 +290,9 @@ impl Study {
         if trial.open_tenure().is_none() {
             return;
         }
+        let failure = trial.given_up_with(&loss.agent).filter(|_| !trial.has_ended());
         self.intents.lost.insert(id, loss);
-        if !trial.has_ended() && trial.attempts_are_spent() {
-            let failure = trial.attempts_spent();
+        if let Some(failure) = failure {
             self.close(id, Due::Fail(failure));
         }
     }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::limits::LIMITS;
 
+use super::command::COMMAND;
 use super::loss;
 use super::reader::{Fields, Node, list_of};
 use super::study::Measured;
@@ -74,17 +75,18 @@ fn list<'a>(fields: &Fields<'a>, key: &str, count_max: usize) -> Option<Vec<Node
 
 /// The metrics that can be asked for.
 struct Metrics {
-    /// None: whatever the simulation measures.
+    /// None: whatever the simulation measures, or the program reports.
     known: Option<Vec<&'static str>>,
 }
 
 impl Metrics {
     fn of(recipe: Option<&Value>, measured: Measured) -> Self {
+        let is_of_program = recipe.is_some_and(|recipe| recipe.get(COMMAND).is_some_and(|command| !command.is_null()));
         let task = recipe.and_then(|recipe| recipe.pointer("/data/task")?.as_str());
         let always: &[&str] = if task == Some("regression") { &LOSS_METRICS } else { &ALL_METRICS };
         let asked = recipe.and_then(|recipe| recipe.get("metrics")).map(loss::reported).unwrap_or_default();
         let known = always.iter().copied().chain(asked).collect();
-        Self { known: (measured == Measured::ByAgents).then_some(known) }
+        Self { known: (measured == Measured::ByAgents && !is_of_program).then_some(known) }
     }
 
     fn words(&self) -> String {

@@ -8,7 +8,7 @@ use crate::recipe::Recipe;
 
 use super::amounts::{above_zero, between, bool, texts, whole, word};
 use super::reader::{Faults, Fields, Node};
-use super::{ablation, augment, data, loss, model, optimizer};
+use super::{ablation, augment, command, data, loss, model, optimizer};
 
 const KEYS: [&str; 18] = [
     "data",
@@ -56,6 +56,9 @@ pub fn without_nulls(value: &Value) -> Value {
 
 fn check(node: &Node) {
     let Some(fields) = node.fields() else { return };
+    if let Some(node) = fields.optional(command::COMMAND) {
+        return command::check(&fields, &node, &KEYS);
+    }
     fields.only(&KEYS);
     let data = fields.required("data", "where the data is, for example {file: digits.npz, format: npz, ...}");
     let task = data.and_then(|node| data::check(&node));
@@ -71,6 +74,15 @@ fn check(node: &Node) {
         loss::check_metrics(&node, task);
     }
     updates(&fields);
+    checkpoint_and_time_limit(&fields);
+    if let Some(without) = fields.optional("without").and_then(|node| node.fields()) {
+        without.only(&["features", "layers"]);
+        ablation::without_of(&without);
+    }
+}
+
+/// What both kinds of recipe have.
+pub fn checkpoint_and_time_limit(fields: &Fields) {
     if let Some(checkpoint) = fields.optional("checkpoint").and_then(|node| node.fields()) {
         checkpoint.only(&["every_s", "at_end"]);
         if let Some(node) = checkpoint.optional("every_s") {
@@ -80,10 +92,6 @@ fn check(node: &Node) {
     }
     if let Some(node) = fields.optional("time_limit_s") {
         node.number(|seconds| seconds > 0.0, "seconds, above 0, or leave it out");
-    }
-    if let Some(without) = fields.optional("without").and_then(|node| node.fields()) {
-        without.only(&["features", "layers"]);
-        ablation::without_of(&without);
     }
 }
 

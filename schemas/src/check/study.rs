@@ -78,7 +78,7 @@ fn read(node: &Node, measured: Measured) -> Option<StudyFile> {
     }
     let recipe = match measured {
         Measured::ByAgents => {
-            fields.required("recipe", "what an agent trains: data, model, loss, optimizer, batch_size")
+            fields.required("recipe", "what an agent trains: data, model, loss, optimizer, batch_size; or a command")
         }
         Measured::BySimulation => fields.optional("recipe"),
     };

@@ -10,6 +10,7 @@ use crate::resolve::{fill, reference};
 use crate::study::{Domain, OneOrMany, Parameter};
 
 use super::assignment::{condition, parents_first};
+use super::command::COMMAND;
 use super::reader::{Node, join, list_of, nearest};
 use super::recipe::check_resolved;
 use super::space::Space;
@@ -83,6 +84,10 @@ fn check_references(node: &Node, space_path: &str, space: &Space, references: &B
             }
         };
         node.faults.add(path.clone(), format!("refers to `${name}`, which is not in the space"), help);
+    }
+    if node.value.get(COMMAND).is_some_and(|command| !command.is_null()) {
+        // Its program is handed all parameters, whether its arguments name them or not.
+        return;
     }
     let referred: BTreeSet<&str> = references.values().map(String::as_str).collect();
     for name in names().filter(|name| !referred.contains(name) && !space.conditioning.contains(*name)) {

@@ -49,6 +49,8 @@ pub struct Trial {
     pub until: Option<u32>,
     /// How often it went on after it had been set aside.
     pub promotions: u32,
+    /// Attempts lost with their agents, one after the other, since it last got further.
+    pub losses: u32,
     /// Failures that were mended by a retry.
     pub failures: u32,
     pub stop: Option<StopReason>,
@@ -114,6 +116,7 @@ impl Trial {
             checkpoint: None,
             until: None,
             promotions: 0,
+            losses: 0,
             failures: 0,
             stop: None,
             failure: None,
@@ -147,6 +150,7 @@ impl Trial {
         };
         if may_be_offered {
             self.promotions += u32::from(self.phase == Phase::Paused);
+            self.losses += u32::from(matches!(record.reason, OfferReason::LeaseLost { .. }));
             self.until = record.until;
             self.phase = Phase::Offered;
             self.attempt = record.attempt;
@@ -222,6 +226,9 @@ impl Trial {
         let new = &record.checkpoint;
         let is_newer = |old: &Checkpoint| (new.resource, new.step) >= (old.resource, old.step);
         if self.phase == Phase::Held && self.checkpoint.as_ref().is_none_or(is_newer) {
+            if self.checkpoint.as_ref().is_none_or(|old| (new.resource, new.step) > (old.resource, old.step)) {
+                self.losses = 0;
+            }
             self.checkpoint = Some(new.clone());
         }
     }
@@ -249,15 +256,31 @@ impl Trial {
 
     /// It trained so far; both only grow.
     pub fn spend(&mut self, resource: u32, elapsed_s: f64) {
+        if resource > self.resource {
+            self.losses = 0;
+        }
         self.resource = self.resource.max(resource);
         self.elapsed_s = self.elapsed_s.max(elapsed_s);
+    }
+
+    /// Why the trial is given up where the agent of its current attempt is lost as well; None: it is not.
+    pub fn given_up_with(&self, agent: &AgentId) -> Option<Failure> {
+        if self.losses + 1 >= LIMITS.losses_max {
+            let detail = format!(
+                "it lost its agent in {} attempts in a row without getting any further, last {agent}: it may be what \
+                 kills them",
+                LIMITS.losses_max
+            );
+            return Some(Failure { cause: FailCause::AgentLost, detail });
+        }
+        self.attempts_are_spent().then(|| self.attempts_spent())
     }
 
     pub fn attempts_are_spent(&self) -> bool {
         self.attempt.0 - self.promotions >= LIMITS.attempts_max
     }
 
-    pub fn attempts_spent(&self) -> Failure {
+    fn attempts_spent(&self) -> Failure {
         Failure { cause: FailCause::AgentLost, detail: format!("no agent kept it in {} attempts", self.attempt) }
     }
 

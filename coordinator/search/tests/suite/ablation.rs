@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use regatta_schemas::api::{Request, TrialSubmit};
 use regatta_schemas::log::Lineage;
+use regatta_schemas::recipe::Recipe;
 use regatta_schemas::study::StudyFile;
 use regatta_search::simulator::study_id;
 use serde_json::json;
@@ -43,7 +44,8 @@ fn every_set_is_trained_once_a_repeat_with_the_repeats_seed_and_its_own_recipe()
         let Lineage::Ablated { without, repeat } = &proposed.lineage else { panic!("{proposed:?}") };
         let is_slow = without.iter().any(|name| name == "slow");
         let has_hidden = !without.iter().any(|name| name == "hidden");
-        assert_eq!(offer.recipe.without.layers.is_empty(), has_hidden, "{without:?}");
+        let Recipe::Training(training) = &offer.recipe else { panic!("{:?}", offer.recipe) };
+        assert_eq!(training.without.layers.is_empty(), has_hidden, "{without:?}");
         let recipe = serde_json::to_value(&offer.recipe).unwrap();
         let learning_rate = recipe["optimizer"]["learning_rate"].as_f64().unwrap();
         assert_eq!(learning_rate < 0.01, is_slow, "{without:?}");

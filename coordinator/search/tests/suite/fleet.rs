@@ -223,9 +223,39 @@ fn a_failure_is_retried_if_a_retry_can_mend_it_and_so_often_as_the_study_says() 
 }
 
 #[test]
+fn a_trial_that_kills_its_agents_is_set_aside_while_one_that_is_given_back_is_not() {
+    let mut stage = one_held();
+    let lose = |stage: &mut Stage, attempt: u32| {
+        stage.wait_ms(5_000);
+        stage.beat("a", 1, &[]);
+        let is_offered = stage.take_offers().contains(&(0, attempt + 1));
+        if is_offered {
+            stage.accept("a", 0, attempt + 1);
+        }
+        is_offered
+    };
+    assert!(lose(&mut stage, 1) && lose(&mut stage, 2));
+    // It gets further: what was lost before does not count any more.
+    stage.measure("a", 0, 3, 1, 0.5);
+    assert!(lose(&mut stage, 3));
+    stage.checkpoint("a", 0, 4, 1, "object");
+    assert!(lose(&mut stage, 4));
+    for attempt in 5..8 {
+        stage.release("a", 0, attempt, ReleaseReason::Draining);
+        assert!(stage.take_offers().contains(&(0, attempt + 1)));
+        stage.accept("a", 0, attempt + 1);
+    }
+    assert!(lose(&mut stage, 8));
+    assert!(!lose(&mut stage, 9), "three lost in a row, and what was measured before was not measured again");
+    assert_eq!(stage.trial(0).phase, Phase::Ended(Outcome::Failed));
+    assert_eq!(stage.trial(0).failure.as_ref().map(|failure| failure.cause), Some(FailCause::AgentLost));
+}
+
+#[test]
 fn a_trial_that_nobody_can_keep_fails_after_its_last_attempt() {
     let mut stage = one_held();
     for attempt in 2..=LIMITS.attempts_max {
+        stage.checkpoint("a", 0, attempt - 1, attempt, "object");
         stage.wait_ms(5_000);
         stage.beat("a", 1, &[]);
         assert_eq!(stage.take_offers(), [(0, attempt)]);
