@@ -26,7 +26,7 @@ use crate::clock::Stopwatch;
 use crate::lane::{Interrupt, Report, Snapshot, send};
 use process::{Channel, Exit, Launch, Process};
 pub use programs::{ProgramError, Programs};
-use protocol::{Lines, Measurement, Quota, Said};
+use protocol::{Line, Lines, Measurement, Quota, Said};
 pub use workplace::Workplace;
 
 /// The longest that a lane does not look at its clock and its interrupt.
@@ -104,6 +104,7 @@ fn begin<'a>(order: &'a Order<'a>) -> Result<Session<'a>, Ending> {
         before,
         heard_at: Duration::ZERO,
         reported: None,
+        checkpointed: None,
         announced: None,
         kept_at: before,
         pending: Arc::default(),
@@ -137,7 +138,9 @@ struct Session<'a> {
     heard_at: Duration,
     /// The resource of its last report.
     reported: Option<u32>,
-    /// The last checkpoint that it announced, while it is not kept yet.
+    /// The resource of the last checkpoint that it announced.
+    checkpointed: Option<u32>,
+    /// That checkpoint, while it is not kept yet.
     announced: Option<Announced>,
     /// Training time at the last checkpoint that was kept.
     kept_at: Duration,
@@ -201,49 +204,52 @@ impl Session<'_> {
     }
 
     fn listen(&mut self) {
-        let mut said = Vec::new();
+        let mut lines = Vec::new();
         let ears = &mut self.ears;
-        self.process.read(|channel, bytes| ears.of(channel).push(bytes, |line| said.push((channel, line))));
-        self.take_lines(said);
+        self.process.read(|channel, bytes| ears.of(channel).push(bytes, |line| lines.push((channel, line))));
+        self.take_lines(lines);
     }
 
     fn listen_to_the_end(&mut self) {
         self.process.kill();
-        let mut said = Vec::new();
+        let mut lines = Vec::new();
         let ears = &mut self.ears;
-        self.process.read_rest(|channel, bytes| ears.of(channel).push(bytes, |line| said.push((channel, line))));
+        self.process.read_rest(|channel, bytes| ears.of(channel).push(bytes, |line| lines.push((channel, line))));
         for channel in [Channel::Output, Channel::Errors] {
-            ears.of(channel).end(|line| said.push((channel, line)));
+            ears.of(channel).end(|line| lines.push((channel, line)));
         }
-        self.take_lines(said);
+        self.take_lines(lines);
         if let Some(omission) = self.quota.omission() {
             self.tell(Report::Line(omission));
         }
     }
 
-    fn take_lines(&mut self, said: Vec<(Channel, Said)>) {
-        for (channel, said) in said {
+    fn take_lines(&mut self, lines: Vec<(Channel, Line)>) {
+        for (channel, line) in lines {
             self.heard_at = self.watch.elapsed();
-            match (channel, said) {
-                (Channel::Output, Said::Message { report, checkpoint }) => {
-                    if let Some(report) = report {
-                        self.measure(report);
-                    }
-                    if let Some(name) = checkpoint {
-                        self.announce(name);
-                    }
-                }
-                (Channel::Output, Said::Wrong { reason }) => {
-                    self.leave(Why::Failed { cause: FailCause::Program, detail: reason })
-                }
-                (Channel::Output, Said::Text(line)) => self.pass_on(line),
+            match channel {
+                Channel::Output => self.take_output(&line),
                 // What is written to the errors is no message, whatever it looks like.
-                (Channel::Errors, Said::Text(line) | Said::Wrong { reason: line }) => {
-                    self.remember(&line);
-                    self.pass_on(line);
+                Channel::Errors => {
+                    self.remember(&line.text());
+                    self.pass_on(line.text());
                 }
-                (Channel::Errors, Said::Message { .. }) => {}
             }
+        }
+    }
+
+    fn take_output(&mut self, line: &Line) {
+        match line.read() {
+            Said::Message { report, checkpoint } => {
+                if let Some(report) = report {
+                    self.measure(report);
+                }
+                if let Some(name) = checkpoint {
+                    self.announce(name);
+                }
+            }
+            Said::Wrong { reason } => self.leave(Why::Failed { cause: FailCause::Program, detail: reason }),
+            Said::Text(text) => self.pass_on(text),
         }
     }
 
@@ -253,8 +259,7 @@ impl Session<'_> {
             return self.leave(Why::Failed { cause: FailCause::Program, detail });
         }
         if resource > self.target() {
-            // It goes on although it has reached its end.
-            return self.leave(Why::Reached);
+            return self.leave_beyond(resource);
         }
         if self.has_failed() {
             return;
@@ -269,6 +274,16 @@ impl Session<'_> {
         }
     }
 
+    /// It goes on although it was to end.
+    fn leave_beyond(&mut self, resource: u32) {
+        let target = self.target();
+        if self.resource() >= target {
+            return self.leave(Why::Reached);
+        }
+        let detail = format!("it reported the resource {resource} and passed over {target}, where it was to end");
+        self.leave(Why::Failed { cause: FailCause::Program, detail });
+    }
+
     fn announce(&mut self, name: String) {
         if !self.order.workplace.has_checkpoint(&name) {
             let detail =
@@ -281,6 +296,7 @@ impl Session<'_> {
         {
             self.order.workplace.remove_checkpoint(&old.name);
         }
+        self.checkpointed = Some(new.resource);
         self.announced = Some(new);
     }
 
@@ -318,7 +334,7 @@ impl Session<'_> {
             return late(format!("it wrote nothing for {limit_s} s"));
         }
         let has_reached = self.reported.is_some_and(|resource| resource >= self.target());
-        let has_kept_it = self.announced.as_ref().is_some_and(|announced| announced.resource >= self.target());
+        let has_kept_it = self.checkpointed.is_some_and(|resource| resource >= self.target());
         // At the end of its training it ends by itself; at a rung, its checkpoint is all that is waited for.
         (self.order.offer.until.is_some() && has_reached && has_kept_it).then_some(Why::Reached)
     }
@@ -388,7 +404,7 @@ impl Session<'_> {
         let Order { offer, recipe, .. } = self.order;
         let resource = self.resource();
         if offer.until.is_some_and(|until| resource >= until && resource < offer.resource) {
-            if self.announced.is_none() && self.kept_at == self.before {
+            if self.checkpointed.is_none() {
                 self.pass_on_note("it has left no checkpoint at its rung: where it goes on, it begins anew");
             }
             self.keep();

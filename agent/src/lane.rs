@@ -150,6 +150,8 @@ impl LaneFloor {
             Ok(Err(error)) => Ending::Failed { cause: cause_of(&error), detail: error.to_string() },
             Err(panic) => Ending::Failed { cause: FailCause::Internal, detail: panic_text(panic.as_ref()) },
         };
+        // A program's folder is gone before anybody hears that its trial has ended.
+        drop(assignment);
         self.report(Report::Ended(ending));
     }
 

@@ -14,7 +14,15 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 const LINES_PER_SECOND: f64 = 100.0;
 const LINES_AT_ONCE: f64 = 1_000.0;
 
-/// A line of a program's output.
+/// A line, without its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    bytes: Vec<u8>,
+    /// It was longer than lines may be.
+    is_cut: bool,
+}
+
+/// What a line of a program's output says.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Said {
     /// `{"resource": 3, "metrics": {"loss": 0.5}}`, `{"checkpoint": "name"}`, or the keys of both.
@@ -31,13 +39,25 @@ pub struct Measurement {
     pub metrics: BTreeMap<String, f64>,
 }
 
-/// Reads a line, without its end. A JSON object with `metrics` or `checkpoint` is a message. Numbers may be written as
-/// Python's `json` does: `NaN`, `Infinity`.
-pub fn read(line: &[u8]) -> Said {
-    let text = String::from_utf8_lossy(line);
-    let text = text.trim_end_matches('\r');
-    let Some(message) = object(text).filter(|map| map.contains_key("metrics") || map.contains_key("checkpoint")) else {
-        return Said::Text(text.to_owned());
+impl Line {
+    pub fn text(&self) -> String {
+        let text = String::from_utf8_lossy(&self.bytes);
+        let text = text.trim_end_matches('\r');
+        if self.is_cut { format!("{text} (the line was longer)") } else { text.to_owned() }
+    }
+
+    /// A JSON object with `metrics` or `checkpoint` is a message, a line that was cut never. Numbers may be written as
+    /// Python's `json` does: `NaN`, `Infinity`.
+    pub fn read(&self) -> Said {
+        let text = self.text();
+        if self.is_cut { Said::Text(text) } else { read(text) }
+    }
+}
+
+fn read(text: String) -> Said {
+    let Some(message) = object(&text).filter(|map| map.contains_key("metrics") || map.contains_key("checkpoint"))
+    else {
+        return Said::Text(text);
     };
     let report = message.get("metrics").map(|metrics| measurement(message.get("resource"), metrics)).transpose();
     let checkpoint = message.get("checkpoint").map(folder_name).transpose();
@@ -116,19 +136,19 @@ fn folder_name(value: &Value) -> Result<String, String> {
 #[derive(Debug, Default)]
 pub struct Lines {
     begun: Vec<u8>,
-    is_too_long: bool,
+    is_cut: bool,
 }
 
 impl Lines {
     /// Hands over each line that is now whole.
-    pub fn push(&mut self, bytes: &[u8], mut each: impl FnMut(Said)) {
+    pub fn push(&mut self, bytes: &[u8], mut each: impl FnMut(Line)) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (piece, is_whole) = match piece.strip_suffix(b"\n") {
                 Some(piece) => (piece, true),
                 None => (piece, false),
             };
             let room = LINE_BYTES_MAX - self.begun.len();
-            self.is_too_long |= piece.len() > room;
+            self.is_cut |= piece.len() > room;
             self.begun.extend_from_slice(&piece[..piece.len().min(room)]);
             if is_whole {
                 self.finish(&mut each);
@@ -137,20 +157,14 @@ impl Lines {
     }
 
     /// Hands over a last line without an end.
-    pub fn end(&mut self, mut each: impl FnMut(Said)) {
+    pub fn end(&mut self, mut each: impl FnMut(Line)) {
         if !self.begun.is_empty() {
             self.finish(&mut each);
         }
     }
 
-    fn finish(&mut self, each: &mut impl FnMut(Said)) {
-        let said = match self.is_too_long {
-            true => Said::Text(format!("{} (the line was longer)", String::from_utf8_lossy(&self.begun))),
-            false => read(&self.begun),
-        };
-        self.begun.clear();
-        self.is_too_long = false;
-        each(said);
+    fn finish(&mut self, each: &mut impl FnMut(Line)) {
+        each(Line { bytes: std::mem::take(&mut self.begun), is_cut: std::mem::take(&mut self.is_cut) });
     }
 }
 
@@ -212,7 +226,7 @@ mod tests {
         ];
         for (line, report, checkpoint) in rows {
             let checkpoint = checkpoint.map(str::to_owned);
-            assert_eq!(read(line.as_bytes()), Said::Message { report, checkpoint }, "{line}");
+            assert_eq!(read(line.to_owned()), Said::Message { report, checkpoint }, "{line}");
         }
     }
 
@@ -220,7 +234,7 @@ mod tests {
     fn what_python_writes_for_no_number_is_no_number() {
         for word in ["NaN", "null", "\"nan\"", "\"NaN\""] {
             let Said::Message { report: Some(report), .. } =
-                read(format!(r#"{{"resource": 1, "metrics": {{"\"NaN": {word}}}}}"#).as_bytes())
+                read(format!(r#"{{"resource": 1, "metrics": {{"\"NaN": {word}}}}}"#))
             else {
                 panic!("{word}")
             };
@@ -233,9 +247,8 @@ mod tests {
         for line in
             ["", "epoch 3", "{", "{}", r#"{"resource": 3}"#, "[1]", r#"{"metrics": "#, "{NaN", "\u{0}", "{\"a\\"]
         {
-            assert_eq!(read(line.as_bytes()), Said::Text(line.to_owned()));
+            assert_eq!(read(line.to_owned()), Said::Text(line.to_owned()));
         }
-        assert!(matches!(read(b"\xff\xfe"), Said::Text(_)));
     }
 
     #[test]
@@ -255,22 +268,24 @@ mod tests {
             r#"{"checkpoint": "."}"#,
             r#"{"checkpoint": 3}"#,
         ] {
-            assert!(matches!(read(line.as_bytes()), Said::Wrong { .. }), "{line}");
+            assert!(matches!(read(line.to_owned()), Said::Wrong { .. }), "{line}");
         }
         let many: Vec<String> = (0..=LIMITS.metrics_per_point_max).map(|n| format!("\"{n}\": 1")).collect();
-        let line = format!(r#"{{"resource": 1, "metrics": {{{}}}}}"#, many.join(","));
-        assert!(matches!(read(line.as_bytes()), Said::Wrong { .. }));
+        let line: String = format!(r#"{{"resource": 1, "metrics": {{{}}}}}"#, many.join(","));
+        assert!(matches!(read(line.to_owned()), Said::Wrong { .. }));
     }
 
     #[test]
     fn lines_are_put_together_and_too_long_ones_cut() {
         let mut lines = Lines::default();
         let mut said = Vec::new();
-        for bytes in [b"a\nb".as_slice(), b"c\r\n\nd", &vec![b'x'; LINE_BYTES_MAX], b"y\n{\"checkpoint\": \"z\"}"] {
-            lines.push(bytes, |line| said.push(line));
+        for bytes in [b"\xff\na\nb".as_slice(), b"c\r\n\nd", &vec![b'x'; LINE_BYTES_MAX], b"y\n{\"checkpoint\": \"z\"}"]
+        {
+            lines.push(bytes, |line| said.push(line.read()));
         }
-        lines.end(|line| said.push(line));
+        lines.end(|line| said.push(line.read()));
 
+        assert!(matches!(said.remove(0), Said::Text(_)));
         assert_eq!(said[..3], [Said::Text("a".into()), Said::Text("bc".into()), Said::Text(String::new())]);
         let Said::Text(cut) = &said[3] else { panic!("{:?}", said[3]) };
         assert!(cut.starts_with("dx") && cut.len() < LINE_BYTES_MAX + 100);
