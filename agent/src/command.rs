@@ -396,6 +396,10 @@ impl Session<'_> {
                 Some((FailCause::OutOfMemory, detail.to_owned()))
             }
             Exit::Signal(signal) => Some((FailCause::Program, format!("it was killed by the signal {signal}"))),
+            Exit::Unseen => {
+                let detail = "how it ended cannot be seen here: start the agent without SIGCHLD being ignored";
+                Some((FailCause::Device, detail.to_owned()))
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::ioctl_fionbio;
+use rustix::io::{Errno, ioctl_fionbio};
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, kill_process, kill_process_group, setrlimit,
     setsid, waitid,
@@ -49,6 +49,8 @@ pub enum Channel {
 pub enum Exit {
     Code(i32),
     Signal(i32),
+    /// Somebody else took note of its end: whoever started the agent has it ignore its children's.
+    Unseen,
 }
 
 impl Exit {
@@ -113,7 +115,11 @@ impl Process {
     /// How the program ended, once it has. Its number stays taken, so that its session can be killed safely.
     pub fn exit(&self) -> Option<Exit> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let status = waitid(WaitId::Pid(self.session), options).ok()??;
+        let status = match waitid(WaitId::Pid(self.session), options) {
+            Ok(status) => status?,
+            Err(Errno::INTR) => return None,
+            Err(_) => return Some(Exit::Unseen),
+        };
         let code = status.exit_status().map(Exit::Code);
         code.or_else(|| status.terminating_signal().map(Exit::Signal))
     }
