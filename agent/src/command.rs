@@ -359,15 +359,17 @@ impl Session<'_> {
     }
 
     fn ended(&mut self, exit: Exit) -> Ending {
+        // It may have been done when it was asked to end.
+        let is_done = exit == Exit::Code(0) && self.resource() >= self.target();
         match self.leaving.take().map(|leaving| leaving.why) {
             Some(Why::Failed { cause, detail }) => failed(cause, detail),
-            Some(Why::Interrupted) => {
+            Some(Why::Interrupted) if !is_done => {
                 if self.order.interrupt.keeps() {
                     self.keep();
                 }
                 Ending::Interrupted { resource: self.resource() }
             }
-            Some(Why::Reached) => self.succeeded(),
+            Some(Why::Interrupted | Why::Reached) => self.succeeded(),
             None => match self.failure(exit) {
                 Some((cause, detail)) => {
                     if cause.can_be_mended_by_a_retry() {

@@ -85,9 +85,60 @@ async fn a_program_whose_agent_is_killed_goes_on_elsewhere_from_its_checkpoint()
     assert!(history.points(trial, attempt.next()).iter().all(|point| point.resource > resumed));
     assert!(history.of_trial(trial).any(|record| matches!(record, Record::Finished(_))));
     assert_eq!(history.count("failed"), 0);
-    assert_eq!(running(&study), []);
+    until("no program is left", || async { running(&study).is_empty().then_some(()) }).await;
     let printed = cluster.cli_ok(&["logs", &study.to_string(), &trial.to_string()]).await;
     assert!(printed.contains(&format!("resumed after epoch {resumed}")), "{printed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_keeps_a_checkpoint_when_its_agent_drains() {
+    let cluster = Cluster::start().await;
+    let _coordinator = cluster.coordinator(&[]);
+    let args = ["--lanes", "1", "--allow", &allowed()];
+    let mut first = cluster.agent(&args);
+    let mut study = wines(1);
+    study["stopper"] = "none".into();
+    study["recipe"]["checkpoint"]["every_s"] = 1_000.into();
+    let study = cluster.start_study(&study).await;
+    let trial = TrialId(0);
+    let is_under_way = |history: &History| history.points(trial, Attempt(1)).len() >= 2;
+    cluster.until_log(&study, "the program has measured twice", is_under_way).await;
+    first.terminate();
+    assert!(first.ended().await.success());
+    let _second = cluster.agent(&args);
+    let history = cluster.until_concluded(&study).await;
+    let offers = history.offers(trial);
+    assert!(matches!(offers[1].reason, OfferReason::Released { .. }));
+    let resumed = offers[1].resume.as_ref().expect("it was kept while its agent drained").resource;
+    assert!(resumed >= 2);
+    let resources: Vec<_> = history.points(trial, Attempt(2)).iter().map(|point| point.resource).collect();
+    assert_eq!(resources, (resumed + 1..=9).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_is_set_aside_at_a_rung_and_promoted_from_its_checkpoint() {
+    let cluster = Cluster::start().await;
+    let _coordinator = cluster.coordinator(&[]);
+    let _agents = [(); 2].map(|()| cluster.agent(&["--lanes", "1", "--allow", &allowed()]));
+    let mut study = wines(4);
+    study["stopper"]["mode"] = "promote".into();
+    let study = cluster.start_study(&study).await;
+    let history = cluster.until_concluded(&study).await;
+    let promoted: Vec<_> = history
+        .proposed()
+        .into_keys()
+        .flat_map(|trial| history.offers(trial).into_iter().map(move |offer| (trial, offer)))
+        .filter_map(|(trial, offer)| match offer.reason {
+            OfferReason::Promoted { resource } => Some((trial, offer, resource)),
+            _ => None,
+        })
+        .collect();
+    assert!(!promoted.is_empty());
+    for (trial, offer, resource) in promoted {
+        assert_eq!(offer.resume.as_ref().map(|checkpoint| checkpoint.resource), Some(resource));
+        assert_eq!(history.points(trial, offer.attempt).first().map(|point| point.resource), Some(resource + 1));
+    }
+    assert_eq!((history.count("finished"), history.count("failed")), (1, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
