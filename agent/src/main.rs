@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use regatta_agent::agent::Settings;
-use regatta_agent::command::{CommandSettings, Programs};
+use regatta_agent::command::{CommandSettings, Programs, Workplace};
 use regatta_agent::device;
 use regatta_agent::lane::EngineSettings;
 use regatta_agent::nats::Wire;
@@ -102,6 +102,7 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> anyhow::Result<()> {
     let drain = drain_on_signal().context("cannot listen for signals")?;
     let programs = Programs::read(&args.allow)?;
+    Workplace::sweep();
     let library = device::find_library(args.onnxruntime.as_deref())?;
     let device = device::choose(&args.device, &library)?;
     let agent = AgentId::new(format!("agent-{}", &uuid::Uuid::new_v4().simple().to_string()[..12]))?;

@@ -84,7 +84,7 @@ proptest! {
         place in any::<usize>(), other in any::<usize>(), value in prop::option::of(any_value()), two in any_value(),
         name in prop::sample::select(vec![
             "digits.yaml", "optimizers.yaml", "regression.yaml", "fashion-cnn.yaml", "fashion-resnet.yaml",
-            "tabular.yaml", "transformer.yaml", "onnx.yaml",
+            "tabular.yaml", "transformer.yaml", "onnx.yaml", "command.yaml",
         ]),
     ) {
         let file = mutated(mutated(example(name), place, value), other, Some(two));

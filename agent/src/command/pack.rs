@@ -127,6 +127,8 @@ pub fn unpack(archive: &[u8], folder: &Path, bytes_max: u64) -> Result<(), PackE
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn folder_of(files: &[(&str, &[u8])]) -> tempfile::TempDir {
@@ -214,5 +216,34 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         unpack(&once, folder.path(), 9).unwrap();
         assert!(unpack(&once, folder.path(), 9).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever the bytes are, nothing is written beside the folder, and nothing panics.
+        #[test]
+        fn any_archive_is_unpacked_below_its_folder_or_refused(
+            flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..24),
+            cut in any::<prop::sample::Index>(),
+            is_cut: bool,
+        ) {
+            let folder = folder_of(&[("a", b"12"), ("sub/b", b"34"), ("sub/c", &[7; 1_000])]);
+            let mut bytes = pack(folder.path(), 10_000).unwrap();
+            for (index, byte) in flips {
+                let at = index.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if is_cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            let around = tempfile::tempdir().unwrap();
+            let into = around.path().join("into");
+            std::fs::create_dir(&into).unwrap();
+            drop(unpack(&bytes, &into, 10_000));
+            let beside: Vec<_> = std::fs::read_dir(around.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+            prop_assert_eq!(beside, [into.clone()]);
+            prop_assert!(everything_below(&into).is_ok(), "a link or a device was made");
+        }
     }
 }

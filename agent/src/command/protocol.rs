@@ -205,6 +205,8 @@ impl Quota {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn report(resource: u32, metrics: &[(&str, f64)]) -> Option<Measurement> {
@@ -300,5 +302,33 @@ mod tests {
         let (is_admitted, omission) = quota.admit(Duration::from_secs(1));
         assert!(is_admitted && omission.is_some());
         assert_eq!(quota.omission(), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_output_is_read_alike_in_whatever_pieces_it_comes(
+            text in prop::collection::vec(
+                prop_oneof![
+                    Just(b"{\"resource\": 1, \"metrics\": {\"a\": NaN}}\n".to_vec()),
+                    Just(b"{\"checkpoint\": \"a\", \"x\": -Infinity".to_vec()),
+                    prop::collection::vec(any::<u8>(), 0..40),
+                    prop::sample::select(vec!["\n", "}", "{", "\"", "\\", ":", "metrics", "Infinity"])
+                        .prop_map(|text| text.as_bytes().to_vec()),
+                ],
+                0..20,
+            ),
+            size in 1_usize..50,
+        ) {
+            let bytes = text.concat();
+            let said_in_pieces_of = |size: usize| {
+                let (mut lines, mut said) = (Lines::default(), Vec::new());
+                bytes.chunks(size).for_each(|piece| lines.push(piece, |line| said.push(format!("{:?}", line.read()))));
+                lines.end(|line| said.push(format!("{:?}", line.read())));
+                said
+            };
+            prop_assert_eq!(said_in_pieces_of(size), said_in_pieces_of(bytes.len().max(1)));
+        }
     }
 }
