@@ -224,6 +224,11 @@ impl Shell {
                     self.send(Parcel::record(&place, &record, acker)).await;
                 }
                 Command::Return { ticket, wait } => {
+                    if !wait.is_zero() {
+                        tracing::warn!(
+                            "an offer goes back for other agents: its program is not allowed here (--allow)"
+                        );
+                    }
                     if let Some(acker) = self.tickets.remove(&ticket) {
                         self.wire.give_back(acker, wait).await;
                     }
