@@ -62,6 +62,11 @@ struct Args {
     #[arg(long, env = "REGATTA_DATA_FOLDER")]
     data_folder: Option<PathBuf>,
 
+    /// Memory for points and lines of output that wait while NATS is away, in KiB. Beyond it those in between are
+    /// dropped, never the newest, and never the end of a trial.
+    #[arg(long, env = "REGATTA_SPOOL_KIB", value_name = "KIB", default_value_t = 65_536)]
+    spool_kib: u32,
+
     /// libonnxruntime.so; by default ORT_DYLIB_PATH, then `.regatta/lib`, then the system's.
     #[arg(long, env = "ORT_DYLIB_PATH")]
     onnxruntime: Option<PathBuf>,
@@ -71,6 +76,7 @@ struct Args {
     log_json: bool,
 }
 
+const BYTES_PER_KIB: usize = 1 << 10;
 const BYTES_PER_MIB: usize = 1 << 20;
 
 #[tokio::main(worker_threads = 2)]
@@ -119,7 +125,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let memory_limit_bytes = args.gpu_memory_limit.map(|mib| mib as usize * BYTES_PER_MIB);
     let cuda = CudaSettings { tf32: args.tf32, memory_limit_bytes };
     let engine = EngineSettings { library, device, threads, cuda };
-    shell::run(wire, supplies, settings, engine, drain).await?;
+    let outbox = wire.outbox(args.spool_kib as usize * BYTES_PER_KIB);
+    shell::run(wire, supplies, settings, engine, outbox, drain).await?;
     tracing::info!("agent has drained");
     Ok(())
 }
