@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use regatta_schemas::AgentId;
 use regatta_schemas::log::Point;
 use regatta_schemas::offer::Offer;
 use regatta_schemas::reasons::FailCause;
@@ -95,13 +96,14 @@ impl LaneThread {
     /// When the engine cannot be had on the device, with what is missing.
     pub fn start(
         lane: Lane,
+        agent: &AgentId,
         settings: &EngineSettings,
         reports: mpsc::Sender<(Lane, Report)>,
     ) -> Result<Self, RuntimeError> {
         let engine = Engine::new(&settings.library, settings.device, settings.threads)?.with_cuda(settings.cuda);
         let interrupt = Interrupt::default();
         let (assignments, orders) = std::sync::mpsc::sync_channel(1);
-        let mut floor = LaneFloor { lane, engine, reports, interrupt: interrupt.clone() };
+        let mut floor = LaneFloor { lane, agent: agent.clone(), engine, reports, interrupt: interrupt.clone() };
         std::thread::Builder::new()
             .name(format!("lane-{}", lane.0))
             .spawn(move || {
@@ -122,6 +124,7 @@ impl LaneThread {
 /// The thread's side.
 struct LaneFloor {
     lane: Lane,
+    agent: AgentId,
     engine: Engine,
     reports: mpsc::Sender<(Lane, Report)>,
     interrupt: Interrupt,
@@ -140,14 +143,15 @@ impl LaneFloor {
     }
 
     fn run(&mut self, assignment: &Assignment) -> Result<Ending, TrainingError> {
-        let Self { lane, engine, reports, interrupt } = self;
+        let Self { lane, agent, engine, reports, interrupt } = self;
         let offer = &assignment.offer;
         let plan = plan(&offer.recipe, assignment.model.as_ref(), offer.resource, offer.seed)?;
         let (resume, before) = match &assignment.resume {
             Some((bytes, elapsed)) => (Some(bytes.as_slice()), *elapsed),
             None => (None, Duration::ZERO),
         };
-        let training = engine.start(&plan, &assignment.data, resume)?;
+        let mut training = engine.start(&plan, &assignment.data, resume)?;
+        training.sign(format!("{}.{}.{}.{agent}", offer.study, offer.trial, offer.attempt));
         if resume.is_none() {
             for notice in training.notices() {
                 send(reports, *lane, Report::Line(format!("model: {notice}")));

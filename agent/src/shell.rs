@@ -84,7 +84,7 @@ pub async fn run(
     let (stop_to, stops) = mpsc::channel(CHANNEL_LENGTH);
     let (news_to, news) = mpsc::channel(CHANNEL_LENGTH);
     let lanes = (0..settings.lanes)
-        .map(|lane| LaneThread::start(Lane(lane), &engine, report_to.clone()))
+        .map(|lane| LaneThread::start(Lane(lane), &settings.agent, &engine, report_to.clone()))
         .collect::<Result<Vec<_>, _>>()?;
     let (pulls, pull_orders) = mpsc::channel(1);
     let (parcels, parcel_orders) = mpsc::channel(CHANNEL_LENGTH);

@@ -12,6 +12,7 @@ use regatta_agent::agent::{Ending, Lane};
 use regatta_agent::lane::{Assignment, EngineSettings, LaneThread, Report};
 use regatta_agent::runtime::{CudaSettings, Device};
 use regatta_agent::training::{Dataset, Feature, Source, Split, Stream, Target};
+use regatta_schemas::AgentId;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -59,7 +60,7 @@ fn trained(model: &Value, data: Source, resource: u32, resume: Option<(Vec<u8>, 
     let (sender, mut receiver) = mpsc::channel(100);
     let settings =
         EngineSettings { library: library(), device: Device::Cpu, threads: 1, cuda: CudaSettings::default() };
-    let lane = LaneThread::start(Lane(0), &settings, sender).unwrap();
+    let lane = LaneThread::start(Lane(0), &AgentId::new("agent").unwrap(), &settings, sender).unwrap();
     let offer = json!({
         "type": "offer",
         "study": "s",

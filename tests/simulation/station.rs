@@ -7,11 +7,11 @@ use std::time::Duration;
 use regatta_agent::agent::{Agent, Command, Ending, Event, Lane, Now, Settings, Ticket};
 use regatta_agent::spool::{Parcel, Spool};
 use regatta_schemas::beat::Beat;
-use regatta_schemas::log::{Checkpoint, Point};
+use regatta_schemas::log::{Checkpoint, Place, Point, Record};
 use regatta_schemas::offer::Offer;
 use regatta_schemas::reasons::FailCause;
 use regatta_schemas::stop::Stop;
-use regatta_schemas::{AgentId, Params, StudyId, TrialId};
+use regatta_schemas::{AgentId, Attempt, Params, StudyId, TrialId};
 use regatta_search::Time;
 
 use crate::world::World;
@@ -362,13 +362,33 @@ impl World {
     fn supply(&mut self, agent: usize, lane: Lane, number: u64) {
         let Some(run) = self.run(agent, lane, number) else { return };
         let resume = run.offer.resume.clone();
-        let is_missing = resume.is_some_and(|checkpoint| !self.checkpoints.contains(&checkpoint.object));
-        if is_missing {
-            *self.happened.entry("checkpoint missing").or_default() += 1;
+        let (place, attempt) = (Place::trial(run.offer.study.clone(), run.offer.trial), run.offer.attempt);
+        let missing = resume.filter(|checkpoint| !self.checkpoints.contains(&checkpoint.object));
+        if let Some(checkpoint) = missing {
+            // An offer that has been overtaken may name one that nobody needs any more.
+            assert!(
+                !self.is_current(&place, attempt),
+                "{place:?} attempt {attempt}: {checkpoint:?} was deleted too early"
+            );
+            *self.happened.entry("an overtaken offer named a deleted checkpoint").or_default() += 1;
             let ending = Ending::Failed { cause: FailCause::Checkpoint, detail: "it is gone".to_owned() };
             return self.end_run(agent, lane, ending);
         }
         self.plan_epoch(agent, lane, number);
+    }
+
+    /// Whether this attempt is the last of a trial that goes on, as the log has it.
+    fn is_current(&self, place: &Place, attempt: Attempt) -> bool {
+        let of_trial = self.log.iter().filter(|entry| entry.place == *place);
+        let mut last = Attempt(0);
+        for entry in of_trial {
+            match &entry.record {
+                Record::Offered(offered) => last = last.max(offered.attempt),
+                Record::Stopped(_) | Record::Concluded(_) | Record::Finished(_) => return false,
+                _ => {}
+            }
+        }
+        last == attempt
     }
 
     fn run(&mut self, agent: usize, lane: Lane, number: u64) -> Option<&mut Run> {
@@ -417,13 +437,13 @@ impl World {
         self.end_run(agent, lane, Ending::Interrupted { resource });
     }
 
-    /// A checkpoint is made, and stored a while later. Its name follows from what it holds: of one seed and epoch it
-    /// is always the same.
+    /// A checkpoint is made, and stored a while later. Its name follows from what it holds, and that from its owner.
     fn keep(&mut self, agent: usize, lane: Lane, number: u64) {
         let Some(run) = self.run(agent, lane, number) else { return };
-        let resource = run.epochs_done;
+        let (resource, offer) = (run.epochs_done, run.offer.clone());
+        let owner = format!("{}.{}.{}.{agent}", offer.study, offer.trial, offer.attempt);
         let checkpoint = Checkpoint {
-            object: format!("{}-{resource}", run.offer.seed),
+            object: format!("{owner}-{resource}"),
             bytes: 1,
             step: u64::from(resource) * STEPS_PER_EPOCH,
             resource,
