@@ -367,7 +367,7 @@ impl World {
         if let Some(checkpoint) = missing {
             // An offer that has been overtaken may name one that nobody needs any more.
             assert!(
-                !self.is_current(&place, attempt),
+                !self.is_current(agent, &place, attempt),
                 "{place:?} attempt {attempt}: {checkpoint:?} was deleted too early"
             );
             *self.happened.entry("an overtaken offer named a deleted checkpoint").or_default() += 1;
@@ -377,13 +377,15 @@ impl World {
         self.plan_epoch(agent, lane, number);
     }
 
-    /// Whether this attempt is the last of a trial that goes on, as the log has it.
-    fn is_current(&self, place: &Place, attempt: Attempt) -> bool {
+    /// Whether this attempt is the last of a trial that goes on, and this agent the first to take it, as the log has it.
+    fn is_current(&self, agent: usize, place: &Place, attempt: Attempt) -> bool {
+        let me = &self.stations[agent].id;
         let of_trial = self.log.iter().filter(|entry| entry.place == *place);
         let mut last = Attempt(0);
         for entry in of_trial {
             match &entry.record {
                 Record::Offered(offered) => last = last.max(offered.attempt),
+                Record::Accepted(accepted) if accepted.attempt == attempt && accepted.agent != *me => return false,
                 Record::Stopped(_) | Record::Concluded(_) | Record::Finished(_) => return false,
                 _ => {}
             }
