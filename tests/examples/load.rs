@@ -1,7 +1,7 @@
 //! A thousand agents on one nats-server: each the real machine, spool and wire over a connection of its own, with a
 //! clock in place of a lane that trains. Prints what was reported, what was read back, and what it cost.
 //!
-//! `cargo run --release -p regatta-tests --example load -- [AGENTS] [REPORTS_PER_SECOND] [SECONDS]`
+//! `cargo run -p regatta-tests --example load -- [AGENTS] [REPORTS_PER_SECOND] [SECONDS]`
 
 #![allow(clippy::unwrap_used, reason = "whoever runs it reads why it stopped")]
 
@@ -14,7 +14,7 @@ use regatta_broker::{Connection, Link, connect};
 use regatta_schemas::log::{Point, Record};
 use regatta_schemas::offer::Offer;
 use regatta_schemas::{AgentId, PoolId};
-use regatta_tests::{Cluster, History, Process, digits_study};
+use regatta_tests::{Cluster, History, Process, digits_study, until};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -36,6 +36,8 @@ async fn main() {
 
     let mut cluster = Cluster::start().await;
     let coordinator = cluster.coordinator(&["--lease-timeout-s", "20"]);
+    until("the coordinator answers", || async { cluster.cli(&["study", "list"]).await.status.success().then_some(()) })
+        .await;
     let (mut stations, mut links) = (JoinSet::new(), Vec::new());
     for number in 0..agents {
         let link = connect_agent(&cluster, number).await;
