@@ -110,7 +110,7 @@ async fn a_study_ends_as_without_faults_whatever_is_killed_paused_or_cut_off() {
     check_history(&history);
 
     let before = shown(storm.cluster(), &id).await;
-    storm.replace_coordinator();
+    storm.replace_coordinators();
     let after = shown(storm.cluster(), &id).await;
     assert_eq!(before, after, "a coordinator that reads the log afresh knows the same");
 

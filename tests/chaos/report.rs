@@ -19,7 +19,7 @@ fn noticed_after(injected: &Injected, history: &History) -> Option<u64> {
                 if matches!(&offered.reason, OfferReason::LeaseLost { agent, .. } if agent == struck))
         }),
         Some(_) => None,
-        None if injected.fault == Fault::CoordinatorKilled => {
+        None if injected.fault == Fault::LeaderKilled => {
             later().find(|entry| matches!(entry.record, Record::Proposed(_) | Record::Offered(_)))
         }
         None => later().next(),

@@ -23,7 +23,8 @@ pub enum Fault {
     AgentCutOff,
     AgentBlocked,
     AgentSlow,
-    CoordinatorKilled,
+    /// The one that leads: another takes over.
+    LeaderKilled,
     ServerKilled,
 }
 
@@ -35,7 +36,7 @@ impl Fault {
         Self::AgentCutOff,
         Self::AgentBlocked,
         Self::AgentSlow,
-        Self::CoordinatorKilled,
+        Self::LeaderKilled,
         Self::ServerKilled,
     ];
 
@@ -47,7 +48,7 @@ impl Fault {
             Self::AgentCutOff => "agent: connection cut 4 s",
             Self::AgentBlocked => "agent: packets held 4 s",
             Self::AgentSlow => "agent: 100 ms slower for 3 s",
-            Self::CoordinatorKilled => "coordinator: kill -9, another after 0.3 s",
+            Self::LeaderKilled => "coordinator that leads: kill -9",
             Self::ServerKilled => "nats-server: kill -9, back after 0.5 s",
         }
     }
@@ -81,7 +82,8 @@ struct Station {
 pub struct Storm {
     random: ChaCha8Rng,
     cluster: Cluster,
-    coordinator: Process,
+    /// The one that leads, and the one that stands by.
+    coordinators: Vec<Process>,
     stations: Vec<Station>,
     pub injected: Vec<Injected>,
 }
@@ -89,13 +91,13 @@ pub struct Storm {
 impl Storm {
     pub async fn begin(seed: u64) -> Self {
         let cluster = Cluster::start().await;
-        let coordinator = cluster.coordinator(&COORDINATOR_ARGS);
+        let coordinators = vec![cluster.coordinator(&COORDINATOR_ARGS), cluster.coordinator(&COORDINATOR_ARGS)];
         let mut stations = Vec::new();
         for _ in 0..AGENTS {
             stations.push(Station::start(&cluster).await);
         }
         let random = ChaCha8Rng::seed_from_u64(seed);
-        Self { random, cluster, coordinator, stations, injected: Vec::new() }
+        Self { random, cluster, coordinators, stations, injected: Vec::new() }
     }
 
     pub fn cluster(&self) -> &Cluster {
@@ -109,7 +111,7 @@ impl Storm {
         self.mend_what_is_due();
         let fault = Fault::ALL[usize::try_from(self.below(Fault::ALL.len() as u64)).expect("it is small")];
         let struck = usize::try_from(self.below(AGENTS as u64)).expect("it is small");
-        let is_of_agent = !matches!(fault, Fault::CoordinatorKilled | Fault::ServerKilled);
+        let is_of_agent = !matches!(fault, Fault::LeaderKilled | Fault::ServerKilled);
         if is_of_agent && self.stations[struck].mended_at.is_some() {
             return;
         }
@@ -126,10 +128,10 @@ impl Storm {
                 *station = Station::start(&self.cluster).await;
                 return;
             }
-            Fault::CoordinatorKilled => {
-                self.coordinator.kill();
-                tokio::time::sleep(Duration::from_millis(300)).await;
-                self.coordinator = self.cluster.coordinator(&COORDINATOR_ARGS);
+            Fault::LeaderKilled => {
+                let leads = self.coordinators.iter().rposition(leads).unwrap_or_default();
+                self.coordinators[leads].kill();
+                self.coordinators[leads] = self.cluster.coordinator(&COORDINATOR_ARGS);
                 return;
             }
             Fault::ServerKilled => {
@@ -164,10 +166,10 @@ impl Storm {
         self.stations.iter_mut().for_each(Station::mend);
     }
 
-    /// The coordinator dies and another one reads the log afresh.
-    pub fn replace_coordinator(&mut self) {
-        self.coordinator.kill();
-        self.coordinator = self.cluster.coordinator(&COORDINATOR_ARGS);
+    /// All coordinators die, and another one begins with what the server keeps.
+    pub fn replace_coordinators(&mut self) {
+        self.coordinators.iter_mut().for_each(Process::kill);
+        self.coordinators = vec![self.cluster.coordinator(&COORDINATOR_ARGS)];
     }
 
     fn below(&mut self, bound: u64) -> u64 {
@@ -189,6 +191,12 @@ impl Station {
             self.process.resume();
         }
     }
+}
+
+/// Whether the coordinator was elected, and not another since.
+fn leads(coordinator: &Process) -> bool {
+    let log = coordinator.log();
+    log.rfind(" leading").is_some_and(|elected| !log[elected..].contains("this one stands by"))
 }
 
 fn id_in(log: &str) -> Option<AgentId> {

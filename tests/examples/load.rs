@@ -97,7 +97,9 @@ fn report(history: &History, trials: u32, took: f64, cpu: f64, rss: f64) {
                 }
             }
             Record::Finished(_) => waiting.push_back(entry.at_us),
-            Record::Offered(_) => handed_over.extend(waiting.pop_front().map(|since| entry.at_us - since)),
+            Record::Offered(_) => {
+                handed_over.extend(waiting.pop_front().and_then(|since| entry.at_us.checked_sub(since)))
+            }
             _ => {}
         }
     }
