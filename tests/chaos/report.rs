@@ -9,6 +9,9 @@ use regatta_tests::History;
 
 use crate::storm::{Fault, Injected};
 
+/// An agent's lease that ends later was lost to a later fault.
+const NOTICED_WITHIN_US: u64 = 10_000_000;
+
 /// Microseconds from the fault until the log shows that it was noticed: until the agent's lease is declared lost or,
 /// for the coordinator and the server, until the next record.
 fn noticed_after(injected: &Injected, history: &History) -> Option<u64> {
@@ -51,7 +54,8 @@ pub fn print(seed: u64, injected: &[Injected], history: &History, state: &State,
         let (times, holding, noticed) = noticed_by_fault.entry(one.fault).or_default();
         *times += 1;
         *holding += usize::from(held(one, history));
-        noticed.extend(noticed_after(one, history));
+        let is_of_interest = one.agent.is_none() || held(one, history);
+        noticed.extend(noticed_after(one, history).filter(|us| is_of_interest && *us < NOTICED_WITHIN_US));
     }
     println!("\n| fault (seed {seed}) | times | while it held a trial | noticed | p50 s | p99 s |");
     println!("| --- | --- | --- | --- | --- | --- |");

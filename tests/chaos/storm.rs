@@ -29,16 +29,29 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 8] = [
-        Self::AgentKilled,
-        Self::AgentPaused,
-        Self::AgentHeldUp,
-        Self::AgentCutOff,
-        Self::AgentBlocked,
-        Self::AgentSlow,
-        Self::LeaderKilled,
-        Self::ServerKilled,
+    /// How often each is drawn: what ends leases most, since what kills the leader or the server gives them all a new
+    /// start.
+    const WEIGHTS: [(Self, u64); 8] = [
+        (Self::AgentKilled, 3),
+        (Self::AgentPaused, 3),
+        (Self::AgentHeldUp, 1),
+        (Self::AgentCutOff, 3),
+        (Self::AgentBlocked, 3),
+        (Self::AgentSlow, 1),
+        (Self::LeaderKilled, 1),
+        (Self::ServerKilled, 1),
     ];
+
+    fn draw(mut number: u64) -> Self {
+        number %= Self::WEIGHTS.iter().map(|(_, weight)| weight).sum::<u64>();
+        for (fault, weight) in Self::WEIGHTS {
+            match number.checked_sub(weight) {
+                Some(rest) => number = rest,
+                None => return fault,
+            }
+        }
+        unreachable!("the number is below the sum of the weights")
+    }
 
     pub fn name(self) -> &'static str {
         match self {
@@ -109,7 +122,7 @@ impl Storm {
         let pause = Duration::from_millis(300 + self.below(900));
         tokio::time::sleep(pause).await;
         self.mend_what_is_due();
-        let fault = Fault::ALL[usize::try_from(self.below(Fault::ALL.len() as u64)).expect("it is small")];
+        let fault = Fault::draw(self.random.next_u64());
         let struck = usize::try_from(self.below(AGENTS as u64)).expect("it is small");
         let is_of_agent = !matches!(fault, Fault::LeaderKilled | Fault::ServerKilled);
         if is_of_agent && self.stations[struck].mended_at.is_some() {

@@ -38,6 +38,9 @@ async fn main() {
     let coordinator = cluster.coordinator(&["--lease-timeout-s", "20"]);
     until("the coordinator answers", || async { cluster.cli(&["study", "list"]).await.status.success().then_some(()) })
         .await;
+    let mut study = digits_study("load", trials, EPOCHS);
+    study["recipe"]["checkpoint"] = json!({"every_s": 3_600.0});
+    let id = cluster.start_study(&study).await;
     let (mut stations, mut links) = (JoinSet::new(), Vec::new());
     for number in 0..agents {
         let link = connect_agent(&cluster, number).await;
@@ -45,9 +48,6 @@ async fn main() {
         stations.spawn(Station::start(link, number, every).run());
     }
     println!("{agents} agents are connected; {trials} trials of {EPOCHS} reports, {per_second} a second");
-    let mut study = digits_study("load", trials, EPOCHS);
-    study["recipe"]["checkpoint"] = json!({"every_s": 3_600.0});
-    let id = cluster.start_study(&study).await;
 
     let begun = Instant::now();
     let cpu_before = cpu_seconds(&coordinator);
@@ -104,7 +104,10 @@ fn report(history: &History, trials: u32, took: f64, cpu: f64, rss: f64) {
         }
     }
     handed_over.sort_unstable();
-    let at = |share: f64| handed_over[((handed_over.len() - 1) as f64 * share) as usize] as f64 / 1e3;
+    let at = |share: f64| {
+        let place = (handed_over.len().saturating_sub(1) as f64 * share) as usize;
+        handed_over.get(place).map_or(f64::NAN, |us| *us as f64 / 1e3)
+    };
     let expected = u64::from(trials) * u64::from(EPOCHS);
     println!(
         "{points} reports in the log in {took:.1} s ({:.0} a second), {} of {expected} different ones: {} lost, {} more than once",

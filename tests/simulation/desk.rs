@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use regatta_schemas::beat::Beat;
+use regatta_schemas::offer::Offer;
 use regatta_schemas::{AgentId, PoolId};
 use regatta_search::{Command, Coordinator, Event, Settings, Time};
 
@@ -136,7 +137,7 @@ impl World {
                     self.stops.insert((study.clone(), trial), stop.clone());
                     self.spread_stop(&study, trial, &stop);
                 }
-                Command::Offer { offer, .. } => offers.push(offer),
+                Command::Offer { offer, .. } => offers.push(*offer),
                 Command::DeleteCheckpoint { object } => {
                     let delay = self.delay();
                     self.plan(delay, move |world| {
@@ -150,11 +151,11 @@ impl World {
         self.of_this_life(delay, |world| world.publish_offers(offers));
     }
 
-    fn publish_offers(&mut self, offers: Vec<Box<regatta_schemas::offer::Offer>>) {
+    fn publish_offers(&mut self, offers: Vec<Offer>) {
         if !self.is_coordinator_connected() {
             return self.of_this_life(RETRY_AFTER, |world| world.publish_offers(offers));
         }
-        offers.into_iter().for_each(|offer| self.enqueue(offer));
+        offers.into_iter().for_each(|offer| self.enqueue(Box::new(offer)));
         self.desk.is_busy = false;
         // Whatever waits is told now, and the time is looked at.
         self.tell(Event::TimePassed);

@@ -122,7 +122,7 @@ impl World {
             });
         });
         self.befall(agent, faults.agent_drain_every, "agent drained", |world, agent| {
-            world.to_agent(agent, Duration::ZERO, move |world| world.tell_agent(agent, Event::DrainRequested));
+            world.at_agent(agent, Duration::ZERO, move |world| world.tell_agent(agent, Event::DrainRequested));
         });
     }
 
@@ -146,14 +146,14 @@ impl World {
     }
 
     /// Plans something that the agent does; a paused one does it when it goes on, a gone one never.
-    pub fn to_agent(&mut self, agent: usize, delay: Duration, action: impl FnOnce(&mut World) + 'static) {
+    pub fn at_agent(&mut self, agent: usize, delay: Duration, action: impl FnOnce(&mut World) + 'static) {
         self.plan(delay, move |world| {
             let station = &world.stations[agent];
             match station.paused_until {
                 _ if station.is_gone => {}
                 Some(until) if until > world.now => {
                     let rest = until.since(world.now);
-                    world.to_agent(agent, rest, action);
+                    world.at_agent(agent, rest, action);
                 }
                 _ => action(world),
             }
@@ -166,7 +166,7 @@ impl World {
 
     /// The connection is there again: a pull that waited is forgotten, kept stops are read, the spool is sent.
     pub fn reconnect(&mut self, agent: usize) {
-        self.to_agent(agent, Duration::ZERO, move |world| {
+        self.at_agent(agent, Duration::ZERO, move |world| {
             if !world.is_connected(agent) {
                 return;
             }
@@ -184,7 +184,7 @@ impl World {
         for agent in 0..self.stations.len() {
             if self.is_connected(agent) && !self.is_lost() {
                 let (delay, study, stop) = (self.delay(), study.clone(), stop.clone());
-                self.to_agent(agent, delay, move |world| {
+                self.at_agent(agent, delay, move |world| {
                     world.tell_agent(agent, Event::StopHeard { study, trial, stop });
                 });
             }
@@ -234,7 +234,7 @@ impl World {
                 Command::Start { lane, offer } => self.start(agent, lane, offer),
                 Command::Interrupt { lane, keep } => {
                     let delay = self.delay();
-                    self.to_agent(agent, delay, move |world| world.interrupt(agent, lane, keep));
+                    self.at_agent(agent, delay, move |world| world.interrupt(agent, lane, keep));
                 }
                 Command::Clear { lane } => self.stations[agent].lanes[lane.0 as usize] = None,
                 Command::Beat(beat) => self.send_beat(agent, beat),
@@ -251,7 +251,7 @@ impl World {
         if self.stations[agent].wake_at.is_none_or(|planned| at < planned) {
             self.stations[agent].wake_at = Some(at);
             let delay = at.since(self.now).max(Duration::from_millis(1));
-            self.to_agent(agent, delay, move |world| {
+            self.at_agent(agent, delay, move |world| {
                 world.stations[agent].wake_at = None;
                 world.tell_agent(agent, Event::TimePassed);
             });
@@ -271,7 +271,7 @@ impl World {
             });
         }
         let patience = if self.is_connected(agent) { PULL_EXPIRES + RETRY_AFTER } else { RETRY_AFTER };
-        self.to_agent(agent, patience, move |world| {
+        self.at_agent(agent, patience, move |world| {
             if world.stations[agent].pull == Some(pull) {
                 world.stations[agent].pull = None;
                 world.tell_agent(agent, Event::PullEnded);
@@ -304,7 +304,7 @@ impl World {
                     }
                 });
             }
-            self.to_agent(agent, ACK_TIMEOUT, move |world| {
+            self.at_agent(agent, ACK_TIMEOUT, move |world| {
                 if let Some(parcel) = world.stations[agent].flying.remove(&flight) {
                     world.stations[agent].spool.put_back(parcel);
                     world.send_later(agent);
@@ -315,7 +315,7 @@ impl World {
 
     fn send_later(&mut self, agent: usize) {
         if !std::mem::replace(&mut self.stations[agent].is_retrying, true) {
-            self.to_agent(agent, RETRY_AFTER, move |world| {
+            self.at_agent(agent, RETRY_AFTER, move |world| {
                 world.stations[agent].is_retrying = false;
                 world.send(agent);
             });
@@ -328,7 +328,7 @@ impl World {
             return;
         }
         let delay = self.delay();
-        self.to_agent(agent, delay, move |world| {
+        self.at_agent(agent, delay, move |world| {
             if !world.is_connected(agent) {
                 return;
             }
@@ -351,7 +351,7 @@ impl World {
         let key = (offer.study.clone(), Some(offer.trial));
         self.stations[agent].lanes[lane.0 as usize] = Some(Run { number, offer, epochs_done, interrupted: false });
         let delay = self.delay();
-        self.to_agent(agent, delay, move |world| {
+        self.at_agent(agent, delay, move |world| {
             if let Some(stop) = world.stops.get(&key).filter(|_| world.is_connected(agent)).cloned() {
                 world.tell_agent(agent, Event::StopHeard { study: key.0, trial: key.1, stop });
             }
@@ -399,7 +399,7 @@ impl World {
 
     fn plan_epoch(&mut self, agent: usize, lane: Lane, number: u64) {
         let delay = self.around(Duration::from_secs(1));
-        self.to_agent(agent, delay, move |world| world.end_epoch(agent, lane, number));
+        self.at_agent(agent, delay, move |world| world.end_epoch(agent, lane, number));
     }
 
     fn end_epoch(&mut self, agent: usize, lane: Lane, number: u64) {
@@ -453,7 +453,7 @@ impl World {
         };
         self.tell_agent(agent, Event::CheckpointBegun { lane });
         let delay = self.delay();
-        self.to_agent(agent, delay, move |world| {
+        self.at_agent(agent, delay, move |world| {
             if world.is_connected(agent) && !world.is_lost() {
                 world.checkpoints.insert(checkpoint.object.clone());
                 world.tell_agent(agent, Event::CheckpointStored { lane, checkpoint });

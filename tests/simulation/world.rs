@@ -76,7 +76,7 @@ impl World {
             world.append(Place::study(study_id(number)), record);
         }
         world.plan(Duration::ZERO, World::start_coordinator);
-        for lanes in lanes.to_vec() {
+        for lanes in lanes.iter().copied() {
             let delay = world.delay();
             world.plan(delay, move |world| world.join(lanes));
         }
@@ -213,7 +213,7 @@ impl World {
             self.plan(OFFER_ACK_WAIT, move |world| world.redeliver(delivery));
             if !self.is_lost() {
                 let delay = self.delay();
-                self.to_agent(agent, delay, move |world| world.receive_offer(agent, pull, delivery, offer));
+                self.at_agent(agent, delay, move |world| world.receive_offer(agent, pull, delivery, offer));
             }
         }
     }
