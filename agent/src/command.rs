@@ -52,6 +52,8 @@ pub struct CommandSettings {
 
 /// A trial for a program, and whom to tell of it.
 pub(crate) struct Order<'a> {
+    /// Written into each checkpoint.
+    pub owner: String,
     pub lane: Lane,
     pub reports: &'a mpsc::Sender<(Lane, Report)>,
     pub interrupt: &'a Interrupt,
@@ -434,7 +436,8 @@ impl Session<'_> {
     /// Sends the last checkpoint that was announced on its way, unless it is already.
     fn keep(&mut self) {
         let Some(Announced { name, resource, elapsed }) = self.announced.take() else { return };
-        let packed = pack::pack(&self.order.workplace.checkpoint(&name), LIMITS.checkpoint_bytes_max);
+        let packed =
+            pack::pack(&self.order.workplace.checkpoint(&name), &self.order.owner, LIMITS.checkpoint_bytes_max);
         self.order.workplace.remove_checkpoint(&name);
         match packed {
             Ok(bytes) => {

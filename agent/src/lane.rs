@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use regatta_schemas::AgentId;
 use regatta_schemas::log::Point;
 use regatta_schemas::offer::Offer;
 use regatta_schemas::reasons::FailCause;
@@ -107,6 +108,7 @@ impl LaneThread {
     /// When the engine cannot be had on the device, with what is missing.
     pub fn start(
         lane: Lane,
+        agent: &AgentId,
         settings: &EngineSettings,
         reports: mpsc::Sender<(Lane, Report)>,
     ) -> Result<Self, RuntimeError> {
@@ -114,7 +116,8 @@ impl LaneThread {
         let interrupt = Interrupt::default();
         let (assignments, orders) = std::sync::mpsc::sync_channel(1);
         let commands = settings.commands.clone();
-        let mut floor = LaneFloor { lane, engine, commands, reports, interrupt: interrupt.clone() };
+        let mut floor =
+            LaneFloor { lane, agent: agent.clone(), engine, commands, reports, interrupt: interrupt.clone() };
         std::thread::Builder::new()
             .name(format!("lane-{}", lane.0))
             .spawn(move || {
@@ -135,6 +138,7 @@ impl LaneThread {
 /// The thread's side.
 struct LaneFloor {
     lane: Lane,
+    agent: AgentId,
     engine: Engine,
     commands: CommandSettings,
     reports: mpsc::Sender<(Lane, Report)>,
@@ -157,15 +161,18 @@ impl LaneFloor {
 
     fn run(&mut self, assignment: &Assignment) -> Result<Ending, TrainingError> {
         let resume = assignment.resume.as_ref().map(|(bytes, elapsed)| (bytes.as_slice(), *elapsed));
+        let offer = &assignment.offer;
+        let owner = format!("{}.{}.{}.{}", offer.study, offer.trial, offer.attempt, self.agent);
         match (&assignment.offer.recipe, &assignment.material) {
             (Recipe::Training(recipe), Material::Training { data, model }) => {
-                self.run_training(&assignment.offer, recipe, (data, model.as_ref()), resume)
+                self.run_training(offer, owner, recipe, (data, model.as_ref()), resume)
             }
             (Recipe::Command(recipe), Material::Command(workplace)) => Ok(command::run(&command::Order {
                 lane: self.lane,
                 reports: &self.reports,
                 interrupt: &self.interrupt,
-                offer: &assignment.offer,
+                owner,
+                offer,
                 recipe,
                 settings: &self.commands,
                 workplace,
@@ -180,6 +187,7 @@ impl LaneFloor {
     fn run_training(
         &mut self,
         offer: &Offer,
+        owner: String,
         recipe: &recipe::Training,
         (data, model): (&Source, Option<&Arc<Vec<u8>>>),
         resume: Option<(&[u8], Duration)>,
@@ -187,7 +195,8 @@ impl LaneFloor {
         let Self { lane, engine, reports, interrupt, .. } = self;
         let plan = plan(recipe, model, offer.resource, offer.seed)?;
         let before = resume.map_or(Duration::ZERO, |(_, elapsed)| elapsed);
-        let training = engine.start(&plan, data, resume.map(|(bytes, _)| bytes))?;
+        let mut training = engine.start(&plan, data, resume.map(|(bytes, _)| bytes))?;
+        training.sign(owner);
         if resume.is_none() {
             for notice in training.notices() {
                 send(reports, *lane, Report::Line(format!("model: {notice}")));

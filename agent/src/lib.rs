@@ -11,5 +11,6 @@ pub mod nats;
 mod recipe;
 pub mod runtime;
 pub mod shell;
+pub mod spool;
 pub mod supplies;
 pub mod training;

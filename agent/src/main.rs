@@ -74,6 +74,10 @@ struct Args {
     /// Seconds from asking a program to end (SIGTERM) to killing it, with all that it has started.
     #[arg(long, env = "REGATTA_COMMAND_GRACE_S", value_name = "SECONDS", default_value_t = 10)]
     command_grace_s: u32,
+    /// Memory for points and lines of output that wait while NATS is away, in KiB. Beyond it those in between are
+    /// dropped, never the newest, and never the end of a trial.
+    #[arg(long, env = "REGATTA_SPOOL_KIB", value_name = "KIB", default_value_t = 65_536)]
+    spool_kib: u32,
 
     /// libonnxruntime.so; by default ORT_DYLIB_PATH, then `.regatta/lib`, then the system's.
     #[arg(long, env = "ORT_DYLIB_PATH")]
@@ -84,6 +88,7 @@ struct Args {
     log_json: bool,
 }
 
+const BYTES_PER_KIB: usize = 1 << 10;
 const BYTES_PER_MIB: usize = 1 << 20;
 
 #[tokio::main(worker_threads = 2)]
@@ -145,7 +150,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
         threads,
     };
     let engine = EngineSettings { library, device, threads, cuda, commands };
-    shell::run(wire, supplies, settings, engine, drain).await?;
+    let outbox = wire.outbox(args.spool_kib as usize * BYTES_PER_KIB);
+    shell::run(wire, supplies, settings, engine, outbox, drain).await?;
     tracing::info!("agent has drained");
     Ok(())
 }

@@ -56,8 +56,8 @@ impl Wire {
         Objects::new(&self.link, streams::CHECKPOINTS_BUCKET)
     }
 
-    pub fn outbox(&self, droppable_max: usize) -> Outbox {
-        Outbox::new(self.link.clone(), droppable_max)
+    pub fn outbox(&self, spool_bytes_max: usize) -> Outbox {
+        Outbox::new(self.link.clone(), spool_bytes_max)
     }
 
     /// Waits until the coordinator has made the streams, and says so when it takes long.

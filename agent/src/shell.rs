@@ -18,12 +18,10 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::agent::{Agent, Command, Ending, Event, Lane, Settings, Ticket};
 use crate::clock::Clock;
 use crate::lane::{Assignment, EngineSettings, LaneThread, Report, Snapshot};
-use crate::nats::{Acker, HeardStop, Parcel, Pulled, Puller, Wire};
+use crate::nats::{Acker, HeardStop, Outbox, Parcel, Pulled, Puller, Wire};
 use crate::runtime::RuntimeError;
 use crate::supplies::{Supplies, SupplyError};
 
-/// Points and lines that wait at most while NATS is away.
-const DROPPABLE_PARCELS_MAX: usize = 100_000;
 /// Messages between two tasks of the shell.
 const CHANNEL_LENGTH: usize = 1_024;
 /// The longest that the last records may take to be stored once the agent goes.
@@ -79,17 +77,18 @@ pub async fn run(
     supplies: Supplies,
     settings: Settings,
     engine: EngineSettings,
+    outbox: Outbox,
     drain: impl Future<Output = ()>,
 ) -> Result<(), RuntimeError> {
     let (report_to, reports) = mpsc::channel(CHANNEL_LENGTH);
     let (stop_to, stops) = mpsc::channel(CHANNEL_LENGTH);
     let (news_to, news) = mpsc::channel(CHANNEL_LENGTH);
     let lanes = (0..settings.lanes)
-        .map(|lane| LaneThread::start(Lane(lane), &engine, report_to.clone()))
+        .map(|lane| LaneThread::start(Lane(lane), &settings.agent, &engine, report_to.clone()))
         .collect::<Result<Vec<_>, _>>()?;
     let (pulls, pull_orders) = mpsc::channel(1);
     let (parcels, parcel_orders) = mpsc::channel(CHANNEL_LENGTH);
-    let sending = tokio::spawn(wire.outbox(DROPPABLE_PARCELS_MAX).run(parcel_orders));
+    let sending = tokio::spawn(outbox.run(parcel_orders));
     let clock = Clock::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(pull_on_order(Puller::new(wire.clone()), pull_orders, news_to.clone()));
@@ -192,6 +191,9 @@ impl Shell {
             }
             Report::Line(line) => self.print(lane, line).await,
             Report::Ended(ending) => {
+                if let Some(Held { offer, .. }) = self.held.get(&lane) {
+                    tracing::info!(study = %offer.study, trial = %offer.trial, attempt = %offer.attempt, lane = lane.0, ?ending, "training ended");
+                }
                 self.print_failure(lane, &ending).await;
                 self.tell(Event::LaneEnded { lane, ending });
             }

@@ -76,6 +76,7 @@ pub struct Training<'engine> {
     data: Arc<DeviceData>,
     source: Source,
     plan: Plan,
+    owner: String,
     tensors: StepTensors,
     evaluation: Option<EvaluationTensors>,
     /// The order of rows in the epoch that is under way, where they are in memory.
@@ -96,7 +97,7 @@ impl<'engine> Training<'engine> {
     ) -> Result<Self, TrainingError> {
         let states = &shape.step.program.states;
         let Checkpoint { progress, states } = match resume {
-            Some(bytes) => checkpoint::read(bytes, &subject(shape, plan, &source), states)?,
+            Some(bytes) => checkpoint::read(bytes, &subject(shape, plan, &source, ""), states)?,
             None => Checkpoint { progress: Progress::default(), states: initial_states(states, plan.seed) },
         };
         let tensors = StepTensors::bind(shape, plan, data.train.as_ref(), &states)?;
@@ -112,6 +113,7 @@ impl<'engine> Training<'engine> {
             data,
             source,
             plan: plan.clone(),
+            owner: String::new(),
             tensors,
             evaluation: None,
             order: None,
@@ -119,6 +121,12 @@ impl<'engine> Training<'engine> {
             progress,
             interrupt: Interrupt::new()?,
         })
+    }
+
+    /// Writes into each checkpoint whose it is. Those of equal trainings are then different objects in a store that
+    /// names them by their content: who deletes his own deletes nobody else's.
+    pub fn sign(&mut self, owner: String) {
+        self.owner = owner;
     }
 
     /// Trains on the next minibatch.
@@ -242,7 +250,7 @@ impl<'engine> Training<'engine> {
     pub fn checkpoint(&mut self) -> Result<Vec<u8>, TrainingError> {
         let checkpoint =
             Checkpoint { progress: self.progress, states: self.tensors.read_states(&self.shape.step.program)? };
-        let subject = subject(self.shape, &self.plan, &self.source);
+        let subject = subject(self.shape, &self.plan, &self.source, &self.owner);
         checkpoint::write(&subject, &self.shape.step.program.states, &checkpoint)
     }
 
@@ -267,12 +275,13 @@ impl<'engine> Training<'engine> {
 }
 
 /// What a checkpoint of a training is of.
-fn subject<'a>(shape: &'a Shape, plan: &Plan, source: &Source) -> Subject<'a> {
+fn subject<'a>(shape: &'a Shape, plan: &Plan, source: &Source, owner: &'a str) -> Subject<'a> {
     Subject {
         plan: shape.plan(),
         rows: source.rows(),
         is_streamed: source.is_streamed(),
         seed: plan.seed,
+        owner,
         accumulate: plan.accumulate.into(),
     }
 }

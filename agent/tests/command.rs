@@ -13,6 +13,7 @@ use regatta_agent::agent::{Ending, Lane};
 use regatta_agent::command::{CommandSettings, Programs, Workplace};
 use regatta_agent::lane::{Assignment, EngineSettings, LaneThread, Material, Report};
 use regatta_agent::runtime::{CudaSettings, Device};
+use regatta_schemas::AgentId;
 use regatta_schemas::reasons::FailCause;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -66,7 +67,7 @@ impl Bench {
             cuda: CudaSettings::default(),
             commands: CommandSettings { programs, threads: 1, ..commands },
         };
-        Self { lane: LaneThread::start(Lane(0), &settings, sender).unwrap(), reports }
+        Self { lane: LaneThread::start(Lane(0), &AgentId::new("agent").unwrap(), &settings, sender).unwrap(), reports }
     }
 
     fn script(&mut self, script: &str) -> Told {

@@ -13,6 +13,7 @@ use regatta_agent::command::CommandSettings;
 use regatta_agent::lane::{Assignment, EngineSettings, LaneThread, Material, Report};
 use regatta_agent::runtime::{CudaSettings, Device};
 use regatta_agent::training::{Dataset, Feature, Source, Split, Stream, Target};
+use regatta_schemas::AgentId;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -65,7 +66,7 @@ fn trained(model: &Value, data: Source, resource: u32, resume: Option<(Vec<u8>, 
         cuda: CudaSettings::default(),
         commands: CommandSettings::default(),
     };
-    let lane = LaneThread::start(Lane(0), &settings, sender).unwrap();
+    let lane = LaneThread::start(Lane(0), &AgentId::new("agent").unwrap(), &settings, sender).unwrap();
     let offer = json!({
         "type": "offer",
         "study": "s",

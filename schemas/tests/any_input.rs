@@ -5,8 +5,16 @@
 use std::path::Path;
 
 use proptest::prelude::*;
-use regatta_schemas::check;
+use regatta_schemas::api::{self, Endpoint, Reply, Request};
+use regatta_schemas::beat::Beat;
+use regatta_schemas::leader::Elected;
+use regatta_schemas::log::Record;
+use regatta_schemas::offer::Offer;
+use regatta_schemas::output::Output;
 use regatta_schemas::resolve::resolve_recipe;
+use regatta_schemas::snapshot::Snapshot;
+use regatta_schemas::stop::Stop;
+use regatta_schemas::{check, decode};
 use serde_json::Value;
 
 fn example(name: &str) -> Value {
@@ -68,8 +76,40 @@ fn collect(value: &Value, at: String, pointers: &mut Vec<String>) {
     }
 }
 
+/// 512 cases; `PROPTEST_CASES` asks for more, as `scripts/soak` does.
+fn config() -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(asked.unwrap_or(512)) }
+}
+
+/// Every message on record, as bytes.
+fn golden() -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let messages = paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+    messages.map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+/// Reads the bytes as every message that there is.
+fn read_as_everything(bytes: &[u8]) {
+    drop(decode::<Record>(bytes));
+    drop(decode::<Offer>(bytes));
+    drop(decode::<Beat>(bytes));
+    drop(decode::<Stop>(bytes));
+    drop(decode::<Output>(bytes));
+    drop(decode::<Snapshot>(bytes));
+    drop(decode::<Elected>(bytes));
+    drop(decode::<Reply<api::StudyShown>>(bytes));
+    drop(decode::<Reply<api::TrialList>>(bytes));
+    drop(decode::<Reply<api::FleetShown>>(bytes));
+    for endpoint in Endpoint::ALL {
+        drop(Request::read(endpoint, bytes));
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+    #![proptest_config(config())]
 
     #[test]
     fn any_value_is_answered(value in any_value(), params in any_value()) {
@@ -92,6 +132,32 @@ proptest! {
             let written = serde_json::to_value(&study).unwrap();
             prop_assert_eq!(check::study_file(&written), Ok(study.clone()));
             drop(resolve_recipe(&study.recipe, &Default::default()));
+        }
+    }
+
+    #[test]
+    fn a_damaged_message_is_answered(
+        message in prop::sample::select(golden()), damages in prop::collection::vec((any::<usize>(), any::<u8>()), 1..8),
+        end in any::<usize>(),
+    ) {
+        let mut bytes = message;
+        for (place, byte) in damages {
+            let place = place % bytes.len();
+            bytes[place] = byte;
+        }
+        read_as_everything(&bytes);
+        bytes.truncate(end % bytes.len());
+        read_as_everything(&bytes);
+    }
+
+    #[test]
+    fn a_changed_message_is_answered(
+        message in prop::sample::select(golden()), place in any::<usize>(), by in prop::option::of(any_value()),
+    ) {
+        let value: Value = serde_json::from_slice(&message).unwrap();
+        // An empty message has no place to change.
+        if value.as_object().is_some_and(|message| !message.is_empty()) {
+            read_as_everything(mutated(value, place, by).to_string().as_bytes());
         }
     }
 

@@ -113,6 +113,38 @@ async fn agents_go_on_training_while_the_server_is_away() {
 }
 
 #[tokio::test]
+async fn reports_beyond_the_spool_are_thinned_in_order_and_no_end_of_a_trial_is_lost() {
+    let mut cluster = Cluster::start().await;
+    let _coordinator = cluster.coordinator(&[]);
+    let agent = cluster.agent(&["--lanes", "2", "--spool-kib", "8"]);
+    let mut study = digits_study("spool", 2, 400);
+    study["recipe"]["checkpoint"] = json!({"every_s": 3_600.0});
+    let id = cluster.start_study(&study).await;
+    cluster
+        .until_log(&id, "both train", |history| history.count("measured") >= 3 && history.count("accepted") == 2)
+        .await;
+    cluster.kill_nats();
+    until("both trials end while NATS is away", || async {
+        (agent.log().matches("training ended").count() == 2).then_some(())
+    })
+    .await;
+    assert!(agent.log().contains("points and lines in between are dropped"), "{}", agent.log());
+    cluster.start_nats().await;
+    let history = cluster.until_concluded(&id).await;
+    assert_eq!(history.count("finished"), 2);
+    for trial in history.proposed().keys() {
+        assert_eq!(history.offers(*trial).len(), 1, "an agent that was cut off keeps its trials");
+        let sequences: Vec<u64> = history.of_trial(*trial).filter_map(Record::agent_key).map(|key| key.1.0).collect();
+        let mut once = sequences.clone();
+        once.dedup();
+        assert!(once.is_sorted_by(|a, b| a < b), "in order, and what was sent twice is stored once: {sequences:?}");
+        let points = history.points(*trial, Attempt(1));
+        assert!(points.len() < 400, "some of trial {trial} were dropped");
+        assert_eq!(points.last().map(|point| point.resource), Some(400), "the newest was not");
+    }
+}
+
+#[tokio::test]
 async fn a_paused_agent_that_returns_is_told_to_stop_and_changes_nothing() {
     let cluster = Cluster::start().await;
     let _coordinator = cluster.coordinator(&["--lease-timeout-s", "2"]);
@@ -298,10 +330,15 @@ async fn a_log_that_lost_its_tail_is_what_counts_and_the_rest_is_trained_again()
 }
 
 fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+    std::fs::create_dir_all(to).expect("a folder can be made");
+    for entry in std::fs::read_dir(from).expect("the folder can be read") {
+        let entry = entry.expect("the folder can be read");
         let (from, to) = (entry.path(), to.join(entry.file_name()));
-        if from.is_dir() { copy_folder(&from, &to) } else { drop(std::fs::copy(from, to).unwrap()) }
+        if from.is_dir() {
+            copy_folder(&from, &to);
+        } else {
+            std::fs::copy(from, to).expect("a file can be copied");
+        }
     }
 }
 

@@ -17,9 +17,11 @@ pub use record::{Entry, History, check_history};
 /// The longest that anything in a test may take before the test gives up, saying what it waited for.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A nats-server of its own, and what is run on it.
+/// A nats-server of its own, or several that the test runs, and what is run on it.
 pub struct Cluster {
     folder: tempfile::TempDir,
+    /// Of servers that the test runs.
+    urls: Option<String>,
     port: u16,
     nats: Option<Process>,
 }
@@ -27,14 +29,28 @@ pub struct Cluster {
 impl Cluster {
     /// Starts nats-server on a free port of the loopback address.
     pub async fn start() -> Self {
-        let folder = tempfile::Builder::new().prefix("regatta-test-").tempdir().expect("a temporary folder");
-        let mut cluster = Self { folder, port: 0, nats: None };
+        let mut cluster = Self::on(None);
         cluster.start_nats().await;
         cluster
     }
 
+    /// On the servers with these URLs, with commas between them.
+    pub fn on_servers(urls: String) -> Self {
+        Self::on(Some(urls))
+    }
+
+    fn on(urls: Option<String>) -> Self {
+        let folder = tempfile::Builder::new().prefix("regatta-test-").tempdir().expect("a temporary folder");
+        Self { folder, urls, port: 0, nats: None }
+    }
+
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        self.urls.clone().unwrap_or_else(|| format!("nats://127.0.0.1:{}", self.port))
+    }
+
+    /// Where clients of the server that this started connect.
+    pub fn address(&self) -> std::net::SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
     }
 
     pub fn folder(&self) -> &Path {
@@ -73,8 +89,13 @@ impl Cluster {
     }
 
     pub fn agent(&self, args: &[&str]) -> Process {
+        self.agent_through(&self.url(), args)
+    }
+
+    /// An agent that connects to another address, from where the server can be reached.
+    pub fn agent_through(&self, url: &str, args: &[&str]) -> Process {
         let mut command = Command::new(program("regatta-agent"));
-        command.args(["--nats", &self.url(), "--device", "cpu", "--threads", "1"]).args(args);
+        command.args(["--nats", url, "--device", "cpu", "--threads", "1"]).args(args);
         self.process(command, "agent")
     }
 
@@ -190,7 +211,8 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
-fn nats_server() -> PathBuf {
+/// The server's program.
+pub fn nats_server() -> PathBuf {
     let fetched = repository().join(".regatta/bin/nats-server");
     match std::env::var_os("REGATTA_NATS_SERVER") {
         Some(path) => path.into(),

@@ -15,6 +15,8 @@ use regatta_schemas::{AgentId, Attempt, StudyId, TrialId, decode, streams, subje
 pub struct Entry {
     pub trial: Option<TrialId>,
     pub record: Record,
+    /// When the server stored it, in microseconds since 1970.
+    pub at_us: u64,
 }
 
 /// All records of one study, in the order of the log.
@@ -36,10 +38,12 @@ impl History {
         let Ok(mut messages) = consumer.messages().await else { return Self::default() };
         let mut entries = Vec::new();
         while let Some(Ok(message)) = messages.next().await {
-            let sequence = message.info().expect("a message of a stream has a number").stream_sequence;
+            let info = message.info().expect("a message of a stream has a number");
+            let sequence = info.stream_sequence;
+            let at_us = u64::try_from(info.published.unix_timestamp_nanos() / 1_000).expect("the clock is right");
             let place = subjects::read_log(&message.subject);
             if let (Some(place), Ok(record)) = (place, decode::<Record>(&message.payload)) {
-                entries.push(Entry { trial: place.trial, record });
+                entries.push(Entry { trial: place.trial, record, at_us });
             }
             if sequence >= last {
                 break;

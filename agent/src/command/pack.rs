@@ -14,6 +14,8 @@ const ENTRIES_MAX: usize = 65_536;
 /// The rights of files that can be run, and of those that cannot.
 const RUNNABLE: u32 = 0o755;
 const PLAIN: u32 = 0o644;
+/// An archive is a whole number of blocks.
+const BLOCK_BYTES: usize = 512;
 
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
@@ -35,11 +37,12 @@ fn at(path: &Path) -> impl FnOnce(std::io::Error) -> PackError {
     move |source| PackError::Io { path: path.to_owned(), source }
 }
 
-/// Everything below a folder.
+/// Everything below a folder. Behind the archive's end, where no reader looks, it says whose it is: equal files of two
+/// attempts are different objects in a store that names them by their content.
 ///
 /// # Errors
 /// It holds a link or a device, too much, or something cannot be read.
-pub fn pack(folder: &Path, bytes_max: u64) -> Result<Vec<u8>, PackError> {
+pub fn pack(folder: &Path, owner: &str, bytes_max: u64) -> Result<Vec<u8>, PackError> {
     let mut archive = tar::Builder::new(Vec::new());
     let mut bytes_left = bytes_max;
     for (path, is_folder) in everything_below(folder)? {
@@ -61,7 +64,10 @@ pub fn pack(folder: &Path, bytes_max: u64) -> Result<Vec<u8>, PackError> {
         header.set_mode(if is_runnable { RUNNABLE } else { PLAIN });
         archive.append_data(&mut header, name, contents.as_slice()).map_err(at(&path))?;
     }
-    archive.into_inner().map_err(PackError::Unreadable)
+    let mut bytes = archive.into_inner().map_err(PackError::Unreadable)?;
+    bytes.extend_from_slice(owner.as_bytes());
+    bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
+    Ok(bytes)
 }
 
 /// Files and folders, by their names; a folder comes before what is in it.
@@ -164,7 +170,7 @@ mod tests {
         let folder = folder_of(&files);
         std::fs::create_dir(folder.path().join("empty")).unwrap();
         std::fs::set_permissions(folder.path().join("weights.bin"), PermissionsExt::from_mode(0o700)).unwrap();
-        let packed = pack(folder.path(), 100).unwrap();
+        let packed = pack(folder.path(), "s.0.1.a", 100).unwrap();
 
         let other = tempfile::tempdir().unwrap();
         unpack(&packed, other.path(), 100).unwrap();
@@ -172,14 +178,15 @@ mod tests {
             assert_eq!(std::fs::read(other.path().join(name)).unwrap(), contents, "{name}");
         }
         assert!(other.path().join("empty").is_dir());
-        assert_eq!(pack(other.path(), 100).unwrap(), packed);
+        assert_eq!(pack(other.path(), "s.0.1.a", 100).unwrap(), packed);
+        assert_ne!(pack(other.path(), "s.1.1.a", 100).unwrap(), packed, "whose it is makes a difference");
     }
 
     #[test]
     fn too_much_is_refused_either_way() {
         let folder = folder_of(&[("a", b"12"), ("b", b"34")]);
-        assert!(matches!(pack(folder.path(), 3), Err(PackError::TooLarge { .. })));
-        let packed = pack(folder.path(), 4).unwrap();
+        assert!(matches!(pack(folder.path(), "s.0.1.a", 3), Err(PackError::TooLarge { .. })));
+        let packed = pack(folder.path(), "s.0.1.a", 4).unwrap();
         assert!(matches!(unpack(&packed, tempfile::tempdir().unwrap().path(), 3), Err(PackError::TooLarge { .. })));
     }
 
@@ -187,7 +194,7 @@ mod tests {
     fn a_link_is_not_packed() {
         let folder = folder_of(&[("a", b"12")]);
         std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link")).unwrap();
-        assert!(matches!(pack(folder.path(), 100), Err(PackError::Foreign(_))));
+        assert!(matches!(pack(folder.path(), "s.0.1.a", 100), Err(PackError::Foreign(_))));
     }
 
     #[test]
@@ -229,7 +236,7 @@ mod tests {
             is_cut: bool,
         ) {
             let folder = folder_of(&[("a", b"12"), ("sub/b", b"34"), ("sub/c", &[7; 1_000])]);
-            let mut bytes = pack(folder.path(), 10_000).unwrap();
+            let mut bytes = pack(folder.path(), "s.0.1.a", 10_000).unwrap();
             for (index, byte) in flips {
                 let at = index.index(bytes.len());
                 bytes[at] = byte;

@@ -31,6 +31,8 @@ pub(super) struct Subject<'a> {
     /// Whether the rows are read while training, in an order of their own.
     pub is_streamed: bool,
     pub seed: u64,
+    /// Who made it, where that is known.
+    pub owner: &'a str,
     /// Minibatches of an update.
     pub accumulate: u64,
 }
@@ -49,6 +51,7 @@ pub(super) fn write(
         AVERAGE: subject.plan.average,
         "shape": words::of(subject),
         "seed": subject.seed,
+        "owner": subject.owner,
         "step": step,
         "epoch": epoch,
         "step_in_epoch": step_in_epoch,

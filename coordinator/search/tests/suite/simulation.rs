@@ -1,6 +1,7 @@
 //! Whole searches in virtual time, with everything that can go wrong, from hundreds of seeds.
 //!
 //! A failure prints its seed; `REGATTA_SEED=<seed> cargo test -p regatta-search simulated` runs it alone.
+//! `REGATTA_SEEDS=<count>` runs so many instead, as `scripts/soak` does.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -22,16 +23,45 @@ use crate::stoppers::every_stopper;
 const SEEDS: u64 = 300;
 const STEPS_MAX: u64 = 200_000;
 
-/// Runs `body` for each seed, or for the one that is asked for.
-fn for_each_seed(body: impl Fn(u64)) {
-    #[allow(clippy::disallowed_methods, reason = "a person runs one seed again")]
-    let chosen = std::env::var("REGATTA_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seeds = chosen.map_or(0..SEEDS, |seed| seed..seed + 1);
+/// Runs `body` for each seed, or for the one that is asked for, and prints how much happened and was checked.
+fn for_each_seed(body: impl Fn(u64) -> Seen) {
+    #[allow(clippy::disallowed_methods, reason = "a person runs one seed again, or very many")]
+    let asked = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    let seeds = match asked("REGATTA_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..asked("REGATTA_SEEDS").unwrap_or(SEEDS),
+    };
+    let (count, mut seen) = (seeds.end - seeds.start, Seen::default());
     for seed in seeds {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| body(seed))) {
-            eprintln!("seed {seed} fails; run it again: REGATTA_SEED={seed} cargo test -p regatta-search simulated");
-            resume_unwind(panic);
+        match catch_unwind(AssertUnwindSafe(|| body(seed))) {
+            Ok(of_seed) => seen.add(&of_seed),
+            Err(panic) => {
+                eprintln!(
+                    "seed {seed} fails; run it again: REGATTA_SEED={seed} cargo test -p regatta-search simulated"
+                );
+                resume_unwind(panic);
+            }
         }
+    }
+    let Seen { events, records, replays, comparisons } = seen;
+    println!("{count} seeds: {events} events, {records} records, {replays} replays and {comparisons} references equal");
+}
+
+/// How much a simulation did, and how often it was held against its witnesses.
+#[derive(Debug, Default)]
+struct Seen {
+    events: u64,
+    records: usize,
+    replays: u64,
+    comparisons: u64,
+}
+
+impl Seen {
+    fn add(&mut self, other: &Self) {
+        self.events += other.events;
+        self.records += other.records;
+        self.replays += other.replays;
+        self.comparisons += other.comparisons;
     }
 }
 
@@ -67,11 +97,17 @@ struct Watch {
     replayed: Coordinator,
     reference: Reference,
     read: usize,
+    seen: Seen,
 }
 
 impl Watch {
     fn new() -> Self {
-        Self { replayed: Coordinator::new(Settings::default()), reference: Reference::default(), read: 0 }
+        Self {
+            replayed: Coordinator::new(Settings::default()),
+            reference: Reference::default(),
+            read: 0,
+            seen: Seen::default(),
+        }
     }
 
     fn look(&mut self, simulator: &Simulator, is_thorough: bool) {
@@ -91,8 +127,10 @@ impl Watch {
                 let replayed = self.replayed.study(id).expect("the replay knows the study");
                 assert!(study.state() == replayed.state(), "{id}: live and replayed state differ");
             }
+            self.seen.replays += 1;
         }
         self.reference.compare(coordinator);
+        self.seen.comparisons += 1;
     }
 
     /// A coordinator that begins with a snapshot knows what one knows that read the whole log.
@@ -119,7 +157,7 @@ impl Watch {
     }
 }
 
-fn run_and_watch(plan: Plan, curve: fn(&Params, u32) -> Epoch) -> Vec<BTreeMap<Outcome, u32>> {
+fn run_and_watch(plan: Plan, curve: fn(&Params, u32) -> Epoch) -> (Vec<BTreeMap<Outcome, u32>>, Seen) {
     let seed = plan.seed;
     let studies = plan.studies.len();
     let mut simulator = Simulator::new(plan, &curve);
@@ -152,7 +190,7 @@ fn run_and_watch(plan: Plan, curve: fn(&Params, u32) -> Epoch) -> Vec<BTreeMap<O
         assert_eq!(study.lanes_taken(), 0, "a lane is left behind");
         outcomes.push(count_by_outcome);
     }
-    outcomes
+    (outcomes, Seen { events: steps, records: simulator.log().len(), ..watch.seen })
 }
 
 #[test]
@@ -165,10 +203,11 @@ fn simulated_searches_keep_their_promises_whatever_fails() {
         let first = study(json!({"stopper": stopper, "sampler": sampler, "seed": seed,
             "budget": {"trials": trials, "resource": 6}}));
         let second = study(json!({"budget": {"trials": 5, "resource": 3}, "weight": 2.0}));
-        let outcomes = run_and_watch(plan(seed, vec![first, second], &[2, 1, 1], Faults::all()), rough);
+        let (outcomes, seen) = run_and_watch(plan(seed, vec![first, second], &[2, 1, 1], Faults::all()), rough);
         let total = |number: usize| outcomes[number].values().sum::<u32>();
         assert_eq!(total(0), if seed % 4 == 0 { 9 } else { 12 }, "the budget, or the grid, is exact");
         assert_eq!(total(1), 5, "the budget is exact");
+        seen
     });
 }
 

@@ -1,0 +1,133 @@
+//! The real machines in a played world: `Coordinator`, `Agent` and its `Spool` exchange the wire's own bytes over a bus
+//! in memory that delays, loses, doubles and reorders, is cut and comes back, while every part dies, hangs and leaves.
+//!
+//! A failure prints its seed; `REGATTA_SEED=<seed> cargo test -p regatta-tests --test simulation` runs it alone.
+//! `REGATTA_SEEDS=<count>` runs so many, as `scripts/soak` does.
+
+#![allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails")]
+
+mod desk;
+mod faults;
+#[path = "../../coordinator/search/tests/suite/reference.rs"]
+#[allow(dead_code, reason = "the search core's own tests ask it for more")]
+mod reference;
+mod station;
+mod watch;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
+
+use regatta_schemas::check;
+use regatta_schemas::reasons::Outcome;
+use regatta_schemas::study::StudyFile;
+use serde_json::{Value, json};
+
+use faults::Faults;
+use watch::Watch;
+use world::World;
+
+const SEEDS: u64 = 100;
+const STEPS_MAX: u64 = 400_000;
+/// After the last fault, until everything is over.
+const LIVENESS: Duration = Duration::from_secs(1_200);
+
+fn study(changes: &Value) -> StudyFile {
+    let mut file = json!({
+        "name": "simulated",
+        "objective": {"metric": "validation_accuracy", "goal": "maximize"},
+        "space": {"x": {"type": "float", "low": 0.001, "high": 1.0}},
+        "sampler": "random",
+        "budget": {"trials": 10, "resource": 6},
+        "seed": 7,
+        "recipe": {
+            "data": {"file": "digits.npz", "format": "npz", "task": "classification", "target": "y"},
+            "model": {"family": "mlp", "hidden": [8]},
+            "loss": "cross_entropy",
+            "optimizer": {"name": "sgd", "learning_rate": "$x"},
+            "batch_size": 32,
+        },
+    });
+    for (key, value) in changes.as_object().unwrap() {
+        file[key] = value.clone();
+    }
+    check::study_file(&file).unwrap()
+}
+
+/// Lets a world run to its end and holds it against its witnesses after every event.
+fn run_and_watch(mut world: World) -> (World, Watch) {
+    let mut watch = Watch::default();
+    let mut steps = 0;
+    while !world.is_over() {
+        assert!(steps < STEPS_MAX, "no end after {steps} events; waiting: {}", world.why_not_over());
+        assert!(world.elapsed() < world.faults.lasting + LIVENESS, "no end in time: {}", world.why_not_over());
+        assert!(world.step(), "nothing will happen any more: {}", world.why_not_over());
+        steps += 1;
+        watch.look(&world, steps);
+    }
+    watch.check_the_end(&world);
+    (world, watch)
+}
+
+fn for_each_seed(body: impl Fn(u64) -> Watch) {
+    let asked = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    let seeds = match asked("REGATTA_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..asked("REGATTA_SEEDS").unwrap_or(SEEDS),
+    };
+    let (count, mut seen) = (seeds.end - seeds.start, watch::Seen::default());
+    for seed in seeds {
+        match catch_unwind(AssertUnwindSafe(|| body(seed))) {
+            Ok(watch) => seen.add(&watch.seen),
+            Err(panic) => {
+                eprintln!(
+                    "seed {seed} fails; run it again: REGATTA_SEED={seed} cargo test -p regatta-tests --test simulation"
+                );
+                resume_unwind(panic);
+            }
+        }
+    }
+    println!("{count} seeds: {seen}");
+}
+
+#[test]
+fn real_machines_keep_their_promises_whatever_fails() {
+    for_each_seed(|seed| {
+        let stoppers = [json!("none"), json!("asha"), json!({"name": "asha", "mode": "promote"}), json!("median")];
+        let stopper = &stoppers[(seed % 4) as usize];
+        let first = study(&json!({"stopper": stopper, "seed": seed}));
+        // The same configurations and seeds once more: their checkpoints are the same objects.
+        let twin = study(&json!({"seed": seed, "budget": {"trials": 4, "resource": 6}, "weight": 2.0}));
+        let (world, watch) = run_and_watch(World::new(seed, vec![first, twin], &[2, 1, 1], Faults::all()));
+        assert_eq!(world.trials(0), 10, "the budget is exact");
+        assert_eq!(world.trials(1), 4, "the budget is exact");
+        watch
+    });
+}
+
+#[test]
+fn the_best_value_is_that_of_a_world_without_faults() {
+    for_each_seed(|seed| {
+        let best = |faults: Faults| {
+            let file = study(&json!({"seed": seed, "budget": {"trials": 16, "resource": 5}}));
+            let (world, watch) = run_and_watch(World::new(seed, vec![file], &[2, 2], faults));
+            let outcomes = world.outcomes(0);
+            assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Finished), "{outcomes:?}");
+            (world.best(0), watch)
+        };
+        let (calm, _) = best(Faults::none());
+        // A device that fails again and again ends a trial for good, and an agent that dies with it too often does.
+        let (stormy, watch) = best(Faults { failures: 0.0, agent_crash_every: None, ..Faults::all() });
+        assert_eq!(calm, stormy);
+        watch
+    });
+}
+
+#[test]
+fn a_world_repeats_to_the_last_record() {
+    let log = || {
+        let (world, _) = run_and_watch(World::new(3, vec![study(&json!({}))], &[2, 1], Faults::all()));
+        world.log.clone()
+    };
+    assert!(log() == log());
+}
