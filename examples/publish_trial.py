@@ -13,6 +13,16 @@ from nats.js.errors import ObjectNotFoundError
 DIGITS = pathlib.Path(__file__).parent / "data" / "digits.npz"
 
 
+def identity(file: pathlib.Path | None) -> dict:
+    """What a key's file of `regatta auth` says of us (with keys: pip install nats-py[nkeys])."""
+    if not file:
+        return {}
+    lines = file.read_text().splitlines()
+    role = next(line.split()[-1] for line in lines if line.startswith("# role"))
+    seed = next(line for line in lines if line.startswith("SU"))
+    return {"nkeys_seed_str": seed, "inbox_prefix": f"_INBOX_{role}"}
+
+
 async def upload(js, file: pathlib.Path) -> dict:
     """Puts the file into the object store under the SHA-256 of its bytes, unless it is there."""
     data = file.read_bytes()
@@ -51,7 +61,8 @@ async def follow(js, study: str, trial: int) -> int:
 
 
 async def main(arguments: argparse.Namespace) -> int:
-    async with await nats.connect(arguments.nats, max_reconnect_attempts=3) as connection:
+    me = identity(arguments.credentials)
+    async with await nats.connect(arguments.nats, max_reconnect_attempts=3, **me) as connection:
         js = connection.jetstream()
         if arguments.study:
             trial = {"study": arguments.study, "params": json.loads(arguments.params)}
@@ -70,6 +81,7 @@ async def main(arguments: argparse.Namespace) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nats", default="nats://127.0.0.1:4222", help="the NATS server (default: %(default)s)")
+    parser.add_argument("--credentials", type=pathlib.Path, help="the publisher's key, where the server wants one")
     parser.add_argument("--study", help="submit into this study's space instead of a bare recipe")
     parser.add_argument("--params", default="{}", help="with --study: the trial's parameters, as JSON")
     parser.add_argument("--epochs", type=int, default=10, help="without --study: how long to train (default: %(default)s)")

@@ -15,7 +15,7 @@ use regatta_agent::nats::Wire;
 use regatta_agent::runtime::{CudaSettings, Device};
 use regatta_agent::shell;
 use regatta_agent::supplies::Supplies;
-use regatta_broker::{Connection, connect};
+use regatta_broker::{Connection, Server, connect};
 use regatta_schemas::{AgentId, PoolId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -26,13 +26,8 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Parser)]
 #[command(name = "regatta-agent", version)]
 struct Args {
-    /// The NATS server; several of one cluster with commas between them.
-    #[arg(long, env = "REGATTA_NATS", default_value = "nats://127.0.0.1:4222")]
-    nats: String,
-
-    /// A NATS credentials file.
-    #[arg(long, env = "REGATTA_CREDENTIALS")]
-    credentials: Option<PathBuf>,
+    #[command(flatten)]
+    server: Server,
 
     /// The pool whose trials this agent takes.
     #[arg(long, env = "REGATTA_POOL", default_value = "default")]
@@ -110,13 +105,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let threads = args.threads.unwrap_or((cores / args.lanes as usize).max(1));
     tracing::info!(%agent, pool = %args.pool, lanes = args.lanes, %device, threads, library = %library.display(), "agent starts");
 
-    let link = connect(&Connection {
-        urls: args.nats,
-        name: agent.to_string(),
-        credentials: args.credentials,
-        wait_for_server: true,
-    })
-    .await?;
+    let link = connect(&Connection { server: args.server, name: agent.to_string(), wait_for_server: true }).await?;
     let wire = Wire::new(link, args.pool, agent.clone());
     let mut drain = std::pin::pin!(drain);
     tokio::select! {

@@ -4,9 +4,10 @@ mod outbox;
 
 use std::time::Duration;
 
+use async_nats::header::NATS_STREAM;
 use async_nats::jetstream::{AckKind, consumer::PullConsumer};
 use futures_util::StreamExt;
-use regatta_broker::{BrokerError, Link, Objects, async_nats, offers_consumer};
+use regatta_broker::{BrokerError, Link, Objects, async_nats, is_copy, offers_consumer};
 use regatta_schemas::beat::{Beat, Held};
 use regatta_schemas::offer::Offer;
 use regatta_schemas::stop::Stop;
@@ -125,6 +126,9 @@ impl Wire {
         loop {
             tokio::select! {
                 message = live.next() => match message {
+                    Some(message) if is_copy(message.headers.as_ref()) => {
+                        tracing::warn!(subject = %message.subject, "a copy of another message is no stop; left out");
+                    }
                     Some(message) => pass_on(&message.subject, &message.payload, to).await,
                     None => return Ok(()),
                 },
@@ -143,6 +147,8 @@ impl Wire {
             .await
             .map_err(BrokerError::away("reading kept stops"))?;
         match stream.direct_get_last_for_subject(subject).await {
+            // It is marked by the server once for us; if it was stored as a copy, once more.
+            Ok(message) if message.headers.get_all(NATS_STREAM).count() > 1 => Ok(()),
             Ok(message) => {
                 pass_on(&message.subject, &message.payload, to).await;
                 Ok(())
@@ -207,6 +213,11 @@ impl Puller {
             let message = message.map_err(away)?;
             let deliveries = message.info().map(|info| info.delivered).map_err(away)?.unsigned_abs();
             let (message, acker) = message.split();
+            if is_copy(message.headers.as_ref()) {
+                tracing::error!("a copy of another message is no offer; it is put aside");
+                acker.ack_with(AckKind::Term).await.map_err(away)?;
+                continue;
+            }
             match decode::<Offer>(&message.payload) {
                 Ok(offer) => return Ok(Some(Pulled { offer: Box::new(offer), acker, deliveries })),
                 Err(error) => {

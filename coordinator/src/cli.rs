@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use regatta_schemas::{StudyId, TrialId};
+use regatta_broker::Server;
+use regatta_schemas::roles::Role;
+use regatta_schemas::{PoolId, StudyId, TenantId, TrialId};
 
 /// Asynchronous hyperparameter search over a fleet of agents.
 ///
@@ -15,18 +17,6 @@ pub struct Cli {
     pub server: Server,
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// Which NATS server to use.
-#[derive(Debug, Clone, Args)]
-pub struct Server {
-    /// The NATS server; several of one cluster with commas between them.
-    #[arg(long, global = true, env = "REGATTA_NATS", default_value = "nats://127.0.0.1:4222")]
-    pub nats: String,
-
-    /// A NATS credentials file.
-    #[arg(long, global = true, env = "REGATTA_CREDENTIALS")]
-    pub credentials: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -50,6 +40,9 @@ pub enum Command {
     Logs(Logs),
     /// A study's trials with their parameters and results, as CSV or JSON.
     Export(Export),
+    /// Keys of the roles, and a configuration of nats-server that knows them.
+    #[command(subcommand)]
+    Auth(AuthCommand),
     /// Check a study file and say everything that is wrong with it.
     Check {
         /// The study file (YAML or JSON).
@@ -389,6 +382,68 @@ pub enum Format {
     Csv,
     /// Everything, curves included.
     Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AuthCommand {
+    Init(AuthInit),
+    Rotate(AuthRotate),
+}
+
+/// Make what is missing of a folder of keys, and write the server's configuration
+///
+/// FOLDER/tenants/TENANT/ROLE/nkey      for --credentials: a role's key, for nobody else to read
+/// FOLDER/server/nats.conf              for `nats-server --config`: public keys, and what each role may do
+///
+/// The roles are coordinator, agent, publisher and viewer. Keys that are there stay; the configuration is written anew.
+///
+///   regatta auth init auth && nats-server --jetstream --store_dir streams --config auth/server/nats.conf
+#[derive(Debug, Clone, Default, Args)]
+#[command(verbatim_doc_comment)]
+pub struct AuthInit {
+    pub folder: PathBuf,
+
+    /// A tenant, who sees nothing of the others, and the disk that its streams may take, as vision=20G; may be given
+    /// again. By default there is one, `default`.
+    #[arg(long = "tenant", value_name = "TENANT[=SIZE]")]
+    pub tenants: Vec<crate::auth::NewTenant>,
+
+    /// A pool that agents of these tenants may serve; may be given again. By default they may serve any.
+    #[arg(long = "pool", value_name = "POOL")]
+    pub pools: Vec<PoolId>,
+
+    /// The server's certificate: it then speaks TLS only.
+    #[arg(long, value_name = "FILE", requires = "server_key")]
+    pub server_cert: Option<PathBuf>,
+
+    /// The key of the server's certificate.
+    #[arg(long, value_name = "FILE", requires = "server_cert")]
+    pub server_key: Option<PathBuf>,
+
+    /// Clients must show a certificate of this authority.
+    #[arg(long, value_name = "FILE", requires = "server_cert")]
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Replace a role's key, without a restart
+///
+/// The new key is valid beside the old one, once the server has read its configuration again (SIGHUP). With --retire, the
+/// old one is not valid any more; programs read their key's file again and connect with the new one.
+///
+///   regatta auth rotate auth agent             # then SIGHUP to nats-server, and bring the file to where it is used
+///   regatta auth rotate auth agent --retire    # then SIGHUP to nats-server
+#[derive(Debug, Clone, Args)]
+#[command(verbatim_doc_comment)]
+pub struct AuthRotate {
+    pub folder: PathBuf,
+    pub role: Role,
+
+    #[arg(long, default_value = "default")]
+    pub tenant: TenantId,
+
+    /// Leave only the newest key valid.
+    #[arg(long)]
+    pub retire: bool,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

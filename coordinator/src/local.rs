@@ -8,11 +8,14 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use regatta_broker::{Connection, Link, connect};
+use regatta_broker::{Connection, Link, Server, connect};
+use regatta_schemas::TenantId;
+use regatta_schemas::roles::Role;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::auth;
 use crate::cli::{self, SWEEP_AGE_S};
 use crate::find;
 use crate::serve;
@@ -58,26 +61,23 @@ impl LocalCluster {
             }
             None => Folder::Temporary(tempfile::Builder::new().prefix("regatta-").tempdir()?),
         };
-        let (nats, url) = start_nats(folder.path()).await?;
-        let link = connect(&Connection {
-            urls: url.clone(),
-            name: "regatta run".to_owned(),
-            credentials: None,
-            wait_for_server: false,
-        })
-        .await?;
+        let keys = folder.path().join("keys");
+        auth::init(&cli::AuthInit { folder: keys.clone(), ..Default::default() })?;
+        let (nats, url) = start_nats(folder.path(), &auth::configuration(&keys)).await?;
+        let server_of = |role| {
+            let credentials = Some(auth::key_file(&keys, &TenantId::default(), role));
+            Server { credentials, ..Server::at(&url) }
+        };
+        let as_role =
+            |role, name: &str| Connection { server: server_of(role), name: name.to_owned(), wait_for_server: false };
+        let link = connect(&as_role(Role::Publisher, "regatta run")).await?;
         let (shutdown, shutdown_heard) = watch::channel(false);
-        let serving = connect(&Connection {
-            urls: url.clone(),
-            name: "coordinator".to_owned(),
-            credentials: None,
-            wait_for_server: false,
-        })
-        .await?;
+        let serving = connect(&as_role(Role::Coordinator, "coordinator")).await?;
         let setup = serve::Setup::from(&cli::Serve::for_local());
         regatta_broker::ensure_everything(&serving, 1).await?;
         let coordinator = tokio::spawn(serve::serve(serving, setup, shutdown_heard));
-        let agents = start_agents(place, folder.path(), &url)?;
+        let key = auth::key_file(&keys, &TenantId::default(), Role::Agent);
+        let agents = start_agents(place, folder.path(), &url, &key)?;
         Ok(Self { link, folder, nats, agents, coordinator, shutdown })
     }
 
@@ -143,7 +143,7 @@ fn agent_log(index: usize) -> String {
     format!("agent-{index}.log")
 }
 
-fn start_agents(place: &cli::Place, folder: &Path, url: &str) -> anyhow::Result<Vec<Child>> {
+fn start_agents(place: &cli::Place, folder: &Path, url: &str, key: &Path) -> anyhow::Result<Vec<Child>> {
     let program = find::agent()?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let per_agent = (cores / place.agents as usize).max(1);
@@ -153,6 +153,8 @@ fn start_agents(place: &cli::Place, folder: &Path, url: &str) -> anyhow::Result<
             let mut command = Command::new(&program);
             command
                 .args(["--nats", url, "--device", &place.device])
+                .arg("--credentials")
+                .arg(key)
                 .args(["--lanes", &lanes.to_string()])
                 .args(["--threads", &(per_agent / lanes).max(1).to_string()])
                 .args(place.allow.iter().flat_map(|program| ["--allow", program]));
@@ -161,12 +163,14 @@ fn start_agents(place: &cli::Place, folder: &Path, url: &str) -> anyhow::Result<
         .collect()
 }
 
-async fn start_nats(folder: &Path) -> anyhow::Result<(Child, String)> {
+/// A server that only this cluster can use, whoever else is on this machine.
+async fn start_nats(folder: &Path, configuration: &Path) -> anyhow::Result<(Child, String)> {
     let program = find::nats_server()?;
     let log = folder.join("nats-server.log");
     let mut command = Command::new(&program);
     command
-        .args(["--addr", "127.0.0.1", "--port", "-1", "--jetstream"])
+        .args(["--addr", "127.0.0.1", "--port", "-1", "--jetstream", "--config"])
+        .arg(configuration)
         .arg("--store_dir")
         .arg(folder.join("nats"))
         .arg("--ports_file_dir")

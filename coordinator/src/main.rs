@@ -2,6 +2,7 @@
 
 mod ablate;
 mod ask;
+mod auth;
 mod cli;
 mod clock;
 mod find;
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use cli::{Cli, Command};
-use regatta_broker::{Connection, Link, connect, ensure_everything};
+use regatta_broker::{Connection, Link, Server, connect, ensure_everything};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -75,6 +76,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Fleet(json) => ask::fleet(&reach(server).await?, json.json).await,
         Command::Logs(args) => ask::logs(&reach(server).await?, args).await,
         Command::Export(args) => ask::export(&reach(server).await?, args).await,
+        Command::Auth(command) => auth::auth(command),
         Command::Check { file } => {
             run::read_study(file)?;
             println!("{} is a study that can run", file.display());
@@ -83,25 +85,18 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-async fn reach(server: &cli::Server) -> anyhow::Result<Link> {
+async fn reach(server: &Server) -> anyhow::Result<Link> {
     connect_as(server, "regatta", false).await
 }
 
-async fn connect_as(server: &cli::Server, name: &str, wait_for_server: bool) -> anyhow::Result<Link> {
+async fn connect_as(server: &Server, name: &str, wait_for_server: bool) -> anyhow::Result<Link> {
     use anyhow::Context;
-    connect(&Connection {
-        urls: server.nats.clone(),
-        name: name.to_owned(),
-        credentials: server.credentials.clone(),
-        wait_for_server,
-    })
-    .await
-    .with_context(|| {
-        format!("cannot reach NATS at {} (set --nats or REGATTA_NATS, or use `regatta run --local`)", server.nats)
+    connect(&Connection { server: server.clone(), name: name.to_owned(), wait_for_server }).await.with_context(|| {
+        format!("cannot reach NATS at {} (set --nats or REGATTA_NATS, or use `regatta run --local`)", server.urls)
     })
 }
 
-async fn coordinate(server: &cli::Server, args: &cli::Serve) -> anyhow::Result<()> {
+async fn coordinate(server: &Server, args: &cli::Serve) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (shutdown, heard) = watch::channel(false);

@@ -69,6 +69,20 @@ impl Endpoint {
             Self::FleetShow => "fleet.show",
         }
     }
+
+    /// Whether a request may change something.
+    pub fn changes_something(self) -> bool {
+        match self {
+            Self::StudyList | Self::StudyShow | Self::TrialList | Self::TrialShow | Self::FleetShow => false,
+            Self::StudyCreate
+            | Self::StudyStop
+            | Self::StudyPause
+            | Self::StudyResume
+            | Self::StudyDelete
+            | Self::TrialSubmit
+            | Self::TrialStop => true,
+        }
+    }
 }
 
 /// One request. The subject says which it is; a `type` in the message is allowed and not needed.

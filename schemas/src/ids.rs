@@ -89,7 +89,19 @@ token_id!(
     "pool name"
 );
 
+token_id!(
+    /// Who shares a server with others and sees nothing of them: an account of the server.
+    TenantId,
+    "tenant name"
+);
+
 impl Default for PoolId {
+    fn default() -> Self {
+        Self("default".to_owned())
+    }
+}
+
+impl Default for TenantId {
     fn default() -> Self {
         Self("default".to_owned())
     }

@@ -18,6 +18,7 @@ pub mod params;
 pub mod reasons;
 pub mod recipe;
 pub mod resolve;
+pub mod roles;
 pub mod snapshot;
 pub mod stop;
 pub mod streams;
@@ -25,6 +26,6 @@ pub mod study;
 pub mod subjects;
 pub mod wire;
 
-pub use ids::{AgentId, Attempt, PoolId, Sequence, StudyId, TrialId};
+pub use ids::{AgentId, Attempt, PoolId, Sequence, StudyId, TenantId, TrialId};
 pub use params::{ParamValue, Params};
 pub use wire::{DecodeError, decode, encode};

@@ -13,6 +13,9 @@ use crate::params::Params;
 use crate::reasons::{FailCause, OfferReason, Outcome, ReleaseReason, StopReason, StudyEnd};
 use crate::study::StudyFile;
 
+/// The kinds of records that agents write.
+pub const AGENT_KINDS: [&str; 6] = ["accepted", "measured", "checkpointed", "finished", "failed", "released"];
+
 /// One record of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]

@@ -1,5 +1,7 @@
 //! Every subject of the wire, written and read in this one place.
 
+pub mod jetstream;
+
 use crate::api::Endpoint;
 use crate::ids::{AgentId, PoolId, StudyId, TrialId};
 use crate::log::{Place, Record};
@@ -17,6 +19,7 @@ pub const OUTPUT_ALL: &str = "regatta.v1.output.>";
 /// Who leads: in the log's stream, and no record of a study.
 pub const LEADER: &str = "regatta.v1.log.leader";
 pub const API_PREFIX: &str = "regatta.v1.api";
+pub const API_ALL: &str = "regatta.v1.api.>";
 
 pub fn offers(pool: &PoolId) -> String {
     format!("regatta.v1.trials.{pool}")
@@ -27,6 +30,11 @@ pub fn log(place: &Place, record: &Record) -> String {
         Some(trial) => format!("regatta.v1.log.{}.{trial}.{}", place.study, record.kind()),
         None => format!("regatta.v1.log.{}.{STUDY_WORD}.{}", place.study, record.kind()),
     }
+}
+
+/// Whether a record may lie on this subject: who may publish its kind is a matter of its subject.
+pub fn is_log_of(subject: &str, place: &Place, record: &Record) -> bool {
+    matches!(record, Record::Unknown) || subject == log(place, record)
 }
 
 /// Every record of one study.
@@ -42,6 +50,11 @@ pub fn log_of_study_itself(study: &StudyId) -> String {
 /// The record that stays of a study that was deleted.
 pub fn log_of_deletion(study: &StudyId) -> String {
     format!("regatta.v1.log.{study}.{STUDY_WORD}.study_deleted")
+}
+
+/// Every record of one kind, of every trial.
+pub fn log_of_kind(kind: &str) -> String {
+    format!("regatta.v1.log.*.*.{kind}")
 }
 
 /// Every record of one trial.
@@ -66,6 +79,11 @@ pub fn beat(pool: &PoolId, agent: &AgentId) -> String {
     format!("regatta.v1.fleet.{pool}.{agent}")
 }
 
+/// The beats of every agent of a pool.
+pub fn beats_of_pool(pool: &PoolId) -> String {
+    format!("regatta.v1.fleet.{pool}.*")
+}
+
 pub fn output(study: &StudyId, trial: TrialId) -> String {
     format!("regatta.v1.output.{study}.{trial}")
 }
@@ -77,6 +95,16 @@ pub fn output_of_study(study: &StudyId) -> String {
 
 pub fn api(endpoint: Endpoint) -> String {
     format!("{API_PREFIX}.{}", endpoint.name())
+}
+
+/// What the subjects begin with on which a role hears answers.
+pub fn inbox(role: &str) -> String {
+    format!("_INBOX_{role}")
+}
+
+/// Every answer to a role.
+pub fn inboxes(role: &str) -> String {
+    format!("{}.>", inbox(role))
 }
 
 /// The place a log subject names; None where it is no log subject of this version.
@@ -135,6 +163,16 @@ mod tests {
         assert_eq!(read_stop(&stop_study(&study)), Some((study.clone(), None)));
         assert_eq!(read_beat(&beat(&pool, &agent)), Some((pool, agent)));
         assert_eq!(read_output(&output(&study, TrialId(0))), Some((study, TrialId(0))));
+    }
+
+    #[test]
+    fn a_decision_does_not_count_on_the_subject_of_a_report() {
+        let place = Place::trial(StudyId::new("s").unwrap(), TrialId(1));
+        let paused = Record::StudyPaused(ByWhom { by: "me".into() });
+        assert!(is_log_of("regatta.v1.log.s.1.study_paused", &place, &paused));
+        assert!(!is_log_of("regatta.v1.log.s.1.measured", &place, &paused));
+        assert!(!is_log_of("regatta.v1.log.s.study.study_paused", &place, &paused));
+        assert!(is_log_of("regatta.v1.log.s.1.of_a_later_version", &place, &Record::Unknown));
     }
 
     #[test]

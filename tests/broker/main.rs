@@ -6,4 +6,5 @@ mod commands;
 mod export;
 mod faults;
 mod others;
+mod security;
 mod study;

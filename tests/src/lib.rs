@@ -1,17 +1,20 @@
 //! A real cluster for tests: a nats-server with JetStream, coordinators and agents as processes, and the log they wrote.
 
 mod process;
+mod raw;
 mod record;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use regatta_broker::{Connection, Link, connect};
-use regatta_schemas::StudyId;
+use regatta_broker::{BrokerError, Connection, Link, Server, connect};
+use regatta_schemas::roles::Role;
+use regatta_schemas::{StudyId, TenantId};
 use serde_json::Value;
 
 pub use process::Process;
+pub use raw::RawClient;
 pub use record::{Entry, History, check_history};
 
 /// The longest that anything in a test may take before the test gives up, saying what it waited for.
@@ -22,15 +25,77 @@ pub struct Cluster {
     folder: tempfile::TempDir,
     port: u16,
     nats: Option<Process>,
+    keys: Option<PathBuf>,
+    /// As whose roles everything connects, where there are keys.
+    pub tenant: TenantId,
+    /// With whose certificate the server shows that it is the right one, where it speaks TLS.
+    pub tls_ca: Option<PathBuf>,
 }
 
 impl Cluster {
+    fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("regatta-test-").tempdir().expect("a temporary folder");
+        Self { folder, port: 0, nats: None, keys: None, tenant: TenantId::default(), tls_ca: None }
+    }
+
     /// Starts nats-server on a free port of the loopback address.
     pub async fn start() -> Self {
-        let folder = tempfile::Builder::new().prefix("regatta-test-").tempdir().expect("a temporary folder");
-        let mut cluster = Self { folder, port: 0, nats: None };
+        let mut cluster = Self::new();
         cluster.start_nats().await;
         cluster
+    }
+
+    /// Starts it with the configuration that `regatta auth init` makes with these options: everybody needs a key.
+    pub async fn start_secured(options: &[&str]) -> Self {
+        let mut cluster = Self::new();
+        let keys = cluster.folder().join("keys");
+        cluster.keys = Some(keys.clone());
+        cluster.auth(&[&["init", &keys.display().to_string()], options].concat());
+        cluster.start_nats().await;
+        cluster
+    }
+
+    /// `regatta auth`, which must succeed.
+    pub fn auth(&self, args: &[&str]) {
+        let done = Command::new(program("regatta")).arg("auth").args(args).output().expect("regatta starts");
+        assert!(done.status.success(), "regatta auth {args:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    /// The folder that `regatta auth init` made.
+    pub fn keys(&self) -> &Path {
+        self.keys.as_deref().expect("the cluster has keys")
+    }
+
+    pub fn key(&self, tenant: &TenantId, role: Role) -> PathBuf {
+        self.keys().join("tenants").join(tenant.as_str()).join(role.name()).join("nkey")
+    }
+
+    /// Has the server read its configuration again.
+    pub fn reload_nats(&self) {
+        self.nats.as_ref().expect("the server runs").reload();
+    }
+
+    /// How a role reaches the server.
+    pub fn server(&self, role: Role) -> Server {
+        let credentials = self.keys.as_ref().map(|_| self.key(&self.tenant, role));
+        Server { credentials, tls_ca: self.tls_ca.clone(), ..Server::at(&self.url()) }
+    }
+
+    /// A program of a role.
+    fn command(&self, name: &str, role: Role) -> Command {
+        let Server { urls, credentials, tls_ca, .. } = self.server(role);
+        let mut command = Command::new(program(name));
+        command.args(["--nats", &urls.to_string()]);
+        for (option, file) in [("--credentials", credentials), ("--tls-ca", tls_ca)] {
+            if let Some(file) = file {
+                command.arg(option).arg(file);
+            }
+        }
+        command
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     pub fn url(&self) -> String {
@@ -48,6 +113,9 @@ impl Cluster {
         let mut command = Command::new(nats_server());
         command.args(["--addr", "127.0.0.1", "--port", &port, "--jetstream", "--store_dir"]);
         command.arg(self.folder.path().join("nats")).arg("--ports_file_dir").arg(self.folder.path());
+        if let Some(keys) = &self.keys {
+            command.arg("--config").arg(keys.join("server/nats.conf"));
+        }
         let nats = Process::start(command, &self.folder.path().join("nats-server.log"));
         let ports = self.folder.path().join(format!("nats-server_{}.ports", nats.id()));
         self.nats = Some(nats);
@@ -67,14 +135,14 @@ impl Cluster {
     }
 
     pub fn coordinator(&self, args: &[&str]) -> Process {
-        let mut command = Command::new(program("regatta"));
-        command.args(["--nats", &self.url(), "serve"]).args(args);
+        let mut command = self.command("regatta", Role::Coordinator);
+        command.arg("serve").args(args);
         self.process(command, "coordinator")
     }
 
     pub fn agent(&self, args: &[&str]) -> Process {
-        let mut command = Command::new(program("regatta-agent"));
-        command.args(["--nats", &self.url(), "--device", "cpu", "--threads", "1"]).args(args);
+        let mut command = self.command("regatta-agent", Role::Agent);
+        command.args(["--device", "cpu", "--threads", "1"]).args(args);
         self.process(command, "agent")
     }
 
@@ -85,8 +153,13 @@ impl Cluster {
 
     /// Runs `regatta` to its end.
     pub async fn cli(&self, args: &[&str]) -> Output {
-        let mut command = tokio::process::Command::new(program("regatta"));
-        command.args(["--nats", &self.url()]).args(args).stdin(Stdio::null()).kill_on_drop(true);
+        self.cli_as(Role::Publisher, args).await
+    }
+
+    /// The same, with the key of a role.
+    pub async fn cli_as(&self, role: Role, args: &[&str]) -> Output {
+        let mut command = tokio::process::Command::from(self.command("regatta", role));
+        command.args(args).stdin(Stdio::null()).kill_on_drop(true);
         tokio::time::timeout(PATIENCE, command.output())
             .await
             .unwrap_or_else(|_| panic!("regatta {args:?} did not end"))
@@ -105,10 +178,13 @@ impl Cluster {
         text
     }
 
+    /// A connection that may do everything.
     pub async fn link(&self) -> Link {
-        connect(&Connection { urls: self.url(), name: "test".to_owned(), credentials: None, wait_for_server: true })
-            .await
-            .expect("the server is there")
+        self.link_as(Role::Coordinator).await
+    }
+
+    pub async fn link_as(&self, role: Role) -> Link {
+        reach(self.server(role)).await.expect("the server is there and knows the key")
     }
 
     /// Starts a study from its file's content and returns its id.
@@ -141,6 +217,11 @@ impl Cluster {
         check_history(&history);
         history
     }
+}
+
+/// Connects, at once or not at all.
+pub async fn reach(server: Server) -> Result<Link, BrokerError> {
+    connect(&Connection { server, name: "test".to_owned(), wait_for_server: false }).await
 }
 
 /// A study on the digits that takes `milliseconds` rather than seconds; change what a test is about.

@@ -38,6 +38,11 @@ impl Process {
         self.signal(Signal::TERM);
     }
 
+    /// SIGHUP: a server reads its configuration again.
+    pub fn reload(&self) {
+        self.signal(Signal::HUP);
+    }
+
     /// SIGSTOP.
     pub fn pause(&self) {
         self.signal(Signal::STOP);

@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use regatta_broker::async_nats::jetstream::consumer::{DeliverPolicy, pull};
-use regatta_broker::{BrokerError, Link};
+use regatta_broker::{BrokerError, Link, is_copy};
 use regatta_schemas::leader::Elected;
 use regatta_schemas::log::{Place, Record};
 use regatta_schemas::output::Output;
@@ -65,6 +65,8 @@ struct Message {
     at_us: u64,
     sequence: u64,
     pending: u64,
+    /// Not sent by anybody who may publish on its subject.
+    is_copy: bool,
 }
 
 impl StreamReader {
@@ -121,6 +123,7 @@ impl StreamReader {
                     at_us,
                     sequence,
                     pending,
+                    is_copy: is_copy(message.headers.as_ref()),
                 }))
             }
             Some(Err(error)) => {
@@ -184,6 +187,14 @@ impl LogReader {
     /// `Away`; ask again.
     pub async fn next(&mut self) -> Result<Read, BrokerError> {
         let Some(message) = self.0.next().await? else { return Ok(Read::End) };
+        if message.is_copy {
+            tracing::warn!(
+                subject = message.subject,
+                sequence = message.sequence,
+                "a copy of another message; left out"
+            );
+            return Ok(Read::Foreign);
+        }
         if message.subject == subjects::LEADER
             && let Ok(elected) = decode(&message.payload)
         {
@@ -194,6 +205,15 @@ impl LogReader {
             return Ok(Read::Foreign);
         };
         match decode::<Record>(&message.payload) {
+            Ok(record) if !subjects::is_log_of(&message.subject, &place, &record) => {
+                tracing::warn!(
+                    subject = message.subject,
+                    sequence = message.sequence,
+                    kind = record.kind(),
+                    "a record on the subject of another kind; left out"
+                );
+                Ok(Read::Foreign)
+            }
             Ok(record) => {
                 let Message { at_us, sequence, .. } = message;
                 Ok(Read::Record(Box::new(Entry { place, record, at_us, sequence })))

@@ -1,22 +1,19 @@
 //! One connection a program, which comes back by itself and says when it did.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use async_nats::{ConnectOptions, Event, jetstream};
+use async_nats::{AuthError, ConnectOptions, Event, jetstream};
 use tokio::sync::watch;
 
-use crate::BrokerError;
+use crate::credentials::Credentials;
+use crate::{BrokerError, Server};
 
-/// Where the server is and as whom to connect.
+/// A connection to be made.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    /// One URL, or several of one cluster with commas between them.
-    pub urls: String,
+    pub server: Server,
     /// What the server calls this connection.
     pub name: String,
-    /// A NATS credentials file.
-    pub credentials: Option<PathBuf>,
     /// Whether to keep trying when the server is not there yet.
     pub wait_for_server: bool,
 }
@@ -46,7 +43,9 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(3);
 /// `Setting` when the URL or the credentials cannot be used, `Away` when nobody answers there.
 pub async fn connect(connection: &Connection) -> Result<Link, BrokerError> {
     let (made, connections) = watch::channel(0_u64);
-    let mut options = ConnectOptions::new()
+    let addresses = connection.server.urls.addresses()?;
+    let mut options = identity(&connection.server)
+        .await?
         .name(&connection.name)
         .reconnect_delay_callback(|attempts| Duration::from_millis(50 * (attempts as u64).clamp(1, 20)))
         .event_callback(move |event| {
@@ -60,7 +59,7 @@ pub async fn connect(connection: &Connection) -> Result<Link, BrokerError> {
                 Event::SlowConsumer(subscription) => {
                     tracing::warn!(subscription, "NATS sends faster than we read; messages were dropped");
                 }
-                Event::ServerError(error) => tracing::warn!(%error, "NATS server"),
+                Event::ServerError(error) => tracing::error!(%error, "NATS server"),
                 Event::ClientError(error) => tracing::debug!(%error, "NATS client"),
                 Event::Draining | Event::Closed => {}
             }
@@ -69,20 +68,34 @@ pub async fn connect(connection: &Connection) -> Result<Link, BrokerError> {
     if connection.wait_for_server {
         options = options.retry_on_initial_connect();
     }
-    if let Some(path) = &connection.credentials {
-        options = options
-            .credentials_file(path)
-            .await
-            .map_err(|error| BrokerError::Setting(format!("cannot use the credentials {}: {error}", path.display())))?;
-    }
-    let addresses = connection
-        .urls
-        .split(',')
-        .map(|url| url.trim().parse::<async_nats::ServerAddr>())
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| BrokerError::Setting(format!("`{}` is not a NATS URL: {error}", connection.urls)))?;
     let client = options.connect(addresses).await.map_err(BrokerError::away("connecting"))?;
     let jetstream =
         jetstream::ContextBuilder::new().timeout(ACK_TIMEOUT).backpressure_on_inflight(true).build(client.clone());
     Ok(Link { client, jetstream, connections })
+}
+
+/// As whom to connect, and how to be sure of the server.
+async fn identity(server: &Server) -> Result<ConnectOptions, BrokerError> {
+    let mut options = ConnectOptions::new();
+    if let Some(path) = &server.credentials {
+        let role = Credentials::read(path).await?.role;
+        let path = path.clone();
+        options = ConnectOptions::with_auth_callback(move |nonce| {
+            let path = path.clone();
+            async move {
+                let credentials = Credentials::read(&path).await.map_err(AuthError::new)?;
+                credentials.sign(&nonce).map_err(AuthError::new)
+            }
+        });
+        if let Some(role) = role {
+            options = options.custom_inbox_prefix(role.inbox());
+        }
+    }
+    if let Some(authority) = &server.tls_ca {
+        options = options.add_root_certificates(authority.clone()).require_tls(true);
+    }
+    if let (Some(certificate), Some(key)) = (&server.tls_cert, &server.tls_key) {
+        options = options.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
+    }
+    Ok(options)
 }

@@ -4,12 +4,18 @@
 //! It knows no study, no trial and no decision.
 
 mod connect;
+mod copies;
+mod credentials;
 mod objects;
+mod server;
 mod streams;
 
 pub use async_nats;
 pub use connect::{Connection, Link, connect};
+pub use copies::is_copy;
+pub use credentials::Credentials;
 pub use objects::{Objects, sha256_hex};
+pub use server::{Server, Urls};
 pub use streams::{ensure_everything, offers_consumer};
 
 /// What can go wrong between a program and NATS, split by what the caller does.
