@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 
 /// The secret in a file of `regatta auth`.
 fn seed(file: &Path) -> String {
-    let text = std::fs::read_to_string(file).unwrap();
+    let text = std::fs::read_to_string(file).expect("the file is there");
     text.lines().find(|line| line.starts_with("SU")).expect("the file has a seed").to_owned()
 }
 
 fn tenant(name: &str) -> TenantId {
-    TenantId::new(name).unwrap()
+    TenantId::new(name).expect("made by the test")
 }
 
 async fn raw(cluster: &Cluster, role: Role) -> RawClient {
@@ -174,7 +174,8 @@ async fn tenants_see_nothing_of_each_other() {
 }
 
 fn sha256_of_digits() -> String {
-    let digits = std::fs::read(regatta_tests::repository().join("examples/data/digits.npz")).unwrap();
+    let digits =
+        std::fs::read(regatta_tests::repository().join("examples/data/digits.npz")).expect("the file is there");
     regatta_broker::sha256_hex(&digits)
 }
 
@@ -240,7 +241,7 @@ fn a_stop() -> String {
 
 fn golden(name: &str) -> Value {
     let path = regatta_tests::repository().join(format!("schemas/golden/{name}.json"));
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    serde_json::from_slice(&std::fs::read(path).expect("the file is there")).expect("made by the test")
 }
 
 #[tokio::test]
@@ -303,18 +304,20 @@ struct Authority {
 
 impl Authority {
     fn new() -> Self {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut params = rcgen::CertificateParams::new([]).unwrap();
+        let key = rcgen::KeyPair::generate().expect("made by the test");
+        let mut params = rcgen::CertificateParams::new([]).expect("made by the test");
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let certificate = params.self_signed(&key).unwrap();
+        let certificate = params.self_signed(&key).expect("made by the test");
         Self { certificate, issuer: rcgen::Issuer::new(params, key) }
     }
 
     fn sign(&self, name: &str, certificate_file: &str, key_file: &str) {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let params = rcgen::CertificateParams::new([name.to_owned(), "127.0.0.1".to_owned()]).unwrap();
-        std::fs::write(certificate_file, params.signed_by(&key, &self.issuer).unwrap().pem()).unwrap();
-        std::fs::write(key_file, key.serialize_pem()).unwrap();
+        let key = rcgen::KeyPair::generate().expect("made by the test");
+        let params =
+            rcgen::CertificateParams::new([name.to_owned(), "127.0.0.1".to_owned()]).expect("made by the test");
+        std::fs::write(certificate_file, params.signed_by(&key, &self.issuer).expect("made by the test").pem())
+            .expect("made by the test");
+        std::fs::write(key_file, key.serialize_pem()).expect("made by the test");
     }
 }
 
