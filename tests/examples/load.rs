@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use regatta_agent::agent::{Agent, Command, Ending, Event, Lane, Now, Settings, Ticket};
-use regatta_agent::nats::{Acker, HeardStop, Parcel, Puller, Wire};
+use regatta_agent::nats::{Acker, HeardStop, Parcel, Pulled, Puller, Wire};
 use regatta_broker::{Connection, Link, connect};
 use regatta_schemas::log::{Point, Record};
 use regatta_schemas::offer::Offer;
@@ -141,7 +141,7 @@ struct Station {
     tickets: BTreeMap<Ticket, Acker>,
     count: u64,
     pulls: mpsc::Sender<()>,
-    pulled: mpsc::Receiver<Option<(Offer, Acker)>>,
+    pulled: mpsc::Receiver<Option<Pulled>>,
     parcels: mpsc::Sender<Parcel>,
     stops: (mpsc::Sender<HeardStop>, mpsc::Receiver<HeardStop>),
     tasks: JoinSet<()>,
@@ -163,6 +163,7 @@ impl Station {
             agent,
             lanes: 1,
             device: "none".to_owned(),
+            programs: BTreeSet::new(),
             beat_every: Duration::from_secs(1),
             batch_for: Duration::from_millis(10),
         };
@@ -204,10 +205,10 @@ impl Station {
             let next = self.training.as_ref().map_or(deadline, |training| training.next.min(deadline));
             tokio::select! {
                 Some(pulled) = self.pulled.recv() => match pulled {
-                    Some((offer, acker)) => {
+                    Some(Pulled { offer, acker, deliveries }) => {
                         self.count += 1;
                         self.tickets.insert(Ticket(self.count), acker);
-                        self.tell(Event::OfferReceived { ticket: Ticket(self.count), offer: Box::new(offer) });
+                        self.tell(Event::OfferReceived { ticket: Ticket(self.count), offer, deliveries });
                     }
                     None => self.tell(Event::PullEnded),
                 },
@@ -255,9 +256,9 @@ impl Station {
                     let acker = self.tickets.remove(&ticket);
                     self.parcels.send(Parcel::record(&place, &record, acker)).await.unwrap();
                 }
-                Command::Return { ticket } => {
+                Command::Return { ticket, wait } => {
                     if let Some(acker) = self.tickets.remove(&ticket) {
-                        self.wire.give_back(acker).await;
+                        self.wire.give_back(acker, wait).await;
                     }
                 }
                 Command::Publish { place, record } => {

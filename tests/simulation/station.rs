@@ -1,6 +1,6 @@
 //! What an agent's shell does around the real `Agent` and the real `Spool`: pulls, sends, listens, and plays the lanes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -87,6 +87,7 @@ impl World {
             agent: id.clone(),
             lanes,
             device: "played".to_owned(),
+            programs: BTreeSet::new(),
             beat_every: Duration::from_secs(1),
             batch_for: Duration::from_millis(10),
         };
@@ -199,7 +200,7 @@ impl World {
         station.pull = None;
         let ticket = Ticket(station.next());
         station.tickets.insert(ticket, delivery);
-        self.tell_agent(agent, Event::OfferReceived { ticket, offer });
+        self.tell_agent(agent, Event::OfferReceived { ticket, offer, deliveries: 1 });
     }
 
     fn tell_agent(&mut self, agent: usize, event: Event) {
@@ -220,7 +221,7 @@ impl World {
                     let delivery = self.stations[agent].tickets.remove(&ticket);
                     self.stations[agent].spool.push(Parcel::record(&place, &record, delivery));
                 }
-                Command::Return { ticket } => {
+                Command::Return { ticket, .. } => {
                     if let Some(delivery) = self.stations[agent].tickets.remove(&ticket)
                         && self.is_connected(agent)
                     {
