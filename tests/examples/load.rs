@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use regatta_agent::agent::{Agent, Command, Ending, Event, Lane, Now, Settings, Ticket};
 use regatta_agent::nats::{Acker, HeardStop, Parcel, Pulled, Puller, Wire};
-use regatta_broker::{Connection, Link, connect};
+use regatta_broker::{Connection, Link, Server, connect};
 use regatta_schemas::log::{Point, Record};
 use regatta_schemas::offer::Offer;
 use regatta_schemas::{AgentId, PoolId};
@@ -127,7 +127,7 @@ fn report(history: &History, trials: u32, took: f64, cpu: f64, rss: f64) {
 
 async fn connect_agent(cluster: &Cluster, number: u32) -> Link {
     let connection =
-        Connection { urls: cluster.url(), name: format!("load-{number}"), credentials: None, wait_for_server: true };
+        Connection { server: Server::at(&cluster.url()), name: format!("load-{number}"), wait_for_server: true };
     connect(&connection).await.unwrap()
 }
 
