@@ -1,5 +1,7 @@
 //! A lane: one thread that trains one trial at a time, or has a program train it, and never waits for the network.
 
+mod time_limit;
+
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -20,6 +22,7 @@ use crate::command::{self, CommandSettings, Workplace};
 use crate::recipe::plan;
 use crate::runtime::{CudaSettings, Device, RuntimeError};
 use crate::training::{Engine, Source, Training, TrainingError};
+use time_limit::TimeLimit;
 
 /// All that a lane needs to train, fetched beforehand.
 pub struct Assignment {
@@ -202,7 +205,12 @@ impl LaneFloor {
                 send(reports, *lane, Report::Line(format!("model: {notice}")));
             }
         }
-        Session {
+        let limit = recipe.time_limit_s.map(|limit_s| {
+            let left = Duration::from_secs_f64(limit_s.clamp(0.0, 1e9)).saturating_sub(before);
+            TimeLimit::watch(left, training.interrupt_handle())
+        });
+        let _limit = limit.transpose().map_err(no_thread)?;
+        let session = Session {
             lane: *lane,
             reports,
             interrupt,
@@ -213,8 +221,12 @@ impl LaneFloor {
             before,
             kept_at: before,
             pending: Arc::default(),
+        };
+        match session.run() {
+            // Nobody but the limit breaks a step off: a stop is obeyed between two of them.
+            Err(TrainingError::Interrupted) => Ok(over_time(recipe)),
+            outcome => outcome,
         }
-        .run()
     }
 
     fn report(&self, report: Report) {
@@ -256,9 +268,6 @@ impl Session<'_> {
                 self.keep()?;
                 return Ok(Ending::Paused { resource: self.epochs_done() });
             }
-            if let Some(ending) = self.overdue() {
-                return Ok(ending);
-            }
             if self.is_checkpoint_due() {
                 self.keep()?;
             }
@@ -291,15 +300,6 @@ impl Session<'_> {
         let point = Point { step: self.training.step(), resource, elapsed_s: self.elapsed().as_secs_f64(), metrics };
         send(self.reports, self.lane, Report::Measured(point));
         Ok(())
-    }
-
-    /// The failure of a trial that has trained for longer than its recipe allows.
-    fn overdue(&self) -> Option<Ending> {
-        let limit_s = self.recipe.time_limit_s?;
-        (self.elapsed().as_secs_f64() > limit_s).then(|| Ending::Failed {
-            cause: FailCause::TimeLimit,
-            detail: format!("the recipe allows {limit_s} s of training"),
-        })
     }
 
     /// Not while one is on its way: where the store is slow, checkpoints get rarer and do not pile up.
@@ -343,6 +343,15 @@ pub(crate) fn send(reports: &mpsc::Sender<(Lane, Report)>, lane: Lane, report: R
     drop(reports.blocking_send((lane, report)));
 }
 
+fn no_thread(error: std::io::Error) -> TrainingError {
+    TrainingError::Device(RuntimeError::Failed { reason: format!("no thread for the time limit: {error}") })
+}
+
+fn over_time(recipe: &recipe::Training) -> Ending {
+    let limit_s = recipe.time_limit_s.unwrap_or_default();
+    Ending::Failed { cause: FailCause::TimeLimit, detail: format!("the recipe allows {limit_s} s of training") }
+}
+
 fn cause_of(error: &TrainingError) -> FailCause {
     match error {
         TrainingError::Diverged { .. } => FailCause::Diverged,
@@ -350,7 +359,6 @@ fn cause_of(error: &TrainingError) -> FailCause {
         TrainingError::Data { .. } => FailCause::Data,
         TrainingError::OutOfMemory { .. } => FailCause::OutOfMemory,
         TrainingError::Checkpoint { .. } => FailCause::Checkpoint,
-        // Nobody raises the training's own interrupt: a lane looks at its own between two steps.
         TrainingError::Device(_) | TrainingError::Interrupted => FailCause::Device,
     }
 }

@@ -14,6 +14,7 @@ use regatta_agent::lane::{Assignment, EngineSettings, LaneThread, Material, Repo
 use regatta_agent::runtime::{CudaSettings, Device};
 use regatta_agent::training::{Dataset, Feature, Source, Split, Stream, Target};
 use regatta_schemas::AgentId;
+use regatta_schemas::reasons::FailCause;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -23,7 +24,7 @@ const FILE: &[u8] = include_bytes!("golden/dropouts.dynamo-eval.onnx");
 #[test]
 fn a_trial_of_a_model_file_begins_with_what_is_to_be_known_of_it() {
     let model = json!({"family": "onnx", "file": "dropouts.onnx"});
-    let first = trained(&model, Source::from(&images()), 2, None);
+    let first = trained(&model, Source::from(&images(18)), 2, None);
 
     assert_eq!(first.resource, 2);
     let notices = |lines: &[String]| lines.iter().filter(|line| line.starts_with("model: ")).count();
@@ -32,14 +33,14 @@ fn a_trial_of_a_model_file_begins_with_what_is_to_be_known_of_it() {
     assert_eq!(first.lines.iter().filter(|line| line.starts_with("epoch ")).count(), 2);
 
     let resume = Some((first.checkpoint.unwrap(), Duration::ZERO));
-    let second = trained(&model, Source::from(&images()), 3, resume);
+    let second = trained(&model, Source::from(&images(18)), 3, resume);
     assert_eq!((second.resource, notices(&second.lines)), (3, 0));
 }
 
 #[test]
 fn a_trial_of_streamed_images_goes_on_where_it_was() {
     let model = json!({"family": "cnn", "channels": [4], "dropout": 0.1});
-    let stream = Source::from(&streamed(&images()));
+    let stream = Source::from(&streamed(&images(18)));
     let whole = trained(&model, stream.clone(), 4, None);
     let first = trained(&model, stream.clone(), 2, None);
     let resumed = trained(&model, stream, 4, Some((first.checkpoint.unwrap(), Duration::ZERO)));
@@ -47,6 +48,15 @@ fn a_trial_of_streamed_images_goes_on_where_it_was() {
     assert_eq!(whole.losses.len(), 4);
     assert_eq!([first.losses, resumed.losses].concat(), whole.losses);
     assert_eq!(resumed.checkpoint, whole.checkpoint);
+}
+
+#[test]
+fn a_trial_that_is_over_its_time_is_broken_off_in_the_middle_of_an_epoch() {
+    let model = json!({"family": "cnn", "channels": [64, 64]});
+    let mut told = Told { lines: Vec::new(), losses: Vec::new(), checkpoint: None, resource: 0 };
+    let ending = assigned(&model, Source::from(&images(4_000)), 3, None, Some(0.05), &mut told);
+    assert!(matches!(ending, Ending::Failed { cause: FailCause::TimeLimit, .. }), "{ending:?}");
+    assert_eq!(told.losses, Vec::<f64>::new(), "its first epoch did not end");
 }
 
 /// All that a lane said of a trial.
@@ -58,6 +68,23 @@ struct Told {
 }
 
 fn trained(model: &Value, data: Source, resource: u32, resume: Option<(Vec<u8>, Duration)>) -> Told {
+    let mut told = Told { lines: Vec::new(), losses: Vec::new(), checkpoint: None, resource: 0 };
+    match assigned(model, data, resource, resume, None, &mut told) {
+        Ending::Finished { resource, .. } => told.resource = resource,
+        ending => panic!("{ending:?}"),
+    }
+    told
+}
+
+/// What a lane tells of a training, and how that ended.
+fn assigned(
+    model: &Value,
+    data: Source,
+    resource: u32,
+    resume: Option<(Vec<u8>, Duration)>,
+    time_limit_s: Option<f64>,
+    told: &mut Told,
+) -> Ending {
     let (sender, mut receiver) = mpsc::channel(100);
     let settings = EngineSettings {
         library: library(),
@@ -86,6 +113,7 @@ fn trained(model: &Value, data: Source, resource: u32, resume: Option<(Vec<u8>, 
                 {"name": "mixup", "alpha": 0.2},
             ],
             "checkpoint": {"at_end": true},
+            "time_limit_s": time_limit_s,
         },
         "resource": resource,
         "seed": 3,
@@ -94,23 +122,18 @@ fn trained(model: &Value, data: Source, resource: u32, resume: Option<(Vec<u8>, 
     let material = Material::Training { data, model: Some(Arc::new(FILE.to_vec())) };
     assert!(lane.assign(Assignment { offer, material, resume }));
 
-    let mut told = Told { lines: Vec::new(), losses: Vec::new(), checkpoint: None, resource: 0 };
     loop {
         match receiver.blocking_recv().unwrap().1 {
             Report::Line(line) => told.lines.push(line),
             Report::Measured(point) => told.losses.push(point.metrics["validation_loss"]),
             Report::Checkpoint(snapshot) => told.checkpoint = Some(snapshot.bytes),
-            Report::Ended(Ending::Finished { resource, .. }) => {
-                told.resource = resource;
-                return told;
-            }
-            Report::Ended(ending) => panic!("{ending:?}"),
+            Report::Ended(ending) => return ending,
         }
     }
 }
 
 /// Images that are brighter in one colour.
-fn images() -> Arc<Dataset> {
+fn images(train: usize) -> Arc<Dataset> {
     let split = |rows: usize| {
         let labels: Vec<i64> = (0..rows as i64).map(|row| row % 3).collect();
         let light = |at: usize| {
@@ -121,7 +144,7 @@ fn images() -> Arc<Dataset> {
         let feature = Feature::numbers("images", vec![3, 16, 16], (0..rows * 768).map(light).collect());
         Split { features: vec![feature], target: Target::Classes { labels, shape: vec![], classes: 3 } }
     };
-    Arc::new(Dataset { train: split(18), validation: split(4) })
+    Arc::new(Dataset { train: split(train), validation: split(4) })
 }
 
 /// The same rows in blocks of three.

@@ -27,7 +27,7 @@ const REQUESTS_WAITING_MAX: usize = 256;
 /// Checkpoints that wait to be deleted at most.
 const DELETIONS_WAITING_MAX: usize = 10_000;
 /// Records taken in before the commands are carried out, so that one round trip serves several decisions.
-const RECORDS_AT_ONCE: usize = 64;
+const RECORDS_AT_ONCE: usize = 512;
 /// Studies that wait to be read again at most.
 const RECALLS_WAITING_MAX: usize = 64;
 /// Before a coordinator whose parts failed begins anew.
@@ -120,7 +120,7 @@ impl Term<'_> {
         let beats = wire.beats().await?;
         let mut beats = std::pin::pin!(beats);
         let (ask, mut asked) = mpsc::channel(REQUESTS_WAITING_MAX);
-        let (entries, mut logged) = mpsc::channel(RECORDS_AT_ONCE * 16);
+        let (entries, mut logged) = mpsc::channel(RECORDS_AT_ONCE * 4);
         let (deletions, doomed) = mpsc::channel(DELETIONS_WAITING_MAX);
         let (recalls, wanted) = mpsc::channel(RECALLS_WAITING_MAX);
         let (recall, mut recalled) = mpsc::channel(1);
