@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use regatta_broker::Objects;
 use regatta_schemas::AgentId;
-use regatta_schemas::beat::Beat;
+use regatta_schemas::beat::{self, Beat};
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::log::Checkpoint;
 use regatta_schemas::offer::Offer;
 use regatta_schemas::output::Output;
 use regatta_schemas::reasons::FailCause;
 use regatta_schemas::subjects;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::agent::{Agent, Command, Ending, Event, Lane, Settings, Ticket};
@@ -49,6 +49,8 @@ pub struct Shell {
     lines: u64,
     pulls: mpsc::Sender<()>,
     parcels: mpsc::Sender<Parcel>,
+    /// Attempts that have ended with a record that is not stored yet.
+    ending: watch::Receiver<Vec<beat::Held>>,
     stops: mpsc::Sender<HeardStop>,
     news: mpsc::Sender<News>,
     tasks: JoinSet<()>,
@@ -88,6 +90,7 @@ pub async fn run(
         .collect::<Result<Vec<_>, _>>()?;
     let (pulls, pull_orders) = mpsc::channel(1);
     let (parcels, parcel_orders) = mpsc::channel(CHANNEL_LENGTH);
+    let ending = outbox.ending();
     let sending = tokio::spawn(outbox.run(parcel_orders));
     let clock = Clock::new();
     let mut tasks = JoinSet::new();
@@ -105,6 +108,7 @@ pub async fn run(
         lines: 0,
         pulls,
         parcels,
+        ending,
         stops: stop_to,
         news: news_to,
         tasks,
@@ -243,12 +247,18 @@ impl Shell {
                         held.listening.abort();
                     }
                 }
-                Command::Beat(beat) => self.wire.beat(&Beat { load: load_per_core(), ..beat }).await,
+                Command::Beat(beat) => self.beat(beat).await,
                 Command::Exit => self.has_exited = true,
             }
         }
         // What has ended is forgotten, so that the set does not grow.
         while self.tasks.try_join_next().is_some() {}
+    }
+
+    /// A trial is this agent's until its last record is stored.
+    async fn beat(&self, mut beat: Beat) {
+        beat.leases.extend(self.ending.borrow().iter().cloned());
+        self.wire.beat(&Beat { load: load_per_core(), ..beat }).await;
     }
 
     fn start(&mut self, lane: Lane, offer: Box<Offer>) {

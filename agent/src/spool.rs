@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use regatta_schemas::beat::Held;
 use regatta_schemas::log::{Place, Record};
 use regatta_schemas::output::Output;
 use regatta_schemas::{encode, subjects};
@@ -25,6 +26,8 @@ pub struct Parcel<A> {
     /// What is acknowledged once the parcel is stored.
     pub then_ack: Option<A>,
     kind: Kind,
+    /// The attempt that has ended with it.
+    ends: Option<Held>,
     /// Its place in the order.
     number: u64,
 }
@@ -46,6 +49,7 @@ impl<A> Parcel<A> {
             message_id: record.message_id(place),
             then_ack,
             kind: if matches!(record, Record::Measured(_)) { Kind::Droppable } else { Kind::Lifecycle },
+            ends: ended(place, record),
             number: 0,
         }
     }
@@ -58,6 +62,7 @@ impl<A> Parcel<A> {
             message_id: Some(message_id),
             then_ack: None,
             kind: Kind::Droppable,
+            ends: None,
             number: 0,
         }
     }
@@ -75,6 +80,13 @@ impl<A> Parcel<A> {
     }
 }
 
+/// The attempt that a record ends.
+fn ended(place: &Place, record: &Record) -> Option<Held> {
+    let is_end = matches!(record, Record::Finished(_) | Record::Failed(_) | Record::Released(_));
+    let (attempt, _, _) = record.agent_key().filter(|_| is_end)?;
+    Some(Held { study: place.study.clone(), trial: place.trial?, attempt })
+}
+
 /// The queue, and how much of it is on its way.
 #[derive(Debug)]
 pub struct Spool<A> {
@@ -82,6 +94,8 @@ pub struct Spool<A> {
     /// Sent and not stored, by number; they wait until nothing is on its way any more.
     returned: BTreeMap<u64, Parcel<A>>,
     flying: usize,
+    /// Attempts that have ended, with a record that is not stored yet, by its number.
+    ends: BTreeMap<u64, Held>,
     pushed: u64,
     /// Of the droppable parcels that wait.
     bytes: usize,
@@ -96,6 +110,7 @@ impl<A> Spool<A> {
             waiting: VecDeque::new(),
             returned: BTreeMap::new(),
             flying: 0,
+            ends: BTreeMap::new(),
             pushed: 0,
             bytes: 0,
             bytes_max,
@@ -106,6 +121,9 @@ impl<A> Spool<A> {
     /// Puts a parcel behind all others. Answers how many were dropped for it.
     pub fn push(&mut self, parcel: Parcel<A>) -> usize {
         self.bytes += parcel.droppable_bytes();
+        if let Some(held) = &parcel.ends {
+            self.ends.insert(self.pushed, held.clone());
+        }
         self.waiting.push_back(Parcel { number: self.pushed, ..parcel });
         self.pushed += 1;
         self.thin()
@@ -130,8 +148,14 @@ impl<A> Spool<A> {
     }
 
     /// A parcel that was taken is stored.
-    pub fn stored(&mut self) {
+    pub fn stored(&mut self, parcel: &Parcel<A>) {
         self.flying -= 1;
+        self.ends.remove(&parcel.number);
+    }
+
+    /// Attempts whose last record is not stored yet. Beats go on naming them: nobody must train them again meanwhile.
+    pub fn ending(&self) -> impl Iterator<Item = &Held> {
+        self.ends.values()
     }
 
     /// A parcel that was taken may not be stored: it goes again, in its old place.

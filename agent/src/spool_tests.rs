@@ -36,7 +36,7 @@ fn flush(spool: &mut Spool<u32>) -> Vec<(u32, u64)> {
     let mut sent = Vec::new();
     while let Some(parcel) = spool.take() {
         sent.push(key(&parcel));
-        spool.stored();
+        spool.stored(&parcel);
     }
     sent
 }
@@ -99,9 +99,10 @@ fn an_end_waits_until_all_before_it_is_stored() {
     let first = spool.take().unwrap();
     assert!(spool.take().is_none(), "the end waits for the point");
     spool.put_back(first);
-    assert_eq!(key(&spool.take().unwrap()), (0, 0), "the point goes again");
+    let again = spool.take().unwrap();
+    assert_eq!(key(&again), (0, 0), "the point goes again");
     assert!(spool.take().is_none());
-    spool.stored();
+    spool.stored(&again);
     assert_eq!(key(&spool.take().unwrap()), (0, 1));
     assert_eq!(key(&spool.take().unwrap()), (1, 0), "what comes after an end need not wait for it");
 }
@@ -115,10 +116,26 @@ fn what_was_not_stored_goes_again_in_its_old_order_before_everything_else() {
     let taken: Vec<_> = std::iter::from_fn(|| spool.take()).collect();
     spool.push(points(0, 4));
     let mut taken = taken.into_iter();
-    spool.stored();
-    drop(taken.next());
+    spool.stored(&taken.next().unwrap());
     for parcel in taken.rev() {
         spool.put_back(parcel);
     }
     assert_eq!(flush(&mut spool), [(0, 1), (0, 2), (0, 3), (0, 4)]);
+}
+
+#[test]
+fn an_attempt_is_named_until_its_end_is_stored() {
+    let mut spool = spool_for(10);
+    spool.push(points(0, 0));
+    assert_eq!(spool.ending().count(), 0, "points end nothing");
+    spool.push(finished(0, 1));
+    let named = |spool: &Spool<u32>| spool.ending().map(|held| held.trial.0).collect::<Vec<_>>();
+    let point = spool.take().unwrap();
+    spool.stored(&point);
+    let end = spool.take().unwrap();
+    spool.put_back(end);
+    assert_eq!(named(&spool), [0], "while it waits, is on its way, or goes again");
+    let end = spool.take().unwrap();
+    spool.stored(&end);
+    assert!(named(&spool).is_empty());
 }

@@ -238,7 +238,10 @@ impl World {
                     self.at_agent(agent, delay, move |world| world.interrupt(agent, lane, keep));
                 }
                 Command::Clear { lane } => self.stations[agent].lanes[lane.0 as usize] = None,
-                Command::Beat(beat) => self.send_beat(agent, beat),
+                Command::Beat(mut beat) => {
+                    beat.leases.extend(self.stations[agent].spool.ending().cloned());
+                    self.send_beat(agent, beat);
+                }
                 Command::Exit => {
                     // It stays until its last records are stored.
                     let lanes = self.stations[agent].lanes.len() as u32;
@@ -334,7 +337,7 @@ impl World {
                 return;
             }
             let Some(parcel) = world.stations[agent].flying.remove(&flight) else { return };
-            world.stations[agent].spool.stored();
+            world.stations[agent].spool.stored(&parcel);
             world.acknowledged.extend(parcel.message_id);
             if let Some(delivery) = parcel.then_ack
                 && !world.is_lost()

@@ -6,7 +6,8 @@ use async_nats::jetstream::context::{PublishAckFuture, PublishError};
 use async_nats::jetstream::message::{Acker, PublishMessage};
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use regatta_broker::{Link, async_nats};
-use tokio::sync::mpsc;
+use regatta_schemas::beat::Held;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::spool::Spool;
@@ -20,12 +21,18 @@ pub type Parcel = crate::spool::Parcel<Acker>;
 pub struct Outbox {
     link: Link,
     spool: Spool<Acker>,
+    ending: watch::Sender<Vec<Held>>,
 }
 
 impl Outbox {
     /// While the server is away at most so many bytes of points and lines wait.
     pub fn new(link: Link, spool_bytes_max: usize) -> Self {
-        Self { link, spool: Spool::new(spool_bytes_max) }
+        Self { link, spool: Spool::new(spool_bytes_max), ending: watch::Sender::default() }
+    }
+
+    /// Tells which attempts have ended with a record that is not stored yet.
+    pub fn ending(&self) -> watch::Receiver<Vec<Held>> {
+        self.ending.subscribe()
     }
 
     /// Publishes what comes, until the channel is closed and all of it is stored.
@@ -54,7 +61,8 @@ impl Outbox {
                     if let Err(error) = outcome {
                         retry_at = Some(self.put_back(parcel, &error));
                     } else {
-                        self.spool.stored();
+                        self.spool.stored(&parcel);
+                        self.tell_ending();
                         if let Some(acker) = parcel.then_ack {
                             acknowledge(&acker).await;
                         }
@@ -68,6 +76,15 @@ impl Outbox {
         }
     }
 
+    fn tell_ending(&self) {
+        let ending: Vec<Held> = self.spool.ending().cloned().collect();
+        self.ending.send_if_modified(|told| {
+            let is_new = *told != ending;
+            *told = ending;
+            is_new
+        });
+    }
+
     fn put_back(&mut self, parcel: Parcel, error: &PublishError) -> Instant {
         tracing::debug!(%error, subject = parcel.subject, "not stored; sending it again");
         self.spool.put_back(parcel);
@@ -76,6 +93,7 @@ impl Outbox {
 
     fn queue(&mut self, parcel: Parcel) {
         let dropped = self.spool.push(parcel);
+        self.tell_ending();
         if dropped > 0 {
             let all = self.spool.dropped();
             tracing::warn!(dropped, all, "NATS is away for long; points and lines in between are dropped");

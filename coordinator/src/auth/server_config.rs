@@ -11,9 +11,16 @@ use crate::cli;
 /// The part that changes with the keys, beside the rest.
 pub const ACCOUNTS: &str = "accounts.conf";
 
+/// What a power cut may take of the log's end, and how long a client may be silent: a coordinator that is paused or cut off
+/// would otherwise be sent its share of the requests for minutes.
+const DEFAULTS: &str = "jetstream { sync_interval: \"1s\" }\nping_interval: \"5s\"\nping_max: 2\n";
+
 /// The part that does not change with the keys. Where the streams lie is for the server's command line to say.
 pub fn server(tls: Option<&str>) -> String {
-    format!("# Written by `regatta auth init`, which writes it anew.\n{}include {ACCOUNTS}\n", tls.unwrap_or_default())
+    format!(
+        "# Written by `regatta auth init`, which writes it anew.\n{DEFAULTS}{}include {ACCOUNTS}\n",
+        tls.unwrap_or_default()
+    )
 }
 
 /// What makes the server speak TLS only; None where nobody asked for it.
