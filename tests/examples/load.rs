@@ -40,6 +40,8 @@ async fn main() {
         .await;
     let mut study = digits_study("load", trials, EPOCHS);
     study["recipe"]["checkpoint"] = json!({"every_s": 3_600.0});
+    // What is loaded is the way of the messages, not a model of a thousand trials.
+    study["sampler"] = json!("random");
     let id = cluster.start_study(&study).await;
     let (mut stations, mut links) = (JoinSet::new(), Vec::new());
     for number in 0..agents {

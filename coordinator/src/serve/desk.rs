@@ -91,6 +91,7 @@ impl Desk {
             && let Ok(place) = self.outgoing.snapshots.try_reserve()
         {
             place.send(self.machine.snapshot(self.read));
+            self.machine.archive_over();
             self.news = News::default();
         }
     }

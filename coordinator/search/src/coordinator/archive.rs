@@ -31,6 +31,14 @@ impl Coordinator {
         }
     }
 
+    /// Keeps of the studies that are over only what a snapshot has of them, so that memory holds what goes on.
+    pub fn archive_over(&mut self) {
+        for over in self.snapshot(0).over {
+            self.studies.remove(&over.summary.study);
+            self.archive.insert(over.summary.study.clone(), over);
+        }
+    }
+
     /// Takes in the studies of a snapshot that are over. Before any record is read.
     pub fn restore(&mut self, over: Vec<OverStudy>) {
         for study in over {

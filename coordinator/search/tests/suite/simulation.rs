@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use regatta_schemas::log::Record;
 use regatta_schemas::reasons::{Outcome, StudyEnd};
+use regatta_schemas::snapshot::Snapshot;
 use regatta_schemas::study::StudyFile;
 use regatta_schemas::{Params, PoolId};
-use regatta_search::simulator::{AgentPlan, Epoch, Faults, Plan, Simulator, study_id};
+use regatta_search::simulator::{AgentPlan, Entry, Epoch, Faults, Plan, Simulator, study_id};
 use regatta_search::study::Phase;
 use regatta_search::{Coordinator, Event, Settings, Time};
 use serde_json::json;
@@ -133,6 +134,19 @@ impl Watch {
         self.seen.comparisons += 1;
     }
 
+    /// One that dropped what is over still tells of it, and reads it again when it is asked.
+    fn check_archive(&self, log: &[Entry], snapshot: &Snapshot) {
+        let mut dropping = Coordinator::new(Settings::default());
+        for entry in log {
+            let (place, record, at) = (entry.place.clone(), entry.record.clone(), entry.at);
+            dropping.handle(Time::default(), Event::Logged { place, record, at });
+        }
+        dropping.archive_over();
+        assert_eq!(dropping.studies().count(), snapshot.going_on.len());
+        assert_eq!(dropping.snapshot(self.read as u64).going_on, snapshot.going_on);
+        assert_eq!(dropping.snapshot(self.read as u64).over, snapshot.over);
+    }
+
     /// A coordinator that begins with a snapshot knows what one knows that read the whole log.
     fn check_snapshot(&self, simulator: &Simulator) {
         let log = &simulator.log()[..self.read];
@@ -144,6 +158,7 @@ impl Watch {
             restored.handle(Time::default(), Event::Logged { place, record, at });
         }
         assert_eq!(restored.snapshot(self.read as u64), snapshot, "a snapshot of a snapshot is the same");
+        self.check_archive(log, &snapshot);
         for over in &snapshot.over {
             let id = &over.summary.study;
             let of_study = log.iter().filter(|entry| entry.place.study == *id);
