@@ -1,6 +1,6 @@
 //! A trial that a program of the operator's trains: from its start to the end of all that it started.
 //!
-//! It knows no NATS. What the program is told and may say is written down in the README; [`process`] alone makes the
+//! It knows no NATS. What the program is told and may say is written down in `docs/COMMANDS.md`; [`process`] alone makes the
 //! system's calls, [`protocol`] reads lines, [`pack`] makes checkpoints of folders.
 
 mod pack;
@@ -10,7 +10,6 @@ mod protocol;
 mod workplace;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use regatta_schemas::limits::LIMITS;
@@ -23,7 +22,7 @@ use tokio::sync::mpsc;
 
 use crate::agent::{Ending, Lane};
 use crate::clock::Stopwatch;
-use crate::lane::{Interrupt, Report, Snapshot, send};
+use crate::lane::{Cadence, Interrupt, Report, Snapshot, over_time, send};
 use process::{Channel, Exit, Launch, Process};
 pub use programs::{ProgramError, Programs};
 use protocol::{Line, Lines, Measurement, Quota, Said};
@@ -108,8 +107,7 @@ fn begin<'a>(order: &'a Order<'a>) -> Result<Session<'a>, Ending> {
         reported: None,
         checkpointed: None,
         announced: None,
-        kept_at: before,
-        pending: Arc::default(),
+        cadence: Cadence::new(recipe.checkpoint.every_s, before),
         leaving: None,
     })
 }
@@ -144,10 +142,7 @@ struct Session<'a> {
     checkpointed: Option<u32>,
     /// That checkpoint, while it is not kept yet.
     announced: Option<Announced>,
-    /// Training time at the last checkpoint that was kept.
-    kept_at: Duration,
-    /// Shared with each checkpoint on its way.
-    pending: Arc<()>,
+    cadence: Cadence,
     leaving: Option<Leaving>,
 }
 
@@ -328,7 +323,7 @@ impl Session<'_> {
         if let Some(limit_s) = self.order.recipe.time_limit_s
             && self.elapsed().as_secs_f64() > limit_s
         {
-            return late(format!("the recipe allows {limit_s} s of training"));
+            return late(over_time(limit_s));
         }
         if let Some(limit_s) = self.order.recipe.silence_limit_s
             && self.watch.elapsed().saturating_sub(self.heard_at).as_secs_f64() > limit_s
@@ -424,11 +419,8 @@ impl Session<'_> {
         Ending::Finished { resource, elapsed_s: self.elapsed().as_secs_f64() }
     }
 
-    /// Not while one is on its way: where the store is slow, checkpoints get rarer and do not pile up.
     fn keep_if_due(&mut self) {
-        let every = Duration::from_secs_f64(self.order.recipe.checkpoint.every_s.clamp(0.0, 1e9));
-        let is_one_on_its_way = Arc::strong_count(&self.pending) > 1;
-        if self.leaving.is_none() && self.elapsed().saturating_sub(self.kept_at) >= every && !is_one_on_its_way {
+        if self.leaving.is_none() && self.cadence.is_due(self.elapsed()) {
             self.keep();
         }
     }
@@ -441,8 +433,7 @@ impl Session<'_> {
         self.order.workplace.remove_checkpoint(&name);
         match packed {
             Ok(bytes) => {
-                self.kept_at = elapsed;
-                let pending = self.pending.clone();
+                let pending = self.cadence.keep(elapsed);
                 self.tell(Report::Checkpoint(Snapshot { bytes, step: resource.into(), resource, elapsed, pending }));
             }
             Err(error) => self.pass_on_note(&format!("the checkpoint `{name}` is not kept: {error}")),

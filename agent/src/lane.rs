@@ -1,5 +1,6 @@
 //! A lane: one thread that trains one trial at a time, or has a program train it, and never waits for the network.
 
+mod cadence;
 mod time_limit;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use crate::command::{self, CommandSettings, Workplace};
 use crate::recipe::plan;
 use crate::runtime::{CudaSettings, Device, RuntimeError};
 use crate::training::{Engine, Source, Training, TrainingError};
+pub(crate) use cadence::Cadence;
 use time_limit::TimeLimit;
 
 /// All that a lane needs to train, fetched beforehand.
@@ -219,12 +221,14 @@ impl LaneFloor {
             training,
             watch: Stopwatch::start(),
             before,
-            kept_at: before,
-            pending: Arc::default(),
+            cadence: Cadence::new(recipe.checkpoint.every_s, before),
         };
         match session.run() {
             // Nobody but the limit breaks a step off: a stop is obeyed between two of them.
-            Err(TrainingError::Interrupted) => Ok(over_time(recipe)),
+            Err(TrainingError::Interrupted) => {
+                let detail = over_time(recipe.time_limit_s.unwrap_or_default());
+                Ok(Ending::Failed { cause: FailCause::TimeLimit, detail })
+            }
             outcome => outcome,
         }
     }
@@ -245,10 +249,7 @@ struct Session<'a> {
     watch: Stopwatch,
     /// Training time of earlier attempts.
     before: Duration,
-    /// Training time at the last checkpoint.
-    kept_at: Duration,
-    /// Shared with each checkpoint on its way.
-    pending: Arc<()>,
+    cadence: Cadence,
 }
 
 impl Session<'_> {
@@ -268,7 +269,7 @@ impl Session<'_> {
                 self.keep()?;
                 return Ok(Ending::Paused { resource: self.epochs_done() });
             }
-            if self.is_checkpoint_due() {
+            if self.cadence.is_due(self.elapsed()) {
                 self.keep()?;
             }
         }
@@ -302,23 +303,12 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Not while one is on its way: where the store is slow, checkpoints get rarer and do not pile up.
-    fn is_checkpoint_due(&self) -> bool {
-        let every = Duration::from_secs_f64(self.recipe.checkpoint.every_s.clamp(0.0, 1e9));
-        let is_one_on_its_way = Arc::strong_count(&self.pending) > 1;
-        self.elapsed().saturating_sub(self.kept_at) >= every && !is_one_on_its_way
-    }
-
     fn keep(&mut self) -> Result<(), TrainingError> {
-        let snapshot = Snapshot {
-            bytes: self.training.checkpoint()?,
-            step: self.training.step(),
-            resource: self.epochs_done(),
-            elapsed: self.elapsed(),
-            pending: self.pending.clone(),
-        };
-        self.kept_at = snapshot.elapsed;
-        send(self.reports, self.lane, Report::Checkpoint(snapshot));
+        let bytes = self.training.checkpoint()?;
+        let elapsed = self.elapsed();
+        let (step, resource) = (self.training.step(), self.epochs_done());
+        let pending = self.cadence.keep(elapsed);
+        send(self.reports, self.lane, Report::Checkpoint(Snapshot { bytes, step, resource, elapsed, pending }));
         Ok(())
     }
 
@@ -347,9 +337,9 @@ fn no_thread(error: std::io::Error) -> TrainingError {
     TrainingError::Device(RuntimeError::Failed { reason: format!("no thread for the time limit: {error}") })
 }
 
-fn over_time(recipe: &recipe::Training) -> Ending {
-    let limit_s = recipe.time_limit_s.unwrap_or_default();
-    Ending::Failed { cause: FailCause::TimeLimit, detail: format!("the recipe allows {limit_s} s of training") }
+/// What is said of a trial that has trained for longer than its recipe allows.
+pub(crate) fn over_time(limit_s: f64) -> String {
+    format!("the recipe allows {limit_s} s of training")
 }
 
 fn cause_of(error: &TrainingError) -> FailCause {

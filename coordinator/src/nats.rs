@@ -36,12 +36,12 @@ const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 #[derive(Clone)]
 pub struct Wire {
     link: Link,
-    office: Option<Office>,
+    mandate: Option<Mandate>,
 }
 
 /// What a coordinator that leads rests its decisions on.
 #[derive(Clone)]
-struct Office {
+struct Mandate {
     /// The number of its `elected`: what it decides is refused once there is a later one.
     fence: u64,
     standing: watch::Receiver<Standing>,
@@ -97,12 +97,12 @@ impl Letter {
 
 impl Wire {
     pub fn new(link: Link) -> Self {
-        Self { link, office: None }
+        Self { link, mandate: None }
     }
 
     /// For a coordinator whose `elected` has this number.
     pub fn in_office(self, fence: u64, standing: watch::Receiver<Standing>) -> Self {
-        Self { office: Some(Office { fence, standing }), ..self }
+        Self { mandate: Some(Mandate { fence, standing }), ..self }
     }
 
     pub fn data(&self) -> Objects {
@@ -180,15 +180,15 @@ impl Wire {
 
     /// Before what the server does not fence: a coordinator that slept may have been replaced meanwhile.
     async fn make_sure(&self) -> Result<(), Deposed> {
-        match &self.office {
-            Some(office) if !office.standing.borrow().is_sure() => self.check_office().await,
+        match &self.mandate {
+            Some(mandate) if !mandate.standing.borrow().is_sure() => self.check_office().await,
             Some(_) | None => Ok(()),
         }
     }
 
     /// Asks the log whether this coordinator still leads, for as long as it takes.
     async fn check_office(&self) -> Result<(), Deposed> {
-        let fence = self.office.as_ref().map_or(0, |office| office.fence);
+        let fence = self.mandate.as_ref().map_or(0, |mandate| mandate.fence);
         loop {
             match leader::last_elected(&self.link).await {
                 Ok(last) if last == fence => return Ok(()),
@@ -201,8 +201,8 @@ impl Wire {
 
     async fn send(&self, letter: &Letter) -> Result<PublishAckFuture, PublishError> {
         let mut message = PublishMessage::build().payload(letter.payload.clone()).message_id(&letter.message_id);
-        if let (true, Some(office)) = (letter.is_fenced, &self.office) {
-            message = message.expected_last_subject_sequence(office.fence).header(EXPECTED_SUBJECT, subjects::LEADER);
+        if let (true, Some(mandate)) = (letter.is_fenced, &self.mandate) {
+            message = message.expected_last_subject_sequence(mandate.fence).header(EXPECTED_SUBJECT, subjects::LEADER);
         }
         self.link.jetstream.send_publish(letter.subject.clone(), message).await
     }
@@ -245,9 +245,8 @@ impl Wire {
         }
     }
 
-    async fn purge(&self, stream: &str, subject: &str, study: &StudyId) -> Result<(), BrokerError> {
+    async fn purge(&self, name: &str, subject: &str, study: &StudyId) -> Result<(), BrokerError> {
         const WHAT: &str = "deleting a study";
-        let name = stream;
         let stream = self.link.jetstream.get_stream_no_info(name).await.map_err(BrokerError::away(WHAT))?;
         let purge = stream.purge().filter(subject);
         if name == streams::LOG.name {

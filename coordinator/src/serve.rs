@@ -60,6 +60,8 @@ impl From<&cli::Serve> for Setup {
 /// Coordinates until `shutdown` turns true, or stands by while another does. What is lost by an end is nothing: the
 /// log holds the state.
 ///
+/// The streams and buckets must be there ([`ensure_everything`]).
+///
 /// # Errors
 /// When NATS cannot be used from the start.
 pub async fn serve(link: Link, setup: Setup, shutdown: watch::Receiver<bool>) -> anyhow::Result<()> {
@@ -71,7 +73,14 @@ pub async fn serve(link: Link, setup: Setup, shutdown: watch::Receiver<bool>) ->
     let outcome = loop {
         let (standing, shutdown) = (standing.clone(), shutdown.clone());
         let term = Term { link: &link, name: &name, setup: &setup, standing, shutdown };
-        match term.serve().await {
+        let ended = async {
+            // Whoever started it has seen to that the first time; a server that lost its disk has nothing any more.
+            if has_served {
+                ensure_everything(&link, setup.replicas).await?;
+            }
+            term.serve().await
+        };
+        match ended.await {
             Ok(End::Deposed) => tracing::warn!(name, "another coordinator leads; this one stands by"),
             Ok(End::LogShortened) => {
                 tracing::warn!(
@@ -113,7 +122,6 @@ struct Term<'a> {
 
 impl Term<'_> {
     async fn serve(mut self) -> anyhow::Result<End> {
-        ensure_everything(self.link, self.setup.replicas).await?;
         let wire = Wire::new(self.link.clone());
         let mut connections = self.link.connections.clone();
         connections.mark_unchanged();

@@ -90,8 +90,8 @@ impl Desk {
             && self.machine.is_caught_up()
             && let Ok(place) = self.outgoing.snapshots.try_reserve()
         {
-            place.send(self.machine.snapshot(self.read));
             self.machine.archive_over();
+            place.send(self.machine.snapshot(self.read));
             self.news = News::default();
         }
     }

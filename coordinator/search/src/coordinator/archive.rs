@@ -18,22 +18,27 @@ pub type Recorded = (Option<TrialId>, Record, Time);
 impl Coordinator {
     /// All that is needed beside the logs of studies that go on; `sequence` is the number of the last record read.
     pub fn snapshot(&self, sequence: u64) -> Snapshot {
-        let (over, going_on): (Vec<_>, Vec<_>) = self.studies.iter().partition(|(_, study)| study.is_over());
-        let over = over.into_iter().map(|(id, study)| OverStudy {
-            summary: self.summary(id, study),
-            checkpoints: study.checkpoints().cloned().collect(),
-        });
+        let going_on = self.studies.iter().filter(|(_, study)| !study.is_over());
         Snapshot {
             version: SNAPSHOT_VERSION,
             sequence,
-            going_on: going_on.into_iter().map(|(id, _)| id.clone()).collect(),
-            over: self.archive.values().cloned().chain(over).collect(),
+            going_on: going_on.map(|(id, _)| id.clone()).collect(),
+            over: self.archive.values().cloned().chain(self.over()).collect(),
         }
+    }
+
+    /// What is over and not in the archive.
+    fn over(&self) -> impl Iterator<Item = OverStudy> {
+        let over = self.studies.iter().filter(|(_, study)| study.is_over());
+        over.map(|(id, study)| OverStudy {
+            summary: self.summary(id, study),
+            checkpoints: study.checkpoints().cloned().collect(),
+        })
     }
 
     /// Keeps of the studies that are over only what a snapshot has of them, so that memory holds what goes on.
     pub fn archive_over(&mut self) {
-        for over in self.snapshot(0).over {
+        for over in self.over().collect::<Vec<_>>() {
             self.studies.remove(&over.summary.study);
             self.archive.insert(over.summary.study.clone(), over);
         }
