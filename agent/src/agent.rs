@@ -21,7 +21,7 @@ use regatta_schemas::log::{
 use regatta_schemas::offer::Offer;
 use regatta_schemas::reasons::{FailCause, ReleaseReason};
 use regatta_schemas::stop::Stop;
-use regatta_schemas::{AgentId, Sequence, StudyId, TrialId};
+use regatta_schemas::{AgentId, Sequence, StudyId, Term, TrialId};
 
 /// Milliseconds of a clock that only goes forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,8 +89,8 @@ pub enum Command {
     Pull,
     /// Publish the record; once it is stored, acknowledge the offer.
     Accept { ticket: Ticket, place: Place, record: Record },
-    /// Give the offer back to the queue, which puts it before an agent again after `wait`.
-    Return { ticket: Ticket, wait: Duration },
+    /// Give the offer back to the queue, which puts it before an agent again after [`Why::wait`].
+    Return { ticket: Ticket, why: Why },
     /// Publish the record, after all earlier ones of its lane.
     Publish { place: Place, record: Record },
     /// Begin to train, and to listen for stops of this trial.
@@ -105,13 +105,33 @@ pub enum Command {
     Exit,
 }
 
+/// Why an offer goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// No lane is free.
+    Full,
+    /// Its program is not allowed here: it is left to other agents.
+    ProgramNotAllowed,
+    /// A lane still trains an attempt of the same number that the log has forgotten; that one ends first.
+    Forgotten,
+}
+
+impl Why {
+    /// Until the queue puts the offer before an agent again.
+    pub fn wait(self) -> Duration {
+        match self {
+            Self::Full => Duration::ZERO,
+            Self::ProgramNotAllowed | Self::Forgotten => Duration::from_millis(500),
+        }
+    }
+}
+
 /// Attempts remembered after they were taken: more than an agent can take while an offer may come again.
 const TAKEN_REMEMBERED: usize = 4_096;
 
-/// An offer of a program that is not allowed here goes back so often, for an agent that allows it, and waits so long each
-/// time. After that no agent of the pool seems to, and one of them says so by failing the trial.
+/// An offer of a program that is not allowed here goes back so often, for an agent that allows it. After that no agent of
+/// the pool seems to, and one of them says so by failing the trial.
 const FOREIGN_DELIVERIES_MAX: u64 = 20;
-const FOREIGN_WAITS: Duration = Duration::from_millis(500);
 
 /// The agent's settings, each with its unit.
 #[derive(Debug, Clone)]
@@ -146,6 +166,7 @@ pub struct Agent {
 struct Lease {
     place: Place,
     held: Held,
+    term: Term,
     next_sequence: Sequence,
     points: Vec<Point>,
     flush_at: Option<Now>,
@@ -222,14 +243,19 @@ impl Agent {
             self.pull_if_a_lane_is_free();
             return;
         }
+        if self.is_given_up_for(&offer) {
+            self.commands.push_back(Command::Return { ticket, why: Why::Forgotten });
+            self.pull_if_a_lane_is_free();
+            return;
+        }
         let free = self.lanes.iter().position(Option::is_none);
         let Some(index) = free.filter(|_| !self.is_draining) else {
-            self.commands.push_back(Command::Return { ticket, wait: Duration::ZERO });
+            self.commands.push_back(Command::Return { ticket, why: Why::Full });
             return;
         };
         let is_allowed = offer.recipe.program().is_none_or(|program| self.settings.programs.contains(program));
         if !is_allowed && deliveries < FOREIGN_DELIVERIES_MAX {
-            self.commands.push_back(Command::Return { ticket, wait: FOREIGN_WAITS });
+            self.commands.push_back(Command::Return { ticket, why: Why::ProgramNotAllowed });
             self.pull_if_a_lane_is_free();
             return;
         }
@@ -237,6 +263,7 @@ impl Agent {
         let mut lease = Lease::new(&offer);
         let accepted = Accepted {
             attempt: offer.attempt,
+            term: offer.term,
             sequence: lease.take_sequence(),
             agent: self.settings.agent.clone(),
             lane: lane.0,
@@ -255,9 +282,23 @@ impl Agent {
 
     /// What was answered to an offer of the same attempt, if there was one lately.
     fn accepted_before(&self, offer: &Offer) -> Option<Accepted> {
-        let is_same =
-            |held: &Held| held.study == offer.study && held.trial == offer.trial && held.attempt == offer.attempt;
-        self.taken.iter().find(|(held, _)| is_same(held)).map(|(_, accepted)| accepted.clone())
+        let is_same = |held: &Held, accepted: &Accepted| is_of(held, offer) && accepted.term == offer.term;
+        let taken = self.taken.iter().find(|(held, accepted)| is_same(held, accepted));
+        taken.map(|(_, accepted)| accepted.clone())
+    }
+
+    /// Whether a lane holds an attempt of the same number, of another term: the log has forgotten that one. It ends now.
+    fn is_given_up_for(&mut self, offer: &Offer) -> bool {
+        let mut is_held = false;
+        for lane in self.lane_numbers() {
+            let Some(lease) = self.lease_mut(lane).filter(|lease| is_of(&lease.held, offer)) else { continue };
+            is_held = true;
+            if lease.ending.is_none() && lease.interrupted_for != Some(ReleaseReason::Stopped) {
+                lease.interrupted_for = Some(ReleaseReason::Stopped);
+                self.commands.push_back(Command::Interrupt { lane, keep: false });
+            }
+        }
+        is_held
     }
 
     fn obey_stop(&mut self, study: &StudyId, trial: Option<TrialId>, stop: &Stop) {
@@ -266,7 +307,7 @@ impl Agent {
             let Some(lease) = self.lease_mut(lane) else { continue };
             let is_named = lease.held.study == *study && trial.is_none_or(|trial| trial == lease.held.trial);
             let is_ending = lease.ending.is_some() || lease.interrupted_for == Some(ReleaseReason::Stopped);
-            if !is_named || is_ending || !stop.is_for(&agent, lease.held.attempt) {
+            if !is_named || is_ending || !stop.is_for(&agent, lease.held.attempt, lease.term) {
                 continue;
             }
             lease.interrupted_for = Some(ReleaseReason::Stopped);
@@ -296,6 +337,7 @@ impl Agent {
         }
         let record = Record::Measured(Measured {
             attempt: lease.held.attempt,
+            term: lease.term,
             sequence: lease.take_sequence(),
             agent,
             points: std::mem::take(&mut lease.points),
@@ -312,6 +354,7 @@ impl Agent {
         if let Some(checkpoint) = stored {
             let record = Record::Checkpointed(Checkpointed {
                 attempt: lease.held.attempt,
+                term: lease.term,
                 sequence: lease.take_sequence(),
                 agent,
                 checkpoint,
@@ -417,6 +460,7 @@ impl Lease {
         Self {
             place: Place::trial(offer.study.clone(), offer.trial),
             held: Held { study: offer.study.clone(), trial: offer.trial, attempt: offer.attempt },
+            term: offer.term,
             next_sequence: Sequence(0),
             points: Vec::new(),
             flush_at: None,
@@ -434,24 +478,25 @@ impl Lease {
     }
 
     fn ended(&mut self, agent: AgentId, ending: Ending) -> Record {
-        let attempt = self.held.attempt;
-        let sequence = self.take_sequence();
+        let (attempt, term, sequence) = (self.held.attempt, self.term, self.take_sequence());
         match ending {
             Ending::Finished { resource, elapsed_s } => {
-                Record::Finished(Finished { attempt, sequence, agent, resource, elapsed_s })
+                Record::Finished(Finished { attempt, term, sequence, agent, resource, elapsed_s })
             }
             Ending::Failed { cause, detail } => Record::Failed(Failed {
                 attempt,
+                term,
                 sequence,
                 agent,
                 cause,
                 detail: detail.chars().take(LIMITS.text_chars_max).collect(),
             }),
             Ending::Paused { resource } => {
-                Record::Released(Released { attempt, sequence, agent, reason: ReleaseReason::Paused, resource })
+                Record::Released(Released { attempt, term, sequence, agent, reason: ReleaseReason::Paused, resource })
             }
             Ending::Interrupted { resource } => Record::Released(Released {
                 attempt,
+                term,
                 sequence,
                 agent,
                 reason: self.interrupted_for.unwrap_or(ReleaseReason::Stopped),
@@ -459,6 +504,10 @@ impl Lease {
             }),
         }
     }
+}
+
+fn is_of(held: &Held, offer: &Offer) -> bool {
+    held.study == offer.study && held.trial == offer.trial && held.attempt == offer.attempt
 }
 
 fn millis(duration: Duration) -> u64 {

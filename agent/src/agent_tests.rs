@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use regatta_schemas::log::ReportKey;
 use regatta_schemas::reasons::StopReason;
 use regatta_schemas::recipe::Recipe;
 use regatta_schemas::{Attempt, TrialId};
@@ -23,6 +24,7 @@ fn offer(trial: u32, attempt: u32) -> Box<Offer> {
         study: study(),
         trial: TrialId(trial),
         attempt: Attempt(attempt),
+        term: Term(5),
         params: BTreeMap::new(),
         recipe: recipe(),
         resource: 3,
@@ -63,6 +65,7 @@ fn stop(attempt: Option<u32>, only: Option<&str>) -> Stop {
     Stop {
         attempt: attempt.map(Attempt),
         agent: only.map(|id| AgentId::new(id).unwrap()),
+        term: Term(0),
         reason: StopReason::Superseded,
     }
 }
@@ -74,7 +77,7 @@ fn commands(agent: &mut Agent) -> Vec<String> {
         .map(|command| match command {
             Command::Pull => "pull".into(),
             Command::Accept { ticket, record, .. } => format!("accept {} {}", ticket.0, key(&record)),
-            Command::Return { ticket, wait } => format!("return {} for {} ms", ticket.0, wait.as_millis()),
+            Command::Return { ticket, why } => format!("return {} for {} ms", ticket.0, why.wait().as_millis()),
             Command::Publish { record, .. } => key(&record),
             Command::Start { lane, offer } => format!("start {} on {}", offer.trial, lane.0),
             Command::Interrupt { lane, keep } => format!("interrupt {}{}", lane.0, if keep { " keep" } else { "" }),
@@ -86,7 +89,7 @@ fn commands(agent: &mut Agent) -> Vec<String> {
 }
 
 fn key(record: &Record) -> String {
-    let (attempt, sequence, agent) = record.agent_key().expect("an agent writes no other records");
+    let ReportKey { attempt, sequence, agent, .. } = record.key().expect("an agent writes no other records");
     assert_eq!(*agent, me());
     let more = match record {
         Record::Measured(measured) => format!(" {}", measured.points.len()),
@@ -162,6 +165,35 @@ fn an_offer_that_comes_twice_is_answered_twice_and_trained_once() {
     assert_eq!(commands(&mut agent), ["accept 3 accepted 1.0", "pull"]);
     receive(&mut agent, 4, 0, 2);
     assert_eq!(commands(&mut agent), ["accept 4 accepted 2.0", "start 0 on 0", "pull"]);
+}
+
+#[test]
+fn an_attempt_that_the_log_forgot_ends_before_its_namesake_begins() {
+    let mut agent = agent(2);
+    receive(&mut agent, 1, 0, 1);
+    commands(&mut agent);
+    let receive_namesake = |agent: &mut Agent, ticket: u64| {
+        let offer = Box::new(Offer { term: Term(6), ..*offer(0, 1) });
+        agent.handle(Now(2), Event::OfferReceived { ticket: Ticket(ticket), offer, deliveries: 1 });
+    };
+    receive_namesake(&mut agent, 2);
+    assert_eq!(commands(&mut agent), ["interrupt 0", "return 2 for 500 ms", "pull"]);
+    receive_namesake(&mut agent, 3);
+    assert_eq!(commands(&mut agent), ["return 3 for 500 ms", "pull"]);
+    agent.handle(Now(3), ended(0, Ending::Interrupted { resource: 1 }));
+    let terms = |agent: &mut Agent| {
+        let records = std::iter::from_fn(|| agent.next_command()).filter_map(|command| match command {
+            Command::Accept { record, .. } | Command::Publish { record, .. } => record.key().map(|key| key.term),
+            _ => None,
+        });
+        records.collect::<Vec<_>>()
+    };
+    assert_eq!(terms(&mut agent), [Term(5)], "it is given back in its own term");
+    receive_namesake(&mut agent, 4);
+    assert_eq!(terms(&mut agent), [Term(6)]);
+    let stop = Stop { term: Term(5), ..stop(Some(1), None) };
+    agent.handle(Now(4), Event::StopHeard { study: study(), trial: Some(TrialId(0)), stop });
+    assert_eq!(commands(&mut agent), Vec::<String>::new(), "the other one was meant");
 }
 
 #[test]

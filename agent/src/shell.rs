@@ -15,7 +15,7 @@ use regatta_schemas::subjects;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::agent::{Agent, Command, Ending, Event, Lane, Settings, Ticket};
+use crate::agent::{Agent, Command, Ending, Event, Lane, Settings, Ticket, Why};
 use crate::clock::Clock;
 use crate::lane::{Assignment, EngineSettings, LaneThread, Report, Snapshot};
 use crate::nats::{Acker, HeardStop, Outbox, Parcel, Pulled, Puller, Wire};
@@ -229,14 +229,14 @@ impl Shell {
                     let acker = self.tickets.remove(&ticket);
                     self.send(Parcel::record(&place, &record, acker)).await;
                 }
-                Command::Return { ticket, wait } => {
-                    if !wait.is_zero() {
+                Command::Return { ticket, why } => {
+                    if why == Why::ProgramNotAllowed {
                         tracing::warn!(
                             "an offer goes back for other agents: its program is not allowed here (--allow)"
                         );
                     }
                     if let Some(acker) = self.tickets.remove(&ticket) {
-                        self.wire.give_back(acker, wait).await;
+                        self.wire.give_back(acker, why.wait()).await;
                     }
                 }
                 Command::Publish { place, record } => self.send(Parcel::record(&place, &record, None)).await,

@@ -83,7 +83,7 @@ impl<A> Parcel<A> {
 /// The attempt that a record ends.
 fn ended(place: &Place, record: &Record) -> Option<Held> {
     let is_end = matches!(record, Record::Finished(_) | Record::Failed(_) | Record::Released(_));
-    let (attempt, _, _) = record.agent_key().filter(|_| is_end)?;
+    let attempt = record.key().filter(|_| is_end)?.attempt;
     Some(Held { study: place.study.clone(), trial: place.trial?, attempt })
 }
 

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use regatta_schemas::log::{Finished, Measured, Point};
-use regatta_schemas::{AgentId, Attempt, Sequence, StudyId, TrialId, decode};
+use regatta_schemas::{AgentId, Attempt, Sequence, StudyId, Term, TrialId, decode};
 
 use super::*;
 
@@ -15,20 +15,27 @@ fn me() -> AgentId {
 
 fn points(trial: u32, sequence: u64) -> Parcel<u32> {
     let point = Point { step: sequence, resource: 1, elapsed_s: 0.0, metrics: BTreeMap::new() };
-    let measured = Measured { attempt: Attempt(1), sequence: Sequence(sequence), agent: me(), points: vec![point] };
+    let measured =
+        Measured { attempt: Attempt(1), term: Term(0), sequence: Sequence(sequence), agent: me(), points: vec![point] };
     Parcel::record(&place(trial), &Record::Measured(measured), None)
 }
 
 fn finished(trial: u32, sequence: u64) -> Parcel<u32> {
-    let finished =
-        Finished { attempt: Attempt(1), sequence: Sequence(sequence), agent: me(), resource: 1, elapsed_s: 0.0 };
+    let finished = Finished {
+        attempt: Attempt(1),
+        term: Term(0),
+        sequence: Sequence(sequence),
+        agent: me(),
+        resource: 1,
+        elapsed_s: 0.0,
+    };
     Parcel::record(&place(trial), &Record::Finished(finished), None)
 }
 
 fn key(parcel: &Parcel<u32>) -> (u32, u64) {
     let trial = subjects::read_log(&parcel.subject).unwrap().trial.unwrap();
     let record: Record = decode(&parcel.payload).unwrap();
-    (trial.0, record.agent_key().unwrap().1.0)
+    (trial.0, record.key().unwrap().sequence.0)
 }
 
 /// Sends and stores all of it.

@@ -33,7 +33,7 @@ impl SupplyError {
     /// A server that is away is no fault of the object's: another try can mend it.
     fn of(error: &BrokerError, cause: FailCause) -> Self {
         let cause = match error {
-            BrokerError::Away { .. } => FailCause::Device,
+            BrokerError::Away { .. } | BrokerError::TailLost { .. } => FailCause::Device,
             BrokerError::NoObject { .. } | BrokerError::Damaged { .. } | BrokerError::Setting(_) => cause,
         };
         Self { cause, detail: error.to_string() }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use regatta_broker::Link;
+use regatta_broker::{BrokerError, Link};
 use regatta_schemas::api::{Endpoint, StudyRequest, StudyShown, TrialStatus, anonymous};
 use regatta_schemas::log::{Lineage, Record};
 use regatta_schemas::{StudyId, TrialId};
@@ -50,6 +50,7 @@ pub async fn follow(link: &Link, study: &StudyId, view: View) -> anyhow::Result<
             Ok(Read::Record(entry)) => *entry,
             Ok(Read::Elected { .. } | Read::Foreign) => continue,
             Ok(Read::End) => anyhow::bail!("the log of {study} ended"),
+            Err(error @ BrokerError::TailLost { .. }) => return Err(error.into()),
             Err(error) => {
                 tracing::debug!(%error, "the log cannot be read; trying again");
                 tokio::time::sleep(Duration::from_millis(200)).await;

@@ -9,10 +9,7 @@ pub mod snapshots;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
-use regatta_broker::async_nats::jetstream::ErrorCode;
-use regatta_broker::async_nats::jetstream::context::{
-    GetStreamError, GetStreamErrorKind, PublishAckFuture, PublishError, PublishErrorKind,
-};
+use regatta_broker::async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
 use regatta_broker::async_nats::jetstream::message::PublishMessage;
 use regatta_broker::{BrokerError, Link, Objects, async_nats};
 use regatta_schemas::beat::Beat;
@@ -76,7 +73,7 @@ impl Letter {
         Self {
             subject: subjects::offers(pool),
             payload: encode(offer).into(),
-            message_id: format!("{}.{}.{}", offer.study, offer.trial, offer.attempt),
+            message_id: format!("{}.{}.{}.{}", offer.study, offer.trial, offer.attempt, offer.term),
             is_fenced: false,
         }
     }
@@ -207,18 +204,6 @@ impl Wire {
         self.link.jetstream.send_publish(letter.subject.clone(), message).await
     }
 
-    /// The number of the log's last record, for as long as it takes to get it; 0 where there is no log any more.
-    pub async fn log_end(&self) -> u64 {
-        loop {
-            match self.link.jetstream.get_stream(streams::LOG.name).await {
-                Ok(stream) => return stream.cached_info().state.last_sequence,
-                Err(error) if is_no_stream(&error) => return 0,
-                Err(error) => tracing::warn!(%error, "cannot look at the log; trying again"),
-            }
-            tokio::time::sleep(RETRY_AFTER).await;
-        }
-    }
-
     /// Every beat of every agent, from now on. What is no beat is left out, with a word in the log.
     ///
     /// # Errors
@@ -258,10 +243,6 @@ impl Wire {
         }
         Ok(())
     }
-}
-
-fn is_no_stream(error: &GetStreamError) -> bool {
-    matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
 fn read_beat(message: &async_nats::Message) -> Option<(PoolId, AgentId, Beat)> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::StreamExt;
-use regatta_broker::{Link, ensure_everything};
+use regatta_broker::{BrokerError, Link, ensure_everything};
 use regatta_schemas::snapshot::Snapshot;
 use regatta_search::{Event, Settings, Time};
 use tokio::sync::{mpsc, watch};
@@ -50,7 +50,11 @@ pub struct Setup {
 impl From<&cli::Serve> for Setup {
     fn from(args: &cli::Serve) -> Self {
         Self {
-            settings: Settings { lease_timeout: Duration::from_secs_f64(args.lease_timeout_s), backlog: args.backlog },
+            settings: Settings {
+                lease_timeout: Duration::from_secs_f64(args.lease_timeout_s),
+                backlog: args.backlog,
+                ..Settings::default()
+            },
             replicas: usize::from(args.replicas),
             sweep_age: Duration::from_secs_f64(args.sweep_age_s),
         }
@@ -66,30 +70,12 @@ impl From<&cli::Serve> for Setup {
 /// When NATS cannot be used from the start.
 pub async fn serve(link: Link, setup: Setup, shutdown: watch::Receiver<bool>) -> anyhow::Result<()> {
     let name = format!("coordinator-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
-    let (candidate, standing) = Candidate::new(&link, &name).await?;
-    let (withdraw, withdrawn) = watch::channel(false);
-    let candidacy = tokio::spawn(candidate.stand(withdrawn));
     let mut has_served = false;
     let outcome = loop {
-        let (standing, shutdown) = (standing.clone(), shutdown.clone());
-        let term = Term { link: &link, name: &name, setup: &setup, standing, shutdown };
-        let ended = async {
-            // Whoever started it has seen to that the first time; a server that lost its disk has nothing any more.
-            if has_served {
-                ensure_everything(&link, setup.replicas).await?;
-            }
-            term.serve().await
-        };
-        match ended.await {
+        match serve_a_term(&link, &name, &setup, shutdown.clone(), has_served).await {
             Ok(End::Deposed) => tracing::warn!(name, "another coordinator leads; this one stands by"),
-            Ok(End::LogShortened) => {
-                tracing::warn!(
-                    name,
-                    "the log ends before what was read of it: the server lost its tail; beginning anew"
-                );
-            }
             Ok(End::Shutdown) => break Ok(()),
-            Err(error) if has_served => {
+            Err(error) if has_served || is_tail_lost(&error) => {
                 tracing::warn!(error = format!("{error:#}"), "beginning anew");
                 tokio::time::sleep(RETRY_AFTER).await;
             }
@@ -97,18 +83,40 @@ pub async fn serve(link: Link, setup: Setup, shutdown: watch::Receiver<bool>) ->
         }
         has_served = true;
     };
+    tracing::info!("coordinator stops; the log holds its state");
+    outcome
+}
+
+/// Each term has an election of its own: what lies before it in the log is read before anything is decided.
+async fn serve_a_term(
+    link: &Link,
+    name: &str,
+    setup: &Setup,
+    shutdown: watch::Receiver<bool>,
+    has_served: bool,
+) -> anyhow::Result<End> {
+    // Whoever started it has seen to that the first time; a server that lost its disk has nothing any more.
+    if has_served {
+        ensure_everything(link, setup.replicas).await?;
+    }
+    let (candidate, standing) = Candidate::new(link, name).await?;
+    let (withdraw, withdrawn) = watch::channel(false);
+    let candidacy = tokio::spawn(candidate.stand(withdrawn));
+    let ended = Term { link, name, setup, standing, shutdown }.serve().await;
     withdraw.send_replace(true);
     // Without an answer the lease runs out by itself.
     drop(tokio::time::timeout(RESIGN_WITHIN, candidacy).await);
-    tracing::info!("coordinator stops; the log holds its state");
-    outcome
+    ended
 }
 
 enum End {
     Shutdown,
     Deposed,
-    /// What was read is not in the log any more, as after a power cut: the log is what counts.
-    LogShortened,
+}
+
+/// Whether what was read is not in the log any more: the log is what counts.
+fn is_tail_lost(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(BrokerError::TailLost { .. }))
 }
 
 /// From the beginning of the log, through standing by and leading, to the end of either.
@@ -139,14 +147,13 @@ impl Term<'_> {
         tasks.spawn(recall_studies(self.link.clone(), wanted, recall));
         tasks.spawn(keep_snapshots(self.link.clone(), taken));
         tasks.spawn(list_checkpoints(wire.clone(), self.setup.sweep_age, stored));
-        // Whether the log has become shorter.
-        let mut looks: JoinSet<bool> = JoinSet::new();
         let mut office = Office::new(self.name);
         let mut desk = Desk::new(wire, self.setup.settings.clone(), Outgoing { deletions, recalls, snapshots });
         let mut snapshot = snapshots::last(self.link).await?;
         if let Some(snapshot) = &mut snapshot {
-            tracing::info!(sequence = snapshot.sequence, over = snapshot.over.len(), "beginning from the snapshot");
-            desk.restore(std::mem::take(&mut snapshot.over), snapshot.sequence);
+            let sequence = snapshot.position.sequence;
+            tracing::info!(sequence, over = snapshot.over.len(), "beginning from the snapshot");
+            desk.restore(std::mem::take(&mut snapshot.over), snapshot.position);
         }
         tracing::info!(name = self.name, "reading the log");
         tasks.spawn(read_log(self.link.clone(), snapshot, entries));
@@ -161,12 +168,7 @@ impl Term<'_> {
                     ended.context("a part of the coordinator broke off")??;
                     anyhow::bail!("a part of the coordinator ended");
                 }
-                Ok(()) = connections.changed() => {
-                    desk.tell(Event::ConnectionRestored);
-                    let (wire, read) = (desk.wire.clone(), desk.read_position());
-                    looks.spawn(async move { wire.log_end().await < read });
-                }
-                Some(Ok(true)) = looks.join_next() => return Ok(End::LogShortened),
+                Ok(()) = connections.changed() => desk.tell(Event::ConnectionRestored),
                 Some((pool, agent, beat)) = beats.next() => desk.tell(Event::BeatHeard { pool, agent, beat }),
                 Some(asked) = asked.recv() => desk.answer(asked),
                 Some(objects) = listed.recv() => desk.sweep(objects),
@@ -260,7 +262,10 @@ impl<'a> Office<'a> {
 async fn keep_snapshots(link: Link, mut taken: mpsc::Receiver<Snapshot>) -> anyhow::Result<()> {
     while let Some(snapshot) = taken.recv().await {
         match snapshots::keep(&link, &snapshot).await {
-            Ok(()) => tracing::info!(sequence = snapshot.sequence, over = snapshot.over.len(), "snapshot taken"),
+            Ok(()) => {
+                let sequence = snapshot.position.sequence;
+                tracing::info!(sequence, over = snapshot.over.len(), "snapshot taken");
+            }
             Err(error) => tracing::warn!(%error, "a snapshot was not stored"),
         }
     }

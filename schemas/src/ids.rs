@@ -149,10 +149,27 @@ counter_id!(
     u32
 );
 counter_id!(
+    /// The time in office of the coordinator that made an offer: a number drawn at random, 0 where it is not said. It tells an
+    /// attempt from another of the same number that a server forgot with the end of its log, as in a power cut.
+    Term,
+    u32
+);
+counter_id!(
     /// Numbers the messages of one attempt, from 0 (`accepted`); with trial and attempt it makes a message unique.
     Sequence,
     u64
 );
+
+impl Term {
+    pub fn is_unknown(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether both may mean the same: whoever does not say is believed.
+    pub fn may_be(self, other: Self) -> bool {
+        self == other || self.is_unknown() || other.is_unknown()
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -26,6 +26,6 @@ pub mod study;
 pub mod subjects;
 pub mod wire;
 
-pub use ids::{AgentId, Attempt, PoolId, Sequence, StudyId, TenantId, TrialId};
+pub use ids::{AgentId, Attempt, PoolId, Sequence, StudyId, TenantId, Term, TrialId};
 pub use params::{ParamValue, Params};
 pub use wire::{DecodeError, decode, encode};

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AgentId, Attempt, PoolId, Sequence, StudyId, TrialId};
+use crate::ids::{AgentId, Attempt, PoolId, Sequence, StudyId, Term, TrialId};
 use crate::params::Params;
 use crate::reasons::{FailCause, OfferReason, Outcome, ReleaseReason, StopReason, StudyEnd};
 use crate::study::StudyFile;
@@ -108,6 +108,8 @@ pub enum Lineage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Offered {
     pub attempt: Attempt,
+    #[serde(default, skip_serializing_if = "Term::is_unknown")]
+    pub term: Term,
     pub pool: PoolId,
     pub reason: OfferReason,
     /// Where the attempt goes on from; absent: from the beginning.
@@ -137,6 +139,9 @@ pub struct Checkpoint {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Accepted {
     pub attempt: Attempt,
+    /// As in the offer.
+    #[serde(default, skip_serializing_if = "Term::is_unknown")]
+    pub term: Term,
     pub sequence: Sequence,
     pub agent: AgentId,
     pub lane: u32,
@@ -146,6 +151,9 @@ pub struct Accepted {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Measured {
     pub attempt: Attempt,
+    /// As in the offer.
+    #[serde(default, skip_serializing_if = "Term::is_unknown")]
+    pub term: Term,
     pub sequence: Sequence,
     pub agent: AgentId,
     pub points: Vec<Point>,
@@ -190,6 +198,9 @@ pub(crate) enum NotFinite {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Checkpointed {
     pub attempt: Attempt,
+    /// As in the offer.
+    #[serde(default, skip_serializing_if = "Term::is_unknown")]
+    pub term: Term,
     pub sequence: Sequence,
     pub agent: AgentId,
     pub checkpoint: Checkpoint,
@@ -199,6 +210,9 @@ pub struct Checkpointed {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Finished {
     pub attempt: Attempt,
+    /// As in the offer.
+    #[serde(default, skip_serializing_if = "Term::is_unknown")]
+    pub term: Term,
     pub sequence: Sequence,
     pub agent: AgentId,
     /// Epochs done.
@@ -211,6 +225,9 @@ pub struct Finished {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Failed {
     pub attempt: Attempt,
+    /// As in the offer.
+    #[serde(default, skip_serializing_if = "Term::is_unknown")]
+    pub term: Term,
     pub sequence: Sequence,
     pub agent: AgentId,
     pub cause: FailCause,
@@ -222,6 +239,9 @@ pub struct Failed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Released {
     pub attempt: Attempt,
+    /// As in the offer.
+    #[serde(default, skip_serializing_if = "Term::is_unknown")]
+    pub term: Term,
     pub sequence: Sequence,
     pub agent: AgentId,
     pub reason: ReleaseReason,
@@ -251,6 +271,15 @@ pub struct Concluded {
     /// One line for a person.
     #[serde(default)]
     pub detail: String,
+}
+
+/// Which of all records of agents one is: the same record sent twice has the same key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReportKey<'a> {
+    pub attempt: Attempt,
+    pub term: Term,
+    pub sequence: Sequence,
+    pub agent: &'a AgentId,
 }
 
 /// Which log a record belongs to: a trial's, or its study's own.
@@ -295,15 +324,26 @@ impl Record {
         }
     }
 
-    /// Attempt and sequence of a record that an agent wrote.
-    pub fn agent_key(&self) -> Option<(Attempt, Sequence, &AgentId)> {
+    /// The key of a record that an agent wrote.
+    pub fn key(&self) -> Option<ReportKey<'_>> {
+        macro_rules! key {
+            ($record:expr) => {{
+                let record = $record;
+                Some(ReportKey {
+                    attempt: record.attempt,
+                    term: record.term,
+                    sequence: record.sequence,
+                    agent: &record.agent,
+                })
+            }};
+        }
         match self {
-            Self::Accepted(r) => Some((r.attempt, r.sequence, &r.agent)),
-            Self::Measured(r) => Some((r.attempt, r.sequence, &r.agent)),
-            Self::Checkpointed(r) => Some((r.attempt, r.sequence, &r.agent)),
-            Self::Finished(r) => Some((r.attempt, r.sequence, &r.agent)),
-            Self::Failed(r) => Some((r.attempt, r.sequence, &r.agent)),
-            Self::Released(r) => Some((r.attempt, r.sequence, &r.agent)),
+            Self::Accepted(r) => key!(r),
+            Self::Measured(r) => key!(r),
+            Self::Checkpointed(r) => key!(r),
+            Self::Finished(r) => key!(r),
+            Self::Failed(r) => key!(r),
+            Self::Released(r) => key!(r),
             Self::StudyCreated(_)
             | Self::StudyPaused(_)
             | Self::StudyResumed(_)
@@ -320,8 +360,9 @@ impl Record {
 
     /// The `Nats-Msg-Id` of a record that an agent wrote: the same message sent twice is stored once.
     pub fn message_id(&self, place: &Place) -> Option<String> {
-        let (attempt, sequence, agent) = self.agent_key()?;
+        let ReportKey { attempt, term, sequence, agent } = self.key()?;
         let trial = place.trial?;
-        Some(format!("{}.{trial}.{attempt}.{sequence}.{agent}", place.study))
+        let id = format!("{}.{trial}.{attempt}.{sequence}.{agent}", place.study);
+        Some(if term.is_unknown() { id } else { format!("{id}.{term}") })
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Attempt, StudyId, TrialId};
+use crate::ids::{Attempt, StudyId, Term, TrialId};
 use crate::log::Checkpoint;
 use crate::params::Params;
 use crate::recipe::Recipe;
@@ -17,6 +17,9 @@ pub struct Offer {
     pub study: StudyId,
     pub trial: TrialId,
     pub attempt: Attempt,
+    /// To be repeated in all records of the attempt.
+    #[serde(default, skip_serializing_if = "Term::is_unknown")]
+    pub term: Term,
     /// The trial's parameters, for the log and the screen; the recipe has them filled in.
     pub params: Params,
     /// Every value resolved.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AgentId, Attempt};
+use crate::ids::{AgentId, Attempt, Term};
 use crate::reasons::StopReason;
 
 /// Ends every attempt of the subject's trial up to and including `attempt`, between two training steps.
@@ -17,12 +17,17 @@ pub struct Stop {
     /// Only this agent is meant; absent: whoever holds the attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentId>,
+    /// Only an attempt that was offered in this term is meant; absent: in any.
+    #[serde(default, skip_serializing_if = "Term::is_unknown")]
+    pub term: Term,
     pub reason: StopReason,
 }
 
 impl Stop {
     /// Whether an agent that holds this attempt is meant.
-    pub fn is_for(&self, agent: &AgentId, attempt: Attempt) -> bool {
-        self.attempt.is_none_or(|last| attempt <= last) && self.agent.as_ref().is_none_or(|only| only == agent)
+    pub fn is_for(&self, agent: &AgentId, attempt: Attempt, term: Term) -> bool {
+        self.attempt.is_none_or(|last| attempt <= last)
+            && self.agent.as_ref().is_none_or(|only| only == agent)
+            && self.term.may_be(term)
     }
 }

@@ -36,6 +36,8 @@ fn again(name: &str, bytes: &[u8]) -> Result<Value, DecodeError> {
     match name.split_once('.') {
         Some(("record", _)) => of::<Record>(bytes),
         Some(("offer", _)) => of::<Offer>(bytes),
+        Some(("stop", _)) => of::<Stop>(bytes),
+        Some(("snapshot", _)) => of::<Snapshot>(bytes),
         Some(("request", name)) => request(endpoint(name), bytes),
         Some(("answer", "rejected")) => of::<Reply<api::Done>>(bytes),
         Some(("answer", name)) => match endpoint(name) {

@@ -38,7 +38,7 @@ fn held(injected: &Injected, history: &History) -> bool {
         match &entry.record {
             Record::Accepted(accepted) if accepted.agent == *struck => holds += 1,
             Record::Finished(_) | Record::Failed(_) | Record::Released(_)
-                if entry.record.agent_key().is_some_and(|(_, _, agent)| agent == struck) =>
+                if entry.record.key().is_some_and(|key| key.agent == struck) =>
             {
                 holds -= 1;
             }

@@ -258,9 +258,9 @@ impl Station {
                     let acker = self.tickets.remove(&ticket);
                     self.parcels.send(Parcel::record(&place, &record, acker)).await.unwrap();
                 }
-                Command::Return { ticket, wait } => {
+                Command::Return { ticket, why } => {
                     if let Some(acker) = self.tickets.remove(&ticket) {
-                        self.wire.give_back(acker, wait).await;
+                        self.wire.give_back(acker, why.wait()).await;
                     }
                 }
                 Command::Publish { place, record } => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use regatta_schemas::beat::Beat;
 use regatta_schemas::offer::Offer;
-use regatta_schemas::{AgentId, PoolId};
+use regatta_schemas::{AgentId, PoolId, Term};
 use regatta_search::{Command, Coordinator, Event, Settings, Time};
 
 use crate::world::World;
@@ -27,6 +27,8 @@ pub struct Desk {
     is_busy: bool,
     is_cut: bool,
     wake_at: Option<Time>,
+    /// Power cuts of which it knows.
+    pub losses: u64,
     /// Tells what a life planned from what the next one does.
     life: u64,
 }
@@ -40,13 +42,14 @@ impl World {
         if !self.is_coordinator_connected() {
             return self.plan(RETRY_AFTER, World::start_coordinator);
         }
-        let mut machine = Coordinator::new(Settings::default());
+        let life = self.desk.life + 1;
+        let term = Term(u32::try_from(life).expect("a world has few lives"));
+        let mut machine = Coordinator::new(Settings { term, ..Settings::default() });
         for entry in self.log.clone() {
             machine.handle(self.now, Event::Logged { place: entry.place, record: entry.record, at: entry.at });
         }
-        let life = self.desk.life + 1;
-        self.desk =
-            Desk { machine: Some(machine), read: self.log.len(), taken: self.log.len(), life, ..Desk::default() };
+        let (read, losses) = (self.log.len(), self.losses);
+        self.desk = Desk { machine: Some(machine), read, taken: read, losses, life, ..Desk::default() };
         self.tell(Event::CaughtUp);
     }
 
@@ -69,14 +72,25 @@ impl World {
     }
 
     pub fn reconnect_coordinator(&mut self) {
-        if self.is_coordinator_connected() {
+        if !self.is_coordinator_connected() || self.desk.machine.is_none() {
+            return;
+        }
+        if self.desk.losses == self.losses {
             self.tell(Event::ConnectionRestored);
             self.read_log();
+        } else {
+            // Until it has noticed, what it decided before may still go out.
+            let delay = self.delay();
+            self.of_this_life(delay, World::start_coordinator);
         }
     }
 
     pub fn read_log(&mut self) {
-        while self.is_coordinator_connected() && self.desk.machine.is_some() && self.desk.taken < self.log.len() {
+        while self.is_coordinator_connected()
+            && self.desk.machine.is_some()
+            && self.desk.losses == self.losses
+            && self.desk.taken < self.log.len()
+        {
             let entry = self.log[self.desk.taken].clone();
             self.desk.taken += 1;
             self.tell(Event::Logged { place: entry.place, record: entry.record, at: entry.at });

@@ -17,6 +17,8 @@ pub struct Faults {
     pub coordinator_cut_every: Option<Duration>,
     /// The broker is away for everybody; what it stored it has.
     pub broker_restart_every: Option<Duration>,
+    /// The broker forgets what it has not brought to the disk, and is away for everybody.
+    pub power_cut_every: Option<Duration>,
     /// The longest of any absence.
     pub away_max: Duration,
     /// The share of messages, and of acknowledgements, that are lost on their way.
@@ -40,6 +42,7 @@ impl Faults {
             coordinator_crash_every: None,
             coordinator_cut_every: None,
             broker_restart_every: None,
+            power_cut_every: None,
             away_max: Duration::ZERO,
             loss: 0.0,
             forgotten_ids: 0.0,
@@ -59,6 +62,7 @@ impl Faults {
             coordinator_crash_every: every(15),
             coordinator_cut_every: every(40),
             broker_restart_every: every(60),
+            power_cut_every: None,
             away_max: Duration::from_secs(15),
             loss: 0.02,
             forgotten_ids: 0.3,

@@ -331,9 +331,9 @@ impl World {
         if self.is_lost() {
             return;
         }
-        let delay = self.delay();
+        let (delay, losses) = (self.delay(), self.losses);
         self.at_agent(agent, delay, move |world| {
-            if !world.is_connected(agent) {
+            if !world.is_connected(agent) || world.losses != losses {
                 return;
             }
             let Some(parcel) = world.stations[agent].flying.remove(&flight) else { return };
@@ -366,12 +366,14 @@ impl World {
     fn supply(&mut self, agent: usize, lane: Lane, number: u64) {
         let Some(run) = self.run(agent, lane, number) else { return };
         let resume = run.offer.resume.clone();
-        let (place, attempt) = (Place::trial(run.offer.study.clone(), run.offer.trial), run.offer.attempt);
+        let place = Place::trial(run.offer.study.clone(), run.offer.trial);
+        let attempt = run.offer.attempt;
         let missing = resume.filter(|checkpoint| !self.checkpoints.contains(&checkpoint.object));
         if let Some(checkpoint) = missing {
-            // An offer that has been overtaken may name one that nobody needs any more.
+            // An offer that has been overtaken may name one that nobody needs any more; and a power cut forgets that one
+            // which was deleted is needed after all.
             assert!(
-                !self.is_current(agent, &place, attempt),
+                self.losses > 0 || !self.is_current(agent, &place, attempt),
                 "{place:?} attempt {attempt}: {checkpoint:?} was deleted too early"
             );
             *self.happened.entry("an overtaken offer named a deleted checkpoint").or_default() += 1;

@@ -19,6 +19,7 @@ pub struct Watch {
     replayed: Coordinator,
     reference: Reference,
     read: usize,
+    losses: u64,
     outcomes: BTreeMap<(StudyId, TrialId), Outcome>,
     pub seen: Seen,
 }
@@ -59,6 +60,7 @@ impl Default for Watch {
             replayed: Coordinator::new(Settings::default()),
             reference: Reference::default(),
             read: 0,
+            losses: 0,
             outcomes: BTreeMap::new(),
             seen: Seen::default(),
         }
@@ -69,6 +71,13 @@ impl Watch {
     pub fn look(&mut self, world: &World, steps: u64) {
         self.seen.events += 1;
         let Some(coordinator) = &world.desk.machine else { return };
+        if world.desk.losses != world.losses {
+            return;
+        }
+        if self.losses != world.losses {
+            // What was forgotten never was.
+            *self = Self { losses: world.losses, seen: std::mem::take(&mut self.seen), ..Self::default() };
+        }
         if self.read == world.desk.read {
             return;
         }

@@ -20,6 +20,8 @@ use crate::desk::Desk;
 use crate::faults::Faults;
 use crate::station::Station;
 
+/// Between two times that the broker brings to the disk what it stored.
+const SYNC_INTERVAL: Duration = Duration::from_secs(4);
 const START: Time = Time::from_millis(1_000_000_000);
 
 type Action = Box<dyn FnOnce(&mut World)>;
@@ -42,12 +44,25 @@ pub struct World {
     pub stops: BTreeMap<(StudyId, Option<TrialId>), Stop>,
     /// The object store's checkpoints.
     pub checkpoints: BTreeSet<String>,
+    disk: Disk,
+    /// How often the broker forgot what was not on its disk.
+    pub losses: u64,
     pub desk: Desk,
     pub stations: Vec<Station>,
     /// Ids of records that agents were told are stored.
     pub acknowledged: BTreeSet<String>,
     /// Faults that happened, by their name.
     pub happened: BTreeMap<&'static str, u64>,
+}
+
+/// What the broker still has after a power cut.
+#[derive(Default)]
+struct Disk {
+    records: usize,
+    stored_ids: BTreeSet<String>,
+    queue: VecDeque<Box<Offer>>,
+    stops: BTreeMap<(StudyId, Option<TrialId>), Stop>,
+    checkpoints: BTreeSet<String>,
 }
 
 impl World {
@@ -66,6 +81,8 @@ impl World {
             unacknowledged: BTreeMap::new(),
             stops: BTreeMap::new(),
             checkpoints: BTreeSet::new(),
+            disk: Disk::default(),
+            losses: 0,
             desk: Desk::default(),
             stations: Vec::new(),
             acknowledged: BTreeSet::new(),
@@ -75,12 +92,14 @@ impl World {
             let record = Record::StudyCreated(StudyCreated { study: Box::new(study) });
             world.append(Place::study(study_id(number)), record);
         }
+        world.sync();
         world.plan(Duration::ZERO, World::start_coordinator);
         for lanes in lanes.iter().copied() {
             let delay = world.delay();
             world.plan(delay, move |world| world.join(lanes));
         }
         world.repeat(world.faults.broker_restart_every, "broker restarted", World::restart_broker);
+        world.repeat(world.faults.power_cut_every, "power cut", World::cut_power);
         world.repeat(world.faults.coordinator_crash_every, "coordinator killed", World::crash_coordinator);
         world.repeat(world.faults.coordinator_cut_every, "coordinator cut off", World::cut_coordinator);
         world
@@ -100,6 +119,9 @@ impl World {
 
     pub fn why_not_over(&self) -> String {
         let Some(machine) = &self.desk.machine else { return "the coordinator is down".to_owned() };
+        if self.desk.losses != self.losses {
+            return "the coordinator has not noticed a power cut".to_owned();
+        }
         let running: Vec<_> = machine.studies().filter(|(_, study)| !study.is_over()).map(|(id, _)| id).collect();
         if !running.is_empty() || machine.studies().next().is_none() || self.desk.read < self.log.len() {
             return format!("studies {running:?} run, {} of {} records are read", self.desk.read, self.log.len());
@@ -216,6 +238,36 @@ impl World {
                 self.at_agent(agent, delay, move |world| world.receive_offer(agent, pull, delivery, offer));
             }
         }
+    }
+
+    /// Brings all that is stored to the disk, and does so again after a while.
+    fn sync(&mut self) {
+        if self.faults.power_cut_every.is_none() {
+            return;
+        }
+        self.disk = Disk {
+            records: self.log.len(),
+            stored_ids: self.stored_ids.clone(),
+            queue: self.queue.iter().chain(self.unacknowledged.values()).cloned().collect(),
+            stops: self.stops.clone(),
+            checkpoints: self.checkpoints.clone(),
+        };
+        let interval = self.around(SYNC_INTERVAL);
+        self.plan(interval, World::sync);
+    }
+
+    fn cut_power(&mut self) {
+        let forgotten = self.log.len() - self.disk.records;
+        *self.happened.entry("records forgotten in a power cut").or_default() += forgotten as u64;
+        self.log.truncate(self.disk.records);
+        self.stored_ids.clone_from(&self.disk.stored_ids);
+        self.queue.clone_from(&self.disk.queue);
+        self.unacknowledged.clear();
+        self.stops.clone_from(&self.disk.stops);
+        self.checkpoints.clone_from(&self.disk.checkpoints);
+        self.acknowledged.retain(|id| self.stored_ids.contains(id));
+        self.losses += 1;
+        self.restart_broker();
     }
 
     fn restart_broker(&mut self) {

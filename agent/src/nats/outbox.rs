@@ -1,10 +1,10 @@
 //! Publishes what the [`Spool`] holds, again and again until the server has it.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use async_nats::jetstream::context::{PublishAckFuture, PublishError};
 use async_nats::jetstream::message::{Acker, PublishMessage};
-use futures_util::stream::{FuturesOrdered, StreamExt};
 use regatta_broker::{Link, async_nats};
 use regatta_schemas::beat::Held;
 use tokio::sync::{mpsc, watch};
@@ -16,6 +16,9 @@ use crate::spool::Spool;
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 pub type Parcel = crate::spool::Parcel<Acker>;
+
+/// The server's answer to a message that is to be stored.
+type Answer = <PublishAckFuture as IntoFuture>::IntoFuture;
 
 /// The spool and its way to the server.
 pub struct Outbox {
@@ -37,7 +40,9 @@ impl Outbox {
 
     /// Publishes what comes, until the channel is closed and all of it is stored.
     pub async fn run(mut self, mut parcels: mpsc::Receiver<Parcel>) {
-        let mut flying = FuturesOrdered::new();
+        let mut connections = self.link.connections.clone();
+        connections.mark_unchanged();
+        let mut flying: VecDeque<(Parcel, Answer)> = VecDeque::new();
         let mut is_open = true;
         let mut retry_at: Option<Instant> = None;
         loop {
@@ -48,7 +53,7 @@ impl Outbox {
                 }
                 let Some(parcel) = self.spool.take() else { break };
                 match send(&self.link, &parcel).await {
-                    Ok(ack) => flying.push_back(async move { (parcel, ack.await.map(drop)) }),
+                    Ok(ack) => flying.push_back((parcel, ack.into_future())),
                     Err(error) => retry_at = Some(self.put_back(parcel, &error)),
                 }
             }
@@ -57,7 +62,12 @@ impl Outbox {
                     Some(parcel) => self.queue(parcel),
                     None => is_open = false,
                 },
-                Some((parcel, outcome)) = flying.next(), if !flying.is_empty() => {
+                // No answer comes any more to what was sent before: it goes again, and is stored once.
+                Ok(()) = connections.changed() => for (parcel, _) in flying.drain(..) {
+                    self.spool.put_back(parcel);
+                },
+                Some(outcome) = first_answer(&mut flying) => {
+                    let Some((parcel, _)) = flying.pop_front() else { continue };
                     if let Err(error) = outcome {
                         retry_at = Some(self.put_back(parcel, &error));
                     } else {
@@ -107,6 +117,14 @@ async fn send(link: &Link, parcel: &Parcel) -> Result<PublishAckFuture, PublishE
         message = message.message_id(id);
     }
     link.jetstream.send_publish(parcel.subject.clone(), message).await
+}
+
+/// The answer to what was sent first; None while nothing is on its way. May be dropped and asked again.
+async fn first_answer(flying: &mut VecDeque<(Parcel, Answer)>) -> Option<Result<(), PublishError>> {
+    match flying.front_mut() {
+        Some((_, answer)) => Some(answer.await.map(drop)),
+        None => None,
+    }
 }
 
 async fn acknowledge(acker: &Acker) {

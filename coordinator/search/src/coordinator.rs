@@ -18,7 +18,7 @@ use regatta_schemas::offer::Offer;
 use regatta_schemas::reasons::StopReason;
 use regatta_schemas::snapshot::OverStudy;
 use regatta_schemas::stop::Stop;
-use regatta_schemas::{AgentId, Attempt, PoolId, StudyId, TrialId};
+use regatta_schemas::{AgentId, Attempt, PoolId, StudyId, Term, TrialId};
 
 use crate::fleet::{Expired, Fleet};
 use crate::study::{self, Study};
@@ -66,11 +66,13 @@ pub struct Settings {
     pub lease_timeout: Duration,
     /// Offers kept waiting in each pool beyond its free lanes, so that an autoscaler sees demand.
     pub backlog: u32,
+    /// Marks the offers that this coordinator makes.
+    pub term: Term,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { lease_timeout: Duration::from_secs(5), backlog: 0 }
+        Self { lease_timeout: Duration::from_secs(5), backlog: 0, term: Term::default() }
     }
 }
 
@@ -137,6 +139,11 @@ impl Coordinator {
         studies.chain(self.fleet.next_deadline()).min()
     }
 
+    /// The term to decide in, once the log is read.
+    fn office(&self) -> Option<Term> {
+        self.is_live.then_some(self.settings.term)
+    }
+
     /// Whether the log is read and decisions are taken.
     pub fn is_caught_up(&self) -> bool {
         self.is_live
@@ -170,7 +177,8 @@ impl Coordinator {
         let Place { study: id, trial } = place;
         if let (Record::StudyCreated(created), None) = (&record, trial) {
             let coming = self.creating.remove(&id).flatten();
-            let new = || Study::new(id.clone(), (*created.study).clone(), at, self.is_live);
+            let office = self.office();
+            let new = || Study::new(id.clone(), (*created.study).clone(), at, office);
             let study = self.studies.entry(id.clone()).or_insert_with(new);
             if let Some(trial) = coming {
                 study.expect(trial);
@@ -220,15 +228,14 @@ impl Coordinator {
     /// An agent that trains for a study which was deleted.
     fn answer_orphan(&mut self, study: StudyId, trial: Option<TrialId>, record: &Record) {
         let is_at_work = matches!(record, Record::Accepted(_) | Record::Measured(_) | Record::Checkpointed(_));
-        if let (true, true, Some(trial), Some((attempt, _, agent))) =
-            (self.is_live, is_at_work, trial, record.agent_key())
-        {
-            self.turn_away(study, trial, attempt, agent.clone());
+        if let (true, true, Some(trial), Some(key)) = (self.is_live, is_at_work, trial, record.key()) {
+            self.turn_away(study, trial, key.attempt, key.agent.clone());
         }
     }
 
     fn turn_away(&mut self, study: StudyId, trial: TrialId, attempt: Attempt, agent: AgentId) {
-        let stop = Stop { attempt: Some(attempt), agent: Some(agent), reason: StopReason::Superseded };
+        let stop =
+            Stop { attempt: Some(attempt), agent: Some(agent), term: Term::default(), reason: StopReason::Superseded };
         self.commands.push_back(Command::Stop { study, trial: Some(trial), stop });
     }
 
@@ -280,11 +287,11 @@ impl Coordinator {
         let to_delete = std::mem::take(&mut self.to_delete);
         self.commands.extend(to_delete.into_iter().map(|study| Command::DeleteStudy { study }));
         for id in self.active.clone() {
-            self.tell(now, &id, study::Event::CaughtUp);
+            self.tell(now, &id, study::Event::CaughtUp { term: self.settings.term });
         }
         for (id, study) in &mut self.studies {
             if !self.active.contains(id) {
-                study.handle(now, study::Event::CaughtUp);
+                study.handle(now, study::Event::CaughtUp { term: self.settings.term });
             }
         }
     }

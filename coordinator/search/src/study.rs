@@ -24,7 +24,7 @@ use regatta_schemas::recipe::Recipe;
 use regatta_schemas::resolve::{resolve_recipe, resolve_without};
 use regatta_schemas::stop::Stop;
 use regatta_schemas::study::StudyFile;
-use regatta_schemas::{AgentId, Attempt, Params, PoolId, StudyId, TrialId};
+use regatta_schemas::{AgentId, Attempt, Params, PoolId, StudyId, Term, TrialId};
 
 use crate::random::trial_seed;
 use crate::time::Time;
@@ -41,7 +41,10 @@ pub enum Event {
         record: Record,
         at: Time,
     },
-    CaughtUp,
+    /// The log was read to its end: decisions are due, and offers carry this term.
+    CaughtUp {
+        term: Term,
+    },
     /// A lane is free, and it is this study's turn.
     LaneGranted,
     /// The holder of the trial's attempt was silent for so long.
@@ -75,31 +78,35 @@ pub struct Study {
     state: State,
     intents: Intents,
     commands: VecDeque<Command>,
-    /// Whether the log was read to its end, so that decisions are due.
-    is_live: bool,
+    /// The term to decide in, once the log was read to its end.
+    office: Option<Term>,
 }
 
 impl Study {
-    /// A study whose `study_created` was read; `is_live`: not in a replay.
-    pub fn new(id: StudyId, file: StudyFile, created_at: Time, is_live: bool) -> Self {
+    /// A study whose `study_created` was read; `office`: the term, unless this is a replay.
+    pub fn new(id: StudyId, file: StudyFile, created_at: Time, office: Option<Term>) -> Self {
         let state = State::new(file, created_at);
-        Self { id, state, intents: Intents::default(), commands: VecDeque::new(), is_live }
+        Self { id, state, intents: Intents::default(), commands: VecDeque::new(), office }
     }
 
     pub fn handle(&mut self, now: Time, event: Event) {
         match event {
             Event::Logged { trial, record, at } => self.read(trial, record, at),
-            Event::CaughtUp => self.catch_up(),
+            Event::CaughtUp { term } => self.catch_up(term),
             Event::LaneGranted => self.use_lane(),
             Event::LeaseEnded { trial, agent, silent } => self.lose(trial, Loss { agent, silent }),
             Event::Listed { trial, attempt, agent } => self.answer_listing(trial, attempt, agent),
             Event::QueueDoubted => self.put_out_again(),
             Event::TimePassed => {}
         }
-        if self.is_live {
+        if self.is_live() {
             self.close_what_is_due();
             self.end_if_over(now);
         }
+    }
+
+    fn is_live(&self) -> bool {
+        self.office.is_some()
     }
 
     pub fn next_command(&mut self) -> Option<Command> {
@@ -238,7 +245,7 @@ impl Study {
                 effect
             }
         };
-        if self.is_live {
+        if self.is_live() {
             self.carry_out(trial, effect);
         }
     }
@@ -248,17 +255,19 @@ impl Study {
             (Effect::Nothing, _) => {}
             (Effect::StopAll(reason), _) => {
                 let reason = StopReason::StudyEnded { reason };
-                self.commands
-                    .push_back(Command::Stop { trial: None, stop: Stop { attempt: None, agent: None, reason } });
+                self.commands.push_back(Command::Stop {
+                    trial: None,
+                    stop: Stop { attempt: None, agent: None, term: Term::default(), reason },
+                });
             }
             (Effect::Offer { fenced }, Some(trial)) => {
                 if let Some((attempt, agent)) = fenced {
-                    self.turn_away(trial, attempt, agent);
+                    self.turn_away(trial, attempt, agent, Term::default());
                 }
                 self.put_out(trial);
             }
             (Effect::StopAttempt, Some(trial)) => self.stop_attempt(trial),
-            (Effect::StopAgent { attempt, agent }, Some(trial)) => self.turn_away(trial, attempt, agent),
+            (Effect::StopAgent { attempt, agent, term }, Some(trial)) => self.turn_away(trial, attempt, agent, term),
             (Effect::Offer { .. } | Effect::StopAttempt | Effect::StopAgent { .. }, None) => {
                 unreachable!("a study's own record concerns no attempt")
             }
@@ -266,8 +275,8 @@ impl Study {
     }
 
     /// What was decided before a restart and may not have been sent, is sent again.
-    fn catch_up(&mut self) {
-        self.is_live = true;
+    fn catch_up(&mut self, term: Term) {
+        self.office = Some(term);
         for trial in self.state.open.clone() {
             match &self.state.trials[&trial].phase {
                 Phase::Offered => self.put_out(trial),
@@ -305,7 +314,7 @@ impl Study {
         if is_holder {
             let (has_ended, is_open) = (trial.has_ended(), trial.open_tenure().is_some());
             self.intents.lost.remove(&id);
-            if self.is_live && has_ended && is_open {
+            if self.is_live() && has_ended && is_open {
                 self.stop_attempt(id);
             }
         } else if !is_expected {
@@ -322,6 +331,7 @@ impl Study {
                     study: self.id.clone(),
                     trial: id,
                     attempt: trial.attempt,
+                    term: trial.term,
                     params: trial.proposed.params.clone(),
                     recipe,
                     resource: self.state.file.budget.resource,
@@ -346,19 +356,19 @@ impl Study {
         };
         let is_in_queue = trial.tenure.is_none() && trial.attempt > Attempt::default();
         if is_in_queue || trial.open_tenure().is_some() {
-            let stop = Stop { attempt: Some(trial.attempt), agent: None, reason };
+            let stop = Stop { attempt: Some(trial.attempt), agent: None, term: Term::default(), reason };
             self.commands.push_back(Command::Stop { trial: Some(id), stop });
         }
     }
 
     fn turn_away_if_live(&mut self, trial: TrialId, attempt: Attempt, agent: AgentId) {
-        if self.is_live {
-            self.turn_away(trial, attempt, agent);
+        if self.is_live() {
+            self.turn_away(trial, attempt, agent, Term::default());
         }
     }
 
-    fn turn_away(&mut self, trial: TrialId, attempt: Attempt, agent: AgentId) {
-        let stop = Stop { attempt: Some(attempt), agent: Some(agent), reason: StopReason::Superseded };
+    fn turn_away(&mut self, trial: TrialId, attempt: Attempt, agent: AgentId, term: Term) {
+        let stop = Stop { attempt: Some(attempt), agent: Some(agent), term, reason: StopReason::Superseded };
         self.commands.push_back(Command::Stop { trial: Some(trial), stop });
     }
 

@@ -71,6 +71,7 @@ impl Candidate {
         }
         if let Some(revision) = self.held
             && let Err(error) = self.bucket.delete_expect_revision(LEADER_KEY, Some(revision)).await
+            && error.kind() != UpdateErrorKind::WrongLastRevision
         {
             tracing::warn!(%error, "another coordinator takes over only when the lease has run out");
         }

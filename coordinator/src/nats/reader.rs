@@ -1,11 +1,15 @@
 //! Reads the streams in their order, from the beginning, across every loss of the connection.
 
 use futures_util::StreamExt;
+use regatta_broker::async_nats::jetstream::ErrorCode;
 use regatta_broker::async_nats::jetstream::consumer::{DeliverPolicy, pull};
+use regatta_broker::async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
+use regatta_broker::async_nats::jetstream::stream::RawMessageErrorKind;
 use regatta_broker::{BrokerError, Link, is_copy};
 use regatta_schemas::leader::Elected;
 use regatta_schemas::log::{Place, Record};
 use regatta_schemas::output::Output;
+use regatta_schemas::snapshot::LogPosition;
 use regatta_schemas::streams::{LOG, OUTPUT, StreamSpec};
 use regatta_schemas::{StudyId, TrialId, decode, subjects};
 use tokio::sync::watch;
@@ -52,8 +56,8 @@ struct StreamReader {
     filter: String,
     messages: Option<pull::Ordered>,
     connections: watch::Receiver<u64>,
-    /// The number of the last message read.
-    read: u64,
+    /// The last message read.
+    read: LogPosition,
     /// The number of the stream's last message when reading began.
     head: u64,
     until: Until,
@@ -72,8 +76,16 @@ struct Message {
 impl StreamReader {
     async fn open(link: &Link, spec: StreamSpec, filter: String, until: Until) -> Result<Self, BrokerError> {
         let connections = link.connections.clone();
-        let mut reader =
-            Self { link: link.clone(), spec, filter, messages: None, connections, read: 0, head: 0, until };
+        let mut reader = Self {
+            link: link.clone(),
+            spec,
+            filter,
+            messages: None,
+            connections,
+            read: LogPosition::default(),
+            head: 0,
+            until,
+        };
         reader.head = reader.matching_head().await?;
         Ok(reader)
     }
@@ -91,7 +103,7 @@ impl StreamReader {
     }
 
     fn is_at_head(&self) -> bool {
-        self.read >= self.head
+        self.read.sequence >= self.head
     }
 
     /// The next message. None only with `Until::Now`, when all of what was there is read.
@@ -102,6 +114,9 @@ impl StreamReader {
         let next = loop {
             if self.messages.is_none() {
                 self.connections.mark_unchanged();
+                if !still_holds(&self.link, &self.spec, self.read).await? {
+                    return Err(BrokerError::TailLost { stream: self.spec.name });
+                }
                 self.messages = Some(self.subscribe().await?);
             }
             let Some(messages) = &mut self.messages else { continue };
@@ -115,8 +130,8 @@ impl StreamReader {
             Some(Ok(message)) => {
                 let info = message.info().map_err(away)?;
                 let (sequence, pending) = (info.stream_sequence, info.pending);
-                let at_us = u64::try_from(info.published.unix_timestamp_nanos() / 1_000).unwrap_or_default();
-                self.read = sequence;
+                let at_us = micros(info.published.unix_timestamp_nanos());
+                self.read = LogPosition { sequence, at_us };
                 Ok(Some(Message {
                     subject: message.subject.to_string(),
                     payload: message.payload.clone(),
@@ -140,10 +155,10 @@ impl StreamReader {
     async fn subscribe(&mut self) -> Result<pull::Ordered, BrokerError> {
         let config = pull::OrderedConfig {
             filter_subject: self.filter.clone(),
-            deliver_policy: if self.read == 0 {
+            deliver_policy: if self.read.sequence == 0 {
                 DeliverPolicy::All
             } else {
-                DeliverPolicy::ByStartSequence { start_sequence: self.read + 1 }
+                DeliverPolicy::ByStartSequence { start_sequence: self.read.sequence + 1 }
             },
             ..Default::default()
         };
@@ -171,20 +186,20 @@ impl LogReader {
         Ok(Self(StreamReader::open(link, LOG, filter, until).await?))
     }
 
-    /// All studies, from behind the record of this number.
+    /// All studies, from behind this record.
     ///
     /// # Errors
     /// `Away` when the server is, or the streams do not exist.
-    pub async fn open_after(link: &Link, sequence: u64) -> Result<Self, BrokerError> {
+    pub async fn open_after(link: &Link, position: LogPosition) -> Result<Self, BrokerError> {
         let mut reader = StreamReader::open(link, LOG, subjects::LOG_ALL.to_owned(), Until::Forever).await?;
-        reader.read = sequence;
+        reader.read = position;
         Ok(Self(reader))
     }
 
     /// The next message of the log.
     ///
     /// # Errors
-    /// `Away`; ask again.
+    /// `Away`: ask again. `TailLost`: open another.
     pub async fn next(&mut self) -> Result<Read, BrokerError> {
         let Some(message) = self.0.next().await? else { return Ok(Read::End) };
         if message.is_copy {
@@ -242,7 +257,7 @@ impl OutputReader {
     /// The next line, its trial, and how many more lie ready. None only with `Until::Now`.
     ///
     /// # Errors
-    /// `Away`; ask again.
+    /// `Away`: ask again. `TailLost`: open another.
     pub async fn next(&mut self) -> Result<Option<(TrialId, Output, u64)>, BrokerError> {
         while let Some(message) = self.0.next().await? {
             let place = subjects::read_output(&message.subject);
@@ -253,6 +268,39 @@ impl OutputReader {
         }
         Ok(None)
     }
+}
+
+/// Whether this message is still in its stream, unless it was deleted on purpose.
+///
+/// # Errors
+/// `Away` when the server is.
+pub async fn still_holds(link: &Link, spec: &StreamSpec, position: LogPosition) -> Result<bool, BrokerError> {
+    let LogPosition { sequence, at_us } = position;
+    if sequence == 0 {
+        return Ok(true);
+    }
+    let mut stream = match link.jetstream.get_stream(spec.name).await {
+        Ok(stream) => stream,
+        Err(error) if is_no_stream(&error) => return Ok(false),
+        Err(error) => return Err(away(error.into())),
+    };
+    match stream.get_raw_message(sequence).await {
+        Ok(message) => Ok(micros(message.time.unix_timestamp_nanos()) == at_us),
+        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => {
+            let info = stream.info().await.map_err(|error| away(error.into()))?;
+            Ok(sequence <= info.state.last_sequence)
+        }
+        Err(error) => Err(away(error.into())),
+    }
+}
+
+fn is_no_stream(error: &GetStreamError) -> bool {
+    matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+/// Of nanoseconds since 1970.
+fn micros(nanos: i128) -> u64 {
+    u64::try_from(nanos / 1_000).unwrap_or_default()
 }
 
 fn away(error: Box<dyn std::error::Error + Send + Sync>) -> BrokerError {

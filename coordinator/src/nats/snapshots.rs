@@ -5,6 +5,8 @@ use regatta_schemas::limits::LIMITS;
 use regatta_schemas::snapshot::{SNAPSHOT_VERSION, Snapshot};
 use regatta_schemas::streams::{LOG, SNAPSHOT_OBJECT, SNAPSHOTS_BUCKET};
 
+use super::reader::still_holds;
+
 /// Stores it in the place of the last one.
 ///
 /// # Errors
@@ -40,14 +42,10 @@ pub async fn last(link: &Link) -> Result<Option<Snapshot>, BrokerError> {
             return Ok(None);
         }
     };
-    const WHAT: &str = "looking at the log";
-    let mut log = link.jetstream.get_stream(LOG.name).await.map_err(BrokerError::away(WHAT))?;
-    let end = log.info().await.map_err(BrokerError::away(WHAT))?.state.last_sequence;
-    if end < snapshot.sequence {
+    if !still_holds(link, &LOG, snapshot.position).await? {
         tracing::warn!(
-            end,
-            snapshot = snapshot.sequence,
-            "the log is shorter than its snapshot; reading all that there is"
+            sequence = snapshot.position.sequence,
+            "the log has lost what its snapshot ends with; reading all that there is"
         );
         return Ok(None);
     }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use regatta_schemas::StudyId;
 use regatta_schemas::api::{Rejection, Reply, Request};
 use regatta_schemas::encode;
 use regatta_schemas::log::{Place, Record};
-use regatta_schemas::snapshot::{OverStudy, Snapshot};
+use regatta_schemas::snapshot::{LogPosition, OverStudy, Snapshot};
+use regatta_schemas::{StudyId, Term};
 use regatta_search::{Answer, Command, Coordinator, Event, Settings, Time};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -42,8 +42,8 @@ pub struct Desk {
     process: String,
     decisions: u64,
     outgoing: Outgoing,
-    /// The number of the last record read.
-    read: u64,
+    /// The last record read.
+    read: LogPosition,
     /// Records read, and studies over, since the last snapshot.
     news: News,
     /// Answers to requests whose commands are not carried out yet.
@@ -56,11 +56,11 @@ impl Desk {
     pub fn new(wire: Wire, settings: Settings, outgoing: Outgoing) -> Self {
         Self {
             wire,
-            machine: Coordinator::new(settings),
+            machine: Coordinator::new(Settings { term: new_term(), ..settings }),
             process: uuid::Uuid::new_v4().simple().to_string(),
             decisions: 0,
             outgoing,
-            read: 0,
+            read: LogPosition::default(),
             news: News::default(),
             answers: Vec::new(),
             answers_by_record: BTreeMap::new(),
@@ -78,9 +78,9 @@ impl Desk {
     }
 
     /// Begins where a snapshot ends.
-    pub fn restore(&mut self, over: Vec<OverStudy>, sequence: u64) {
+    pub fn restore(&mut self, over: Vec<OverStudy>, position: LogPosition) {
         self.machine.restore(over);
-        self.read = sequence;
+        self.read = position;
     }
 
     /// Takes a snapshot, if it is time for one and the last one is stored.
@@ -120,11 +120,6 @@ impl Desk {
         }
     }
 
-    /// The number of the last record read.
-    pub fn read_position(&self) -> u64 {
-        self.read
-    }
-
     pub fn read(&mut self, entry: Entry) {
         let Entry { place, record, at_us, sequence } = entry;
         tracing::debug!(study = %place.study, trial = ?place.trial, kind = record.kind(), sequence, "record");
@@ -132,7 +127,9 @@ impl Desk {
         self.news.records += 1;
         self.news.has_concluded |= matches!(record, Record::StudyConcluded(_));
         self.tell(Event::Logged { place, record, at });
-        self.read = self.read.max(sequence);
+        if sequence > self.read.sequence {
+            self.read = LogPosition { sequence, at_us };
+        }
         self.send_answers();
     }
 
@@ -193,7 +190,7 @@ impl Desk {
     /// Sends the answers whose records have been read back.
     fn send_answers(&mut self) {
         while let Some(entry) = self.answers_by_record.first_entry() {
-            if *entry.key() > self.read {
+            if *entry.key() > self.read.sequence {
                 return;
             }
             for (reply, answer) in entry.remove() {
@@ -234,6 +231,11 @@ fn encode_reply(outcome: Result<Answer, Rejection>) -> Vec<u8> {
         Ok(Answer::FleetShown(answer)) => encode(&Reply::Ok(answer)),
         Err(rejection) => encode(&Reply::<()>::Rejected(rejection)),
     }
+}
+
+/// No other time in office of any coordinator has the same, but for chance.
+fn new_term() -> Term {
+    Term((uuid::Uuid::new_v4().as_u128() as u32).max(1))
 }
 
 /// An id for the study that the request may make: its name, made fit for a subject, and what makes it unique.

@@ -30,6 +30,9 @@ pub enum BrokerError {
     /// The object is not what its name says.
     #[error("object {object} of bucket {bucket} is damaged: {problem}")]
     Damaged { bucket: &'static str, object: String, problem: String },
+    /// What was read is not there any more: begin anew with what is.
+    #[error("the server lost the end of stream {stream}, as in a power cut: what it has now counts")]
+    TailLost { stream: &'static str },
     /// A setting is wrong: stop the program.
     #[error("{0}")]
     Setting(String),

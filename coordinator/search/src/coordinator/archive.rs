@@ -6,7 +6,7 @@ use regatta_schemas::StudyId;
 use regatta_schemas::TrialId;
 use regatta_schemas::api::Request;
 use regatta_schemas::log::Record;
-use regatta_schemas::snapshot::{OverStudy, SNAPSHOT_VERSION, Snapshot};
+use regatta_schemas::snapshot::{LogPosition, OverStudy, SNAPSHOT_VERSION, Snapshot};
 
 use super::Coordinator;
 use crate::study::{self, Study};
@@ -16,12 +16,12 @@ use crate::time::Time;
 pub type Recorded = (Option<TrialId>, Record, Time);
 
 impl Coordinator {
-    /// All that is needed beside the logs of studies that go on; `sequence` is the number of the last record read.
-    pub fn snapshot(&self, sequence: u64) -> Snapshot {
+    /// All that is needed beside the logs of studies that go on; `position` is that of the last record read.
+    pub fn snapshot(&self, position: LogPosition) -> Snapshot {
         let going_on = self.studies.iter().filter(|(_, study)| !study.is_over());
         Snapshot {
             version: SNAPSHOT_VERSION,
-            sequence,
+            position,
             going_on: going_on.map(|(id, _)| id.clone()).collect(),
             over: self.archive.values().cloned().chain(self.over()).collect(),
         }
@@ -79,14 +79,14 @@ impl Coordinator {
         for (trial, record, at) in records {
             match (&mut recalled, record) {
                 (None, Record::StudyCreated(created)) => {
-                    recalled = Some(Study::new(id.clone(), *created.study, at, false));
+                    recalled = Some(Study::new(id.clone(), *created.study, at, None));
                 }
                 (None, _) => {}
                 (Some(study), record) => study.handle(now, study::Event::Logged { trial, record, at }),
             }
         }
         if let Some(mut study) = recalled {
-            study.handle(now, study::Event::CaughtUp);
+            study.handle(now, study::Event::CaughtUp { term: self.settings.term });
             self.studies.insert(id.clone(), study);
             self.collect(id);
         }

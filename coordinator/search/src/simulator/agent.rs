@@ -9,7 +9,7 @@ use regatta_schemas::log::{
 use regatta_schemas::offer::Offer;
 use regatta_schemas::reasons::{FailCause, ReleaseReason};
 use regatta_schemas::stop::Stop;
-use regatta_schemas::{AgentId, Attempt, Params, PoolId, Sequence, StudyId, TrialId};
+use regatta_schemas::{AgentId, Attempt, Params, PoolId, Sequence, StudyId, Term, TrialId};
 
 use super::{AgentPlan, Epoch, Simulator};
 
@@ -186,7 +186,7 @@ impl Simulator<'_> {
         let epoch = self.epoch(agent, &offer.params, epochs_done + 1);
         let place = Place::trial(offer.study.clone(), offer.trial);
         let (id, attempt) = (self.agents[agent].id.clone(), offer.attempt);
-        let accepted = Accepted { attempt, sequence: Sequence(0), agent: id, lane: lane as u32 };
+        let accepted = Accepted { attempt, term: offer.term, sequence: Sequence(0), agent: id, lane: lane as u32 };
         let seconds = Duration::from_secs_f64(epoch.seconds);
         let last_stop = self.stops.get(&(offer.study.clone(), Some(offer.trial))).cloned();
         let training = Training { run, offer, sequence: Sequence(0), epochs_done, elapsed_s, epoch };
@@ -222,25 +222,32 @@ impl Simulator<'_> {
         let object = format!("{}-{}-{done}", training.offer.study, training.offer.trial);
         let elapsed_s = training.elapsed_s;
         self.report(agent, lane, |attempt, sequence, agent| {
-            Record::Measured(Measured { attempt, sequence, agent, points })
+            Record::Measured(Measured { attempt, term: Term::default(), sequence, agent, points })
         });
         if is_set_aside || (checkpoint_every > 0 && done % checkpoint_every == 0) {
             let elapsed_ms = (elapsed_s * 1e3) as u64;
             let checkpoint = Checkpoint { object, bytes: 1, step, resource: done, elapsed_ms };
             self.report(agent, lane, |attempt, sequence, agent| {
-                Record::Checkpointed(Checkpointed { attempt, sequence, agent, checkpoint })
+                Record::Checkpointed(Checkpointed { attempt, term: Term::default(), sequence, agent, checkpoint })
             });
         }
         if is_failing {
             let (cause, detail) = (FailCause::Device, "played".to_owned());
             self.end_lane(agent, lane, |attempt, sequence, agent| {
-                Record::Failed(Failed { attempt, sequence, agent, cause, detail })
+                Record::Failed(Failed { attempt, term: Term::default(), sequence, agent, cause, detail })
             });
         } else if is_set_aside {
             self.release(agent, lane, ReleaseReason::Paused);
         } else if done >= whole {
             self.end_lane(agent, lane, |attempt, sequence, agent| {
-                Record::Finished(Finished { attempt, sequence, agent, resource: done, elapsed_s })
+                Record::Finished(Finished {
+                    attempt,
+                    term: Term::default(),
+                    sequence,
+                    agent,
+                    resource: done,
+                    elapsed_s,
+                })
             });
         } else {
             self.plan_agent(agent, seconds, Happening::EpochEnds { lane, run });
@@ -265,7 +272,7 @@ impl Simulator<'_> {
         for lane in 0..self.agents[agent].lanes.len() {
             let Lane::Training(training) = &self.agents[agent].lanes[lane] else { continue };
             let is_meant = training.offer.study == *study && trial.is_none_or(|trial| trial == training.offer.trial);
-            if is_meant && stop.is_for(&self.agents[agent].id, training.offer.attempt) {
+            if is_meant && stop.is_for(&self.agents[agent].id, training.offer.attempt, training.offer.term) {
                 self.release(agent, lane, ReleaseReason::Stopped);
             }
         }
@@ -275,7 +282,7 @@ impl Simulator<'_> {
         let Lane::Training(training) = &self.agents[agent].lanes[lane] else { return };
         let resource = training.epochs_done;
         self.end_lane(agent, lane, |attempt, sequence, agent| {
-            Record::Released(Released { attempt, sequence, agent, reason, resource })
+            Record::Released(Released { attempt, term: Term::default(), sequence, agent, reason, resource })
         });
     }
 

@@ -133,7 +133,8 @@ impl Study {
         let proposed = Proposed { params, lineage, seed, priority: 0, labels: Default::default() };
         self.append(Some(trial), Record::Proposed(proposed));
         let (attempt, until) = (Attempt(1), self.state.stopper.0.until(trial));
-        let offered = Offered { attempt, pool: self.pool().clone(), reason: OfferReason::First, resume: None, until };
+        let (pool, term) = (self.pool().clone(), self.office.unwrap_or_default());
+        let offered = Offered { attempt, term, pool, reason: OfferReason::First, resume: None, until };
         self.offer_or_fail(trial, recipe, offered);
     }
 
@@ -161,7 +162,8 @@ impl Study {
         let (attempt, resume) = (trial.attempt.next(), trial.checkpoint.clone());
         let until = self.state.stopper.0.until(id);
         let recipe = self.recipe(&trial.proposed.params, &trial.proposed.lineage);
-        let offered = Offered { attempt, pool: self.pool().clone(), reason, resume, until };
+        let (pool, term) = (self.pool().clone(), self.office.unwrap_or_default());
+        let offered = Offered { attempt, term, pool, reason, resume, until };
         self.offer_or_fail(id, recipe, offered);
     }
 

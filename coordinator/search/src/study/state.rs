@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use regatta_schemas::api::StudyStatus;
-use regatta_schemas::log::{Best, Lineage, Measured, Point, Proposed, Record, StudyConcluded};
+use regatta_schemas::log::{Best, Lineage, Measured, Point, Proposed, Record, ReportKey, StudyConcluded};
 use regatta_schemas::reasons::{OfferReason, Outcome, StopReason, StudyEnd};
 use regatta_schemas::study::{Goal, StudyFile};
-use regatta_schemas::{AgentId, Attempt, TrialId};
+use regatta_schemas::{AgentId, Attempt, Term, TrialId};
 
 use super::convergence::Convergence;
 use super::curve::absorb;
@@ -87,6 +87,7 @@ pub enum Effect {
     StopAgent {
         attempt: Attempt,
         agent: AgentId,
+        term: Term,
     },
     /// The study is over, for all that still run.
     StopAll(StudyEnd),
@@ -223,8 +224,8 @@ impl State {
     }
 
     fn change(&mut self, id: TrialId, trial: &mut Trial, record: Record, at: Time) -> Effect {
-        if let Some((attempt, sequence, agent)) = record.agent_key() {
-            return match trial.hear(attempt, sequence, agent) {
+        if let Some(key) = record.key() {
+            return match trial.hear(&key) {
                 Hearing::Counts => self.report(id, trial, record),
                 Hearing::Repeated => Effect::Nothing,
                 Hearing::Superseded => stop_stranger(&record),
@@ -427,8 +428,8 @@ fn lane_of(trial: &Trial) -> Option<(AgentId, u32)> {
 /// What to tell the sender of a record that changes nothing: to stop, unless it just said that it did.
 fn stop_stranger(record: &Record) -> Effect {
     match record {
-        Record::Accepted(_) | Record::Measured(_) | Record::Checkpointed(_) => match record.agent_key() {
-            Some((attempt, _, agent)) => Effect::StopAgent { attempt, agent: agent.clone() },
+        Record::Accepted(_) | Record::Measured(_) | Record::Checkpointed(_) => match record.key() {
+            Some(ReportKey { attempt, agent, term, .. }) => Effect::StopAgent { attempt, agent: agent.clone(), term },
             None => Effect::Nothing,
         },
         Record::Finished(_)

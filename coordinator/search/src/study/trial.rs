@@ -21,9 +21,11 @@
 
 use regatta_schemas::api::Failure;
 use regatta_schemas::limits::LIMITS;
-use regatta_schemas::log::{Checkpoint, Checkpointed, Concluded, Failed, Finished, Offered, Point, Proposed, Released};
+use regatta_schemas::log::{
+    Checkpoint, Checkpointed, Concluded, Failed, Finished, Offered, Point, Proposed, Released, ReportKey,
+};
 use regatta_schemas::reasons::{FailCause, OfferReason, Outcome, ReleaseReason, StopReason};
-use regatta_schemas::{AgentId, Attempt, Sequence};
+use regatta_schemas::{AgentId, Attempt, Term};
 
 use super::seen::Seen;
 
@@ -34,6 +36,8 @@ pub struct Trial {
     pub phase: Phase,
     /// The last one offered; 0 before the first offer.
     pub attempt: Attempt,
+    /// In which the current attempt was offered.
+    pub term: Term,
     /// Who took the current attempt, once somebody has.
     pub tenure: Option<Tenure>,
     /// By ascending step.
@@ -98,7 +102,7 @@ pub enum Hearing {
     Counts,
     /// Read before, or after the attempt's last record.
     Repeated,
-    /// Of an older attempt, or of an agent that does not hold this one.
+    /// Of an older attempt, of one that the log forgot, or of an agent that does not hold this one.
     Superseded,
 }
 
@@ -108,6 +112,7 @@ impl Trial {
             proposed,
             phase: Phase::Waiting(OfferReason::First),
             attempt: Attempt::default(),
+            term: Term::default(),
             tenure: None,
             points: Vec::new(),
             best: None,
@@ -154,6 +159,7 @@ impl Trial {
             self.until = record.until;
             self.phase = Phase::Offered;
             self.attempt = record.attempt;
+            self.term = record.term;
             self.tenure = None;
         }
         may_be_offered
@@ -161,8 +167,9 @@ impl Trial {
 
     /// Takes note of a record's key. The first agent heard of in an attempt holds it: `accepted` is the first
     /// that an agent sends, and its other records prove that it did.
-    pub fn hear(&mut self, attempt: Attempt, sequence: Sequence, agent: &AgentId) -> Hearing {
-        if attempt != self.attempt || attempt == Attempt::default() {
+    pub fn hear(&mut self, key: &ReportKey<'_>) -> Hearing {
+        let ReportKey { attempt, term, sequence, agent } = *key;
+        if attempt != self.attempt || attempt == Attempt::default() || !term.may_be(self.term) {
             return Hearing::Superseded;
         }
         let tenure = self.tenure.get_or_insert_with(|| Tenure {

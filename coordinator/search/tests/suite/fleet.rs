@@ -6,7 +6,7 @@ use regatta_schemas::api::{Request, StudyList, StudyRequest, TrialRequest};
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::log::{Place, Record};
 use regatta_schemas::reasons::{FailCause, OfferReason, Outcome, ReleaseReason, StopReason, StudyEnd};
-use regatta_schemas::{Attempt, TrialId};
+use regatta_schemas::{Attempt, Term, TrialId};
 use regatta_search::simulator::study_id;
 use regatta_search::study::Phase;
 use regatta_search::{Answer, Coordinator, Event, Settings, Time};
@@ -113,7 +113,10 @@ fn what_a_lost_agent_still_sends_changes_nothing_and_is_answered_with_a_stop() {
     stage.beat("b", 1, &[]);
     assert_eq!(stage.take_offers(), [(0, 2)]);
     assert_eq!(stage.stops.len(), 1, "it is told, should it hear");
-    assert!(stage.stops[0].1.is_for(&agent("a"), Attempt(1)) && !stage.stops[0].1.is_for(&agent("b"), Attempt(2)));
+    assert!(
+        stage.stops[0].1.is_for(&agent("a"), Attempt(1), Term(0))
+            && !stage.stops[0].1.is_for(&agent("b"), Attempt(2), Term(0))
+    );
     stage.stops.clear();
     let before = stage.trial(0).clone();
     stage.measure("a", 0, 1, 1, 0.9);
@@ -180,7 +183,7 @@ fn the_first_to_accept_holds_the_attempt_and_the_second_is_stopped() {
     let mut stage = one_held();
     stage.accept("b", 0, 1);
     let [(Some(TrialId(0)), stop)] = &stage.stops[..] else { panic!("{:?}", stage.stops) };
-    assert!(stop.is_for(&agent("b"), Attempt(1)) && !stop.is_for(&agent("a"), Attempt(1)));
+    assert!(stop.is_for(&agent("b"), Attempt(1), Term(0)) && !stop.is_for(&agent("a"), Attempt(1), Term(0)));
     stage.finish("b", 0, 1);
     assert_eq!(stage.trial(0).phase, Phase::Held);
 }
@@ -439,6 +442,27 @@ fn a_checkpoint_that_two_trials_share_by_content_outlives_the_first() {
 }
 
 #[test]
+fn an_attempt_that_the_log_forgot_is_not_taken_for_its_namesake() {
+    let settings = Settings { term: Term(6), ..Settings::default() };
+    let mut stage = Stage::with(settings, vec![study(json!({"budget": {"trials": 1, "resource": 4}}))]);
+    stage.beat("a", 1, &[]);
+    assert_eq!(stage.offers.last().map(|offer| offer.term), Some(Term(6)));
+    stage.stops.clear();
+    stage.term = Term(5);
+    stage.accept("a", 0, 1);
+    stage.measure("a", 0, 1, 1, 0.5);
+    assert_eq!((&stage.trial(0).phase, stage.trial(0).points.len()), (&Phase::Offered, 0));
+    let stop = &stage.stops[0].1;
+    assert!(stop.is_for(&agent("a"), Attempt(1), Term(5)) && !stop.is_for(&agent("a"), Attempt(1), Term(6)));
+    stage.term = Term(6);
+    stage.accept("a", 0, 1);
+    // Whoever does not repeat the term is believed.
+    stage.term = Term(0);
+    stage.measure("a", 0, 1, 1, 0.7);
+    assert_eq!((&stage.trial(0).phase, stage.trial(0).best), (&Phase::Held, Some(0.7)));
+}
+
+#[test]
 fn records_read_twice_or_out_of_order_count_once() {
     let mut stage = one_held();
     stage.measure("a", 0, 1, 2, 0.5);
@@ -446,7 +470,7 @@ fn records_read_twice_or_out_of_order_count_once() {
     let after = stage.trial(0).clone();
     assert_eq!(after.points.iter().map(|point| point.resource).collect::<Vec<_>>(), [1, 2]);
     for (place, record, at) in stage.log.clone().into_iter().skip(2) {
-        if record.agent_key().is_some() {
+        if record.key().is_some() {
             stage.tell(Event::Logged { place, record, at });
         }
     }

@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regatta_schemas::log::{Place, Record};
+use regatta_schemas::log::{Place, Record, ReportKey};
 use regatta_schemas::reasons::{FailCause, Outcome};
 use regatta_schemas::study::StudyFile;
-use regatta_schemas::{AgentId, StudyId, TrialId};
+use regatta_schemas::{AgentId, StudyId, Term, TrialId};
 use regatta_search::Coordinator;
 use regatta_search::simulator::Entry;
 use regatta_search::study::{Phase, State};
@@ -22,6 +22,7 @@ pub struct Reference {
 #[derive(Debug, Default)]
 pub struct Followed {
     pub attempt: u32,
+    term: Term,
     holder: Option<AgentId>,
     is_attempt_over: bool,
     read: BTreeSet<u64>,
@@ -91,6 +92,7 @@ impl Followed {
             Record::Offered(offered) => {
                 if self.outcome.is_none() && offered.attempt.0 > self.attempt {
                     self.attempt = offered.attempt.0;
+                    self.term = offered.term;
                     self.holder = None;
                     self.is_attempt_over = false;
                     self.read.clear();
@@ -101,8 +103,8 @@ impl Followed {
             Record::Concluded(concluded) => return self.end(concluded.outcome),
             _ => {}
         }
-        let Some((attempt, sequence, agent)) = record.agent_key() else { return };
-        if attempt.0 != self.attempt || self.attempt == 0 {
+        let Some(ReportKey { attempt, term, sequence, agent }) = record.key() else { return };
+        if attempt.0 != self.attempt || self.attempt == 0 || !term.may_be(self.term) {
             return;
         }
         let holder = self.holder.get_or_insert_with(|| agent.clone());

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use regatta_schemas::log::Record;
 use regatta_schemas::reasons::{Outcome, StudyEnd};
-use regatta_schemas::snapshot::Snapshot;
+use regatta_schemas::snapshot::{LogPosition, Snapshot};
 use regatta_schemas::study::StudyFile;
 use regatta_schemas::{Params, PoolId};
 use regatta_search::simulator::{AgentPlan, Entry, Epoch, Faults, Plan, Simulator, study_id};
@@ -143,21 +143,25 @@ impl Watch {
         }
         dropping.archive_over();
         assert_eq!(dropping.studies().count(), snapshot.going_on.len());
-        assert_eq!(dropping.snapshot(self.read as u64).going_on, snapshot.going_on);
-        assert_eq!(dropping.snapshot(self.read as u64).over, snapshot.over);
+        assert_eq!(dropping.snapshot(self.position()).going_on, snapshot.going_on);
+        assert_eq!(dropping.snapshot(self.position()).over, snapshot.over);
+    }
+
+    fn position(&self) -> LogPosition {
+        LogPosition { sequence: self.read as u64, at_us: 0 }
     }
 
     /// A coordinator that begins with a snapshot knows what one knows that read the whole log.
     fn check_snapshot(&self, simulator: &Simulator) {
         let log = &simulator.log()[..self.read];
-        let snapshot = self.replayed.snapshot(self.read as u64);
+        let snapshot = self.replayed.snapshot(self.position());
         let mut restored = Coordinator::new(Settings::default());
         restored.restore(snapshot.over.clone());
         for entry in log.iter().filter(|entry| snapshot.going_on.contains(&entry.place.study)) {
             let (place, record, at) = (entry.place.clone(), entry.record.clone(), entry.at);
             restored.handle(Time::default(), Event::Logged { place, record, at });
         }
-        assert_eq!(restored.snapshot(self.read as u64), snapshot, "a snapshot of a snapshot is the same");
+        assert_eq!(restored.snapshot(self.position()), snapshot, "a snapshot of a snapshot is the same");
         self.check_archive(log, &snapshot);
         for over in &snapshot.over {
             let id = &over.summary.study;
@@ -270,7 +274,7 @@ fn simulated_decisions_are_taken_once_as_long_as_the_coordinator_lives() {
         let mut simulator = Simulator::new(plan(seed, vec![file], &[2, 2], faults), &rough);
         assert!(simulator.run(STEPS_MAX), "seed {seed}");
         let mut decisions = BTreeMap::new();
-        for entry in simulator.log().iter().filter(|entry| entry.record.agent_key().is_none()) {
+        for entry in simulator.log().iter().filter(|entry| entry.record.key().is_none()) {
             let attempt = match &entry.record {
                 Record::Offered(offered) => offered.attempt.0,
                 _ => 0,

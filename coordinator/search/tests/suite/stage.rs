@@ -9,7 +9,7 @@ use regatta_schemas::offer::Offer;
 use regatta_schemas::reasons::{FailCause, ReleaseReason};
 use regatta_schemas::stop::Stop;
 use regatta_schemas::study::StudyFile;
-use regatta_schemas::{AgentId, Attempt, PoolId, Sequence, StudyId, TrialId};
+use regatta_schemas::{AgentId, Attempt, PoolId, Sequence, StudyId, Term, TrialId};
 use regatta_search::simulator::study_id;
 use regatta_search::study::Trial;
 use regatta_search::{Answer, Command, Coordinator, Event, Settings, Time};
@@ -27,6 +27,8 @@ pub struct Stage {
     pub deleted: Vec<String>,
     pub deleted_studies: Vec<StudyId>,
     sequence: u64,
+    /// What agents say in their records.
+    pub term: Term,
 }
 
 impl Stage {
@@ -45,6 +47,7 @@ impl Stage {
             deleted: Vec::new(),
             deleted_studies: Vec::new(),
             sequence: 0,
+            term: Term::default(),
         };
         stage.tell(Event::CaughtUp);
         for (number, study) in studies.into_iter().enumerate() {
@@ -133,38 +136,39 @@ impl Stage {
     }
 
     pub fn accept(&mut self, name: &str, trial: u32, attempt: u32) {
-        let (attempt, agent) = (Attempt(attempt), agent(name));
-        self.send(trial, |sequence| Record::Accepted(Accepted { attempt, sequence, agent, lane: 0 }));
+        let (attempt, term, agent) = (Attempt(attempt), self.term, agent(name));
+        self.send(trial, |sequence| Record::Accepted(Accepted { attempt, term, sequence, agent, lane: 0 }));
     }
 
     pub fn measure(&mut self, name: &str, trial: u32, attempt: u32, resource: u32, value: f64) {
-        let (attempt, agent) = (Attempt(attempt), agent(name));
+        let (attempt, term, agent) = (Attempt(attempt), self.term, agent(name));
         let metrics = [(METRIC.to_owned(), value)].into();
         let points = vec![Point { step: u64::from(resource) * 10, resource, elapsed_s: f64::from(resource), metrics }];
-        self.send(trial, |sequence| Record::Measured(Measured { attempt, sequence, agent, points }));
+        self.send(trial, |sequence| Record::Measured(Measured { attempt, term, sequence, agent, points }));
     }
 
     pub fn checkpoint(&mut self, name: &str, trial: u32, attempt: u32, resource: u32, object: &str) {
-        let (attempt, agent) = (Attempt(attempt), agent(name));
+        let (attempt, term, agent) = (Attempt(attempt), self.term, agent(name));
         let step = u64::from(resource) * 10;
         let checkpoint = Checkpoint { object: object.to_owned(), bytes: 1, step, resource, elapsed_ms: 0 };
-        self.send(trial, |sequence| Record::Checkpointed(Checkpointed { attempt, sequence, agent, checkpoint }));
+        self.send(trial, |sequence| Record::Checkpointed(Checkpointed { attempt, term, sequence, agent, checkpoint }));
     }
 
     pub fn finish(&mut self, name: &str, trial: u32, attempt: u32) {
-        let (attempt, agent) = (Attempt(attempt), agent(name));
-        let finished = |sequence| Record::Finished(Finished { attempt, sequence, agent, resource: 4, elapsed_s: 4.0 });
+        let (attempt, term, agent) = (Attempt(attempt), self.term, agent(name));
+        let finished =
+            |sequence| Record::Finished(Finished { attempt, term, sequence, agent, resource: 4, elapsed_s: 4.0 });
         self.send(trial, finished);
     }
 
     pub fn fail(&mut self, name: &str, trial: u32, attempt: u32, cause: FailCause) {
-        let (attempt, agent, detail) = (Attempt(attempt), agent(name), "played".to_owned());
-        self.send(trial, |sequence| Record::Failed(Failed { attempt, sequence, agent, cause, detail }));
+        let (attempt, term, agent, detail) = (Attempt(attempt), self.term, agent(name), "played".to_owned());
+        self.send(trial, |sequence| Record::Failed(Failed { attempt, term, sequence, agent, cause, detail }));
     }
 
     pub fn release(&mut self, name: &str, trial: u32, attempt: u32, reason: ReleaseReason) {
-        let (attempt, agent) = (Attempt(attempt), agent(name));
-        self.send(trial, |sequence| Record::Released(Released { attempt, sequence, agent, reason, resource: 1 }));
+        let (attempt, term, agent) = (Attempt(attempt), self.term, agent(name));
+        self.send(trial, |sequence| Record::Released(Released { attempt, term, sequence, agent, reason, resource: 1 }));
     }
 
     pub fn trial(&self, trial: u32) -> &Trial {
