@@ -71,9 +71,10 @@ async fn main() {
             let rss = rss_mib(&coordinator);
             println!("{second:>6} s: coordinator {rss:.0} MiB, {:.1} s of CPU", cpu_seconds(&coordinator) - cpu_before);
         }
-        let status = cluster.cli(&["study", "show", id.as_str(), "--json"]).await.stdout;
-        let shown: serde_json::Value = serde_json::from_slice(&status).unwrap_or_default();
-        if shown["status"] == "concluded" {
+        // From the coordinator's memory: to show the study, all of its log would be read each time.
+        let listed = cluster.cli(&["study", "list", "--json"]).await.stdout;
+        let listed: serde_json::Value = serde_json::from_slice(&listed).unwrap_or_default();
+        if listed["studies"][0]["status"] == "concluded" {
             break;
         }
     }

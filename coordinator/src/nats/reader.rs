@@ -154,7 +154,8 @@ impl StreamReader {
 
     async fn subscribe(&mut self) -> Result<pull::Ordered, BrokerError> {
         let config = pull::OrderedConfig {
-            filter_subject: self.filter.clone(),
+            // Without a filter the server need not look for what matches, among all subjects, for each message.
+            filter_subject: if self.filter == self.spec.subject { String::new() } else { self.filter.clone() },
             deliver_policy: if self.read.sequence == 0 {
                 DeliverPolicy::All
             } else {

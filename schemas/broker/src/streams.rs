@@ -77,6 +77,14 @@ pub async fn offers_consumer(link: &Link, pool: &PoolId) -> Result<PullConsumer,
         max_waiting: 100_000,
         ..Default::default()
     };
+    // The server writes to its disk for each one that is made, also where it is there already: with a thousand agents that
+    // come back at once, long.
+    if let Ok(consumer) = link.jetstream.get_consumer_from_stream::<pull::Config, _, _>(&name, TRIALS.name).await {
+        let there = &consumer.cached_info().config;
+        if there.ack_wait == OFFER_ACK_WAIT && there.filter_subject == config.filter_subject {
+            return Ok(consumer);
+        }
+    }
     link.jetstream
         .create_consumer_on_stream(config, TRIALS.name)
         .await

@@ -69,6 +69,7 @@ pub fn write_objects(bucket: &str) -> Vec<String> {
 pub fn take_from(stream: &StreamSpec, consumer: &str, subject: &str) -> Vec<String> {
     let name = stream.name;
     vec![
+        format!("$JS.API.CONSUMER.INFO.{name}.{consumer}"),
         format!("$JS.API.CONSUMER.CREATE.{name}.{consumer}.{subject}"),
         format!("$JS.API.CONSUMER.MSG.NEXT.{name}.{consumer}"),
         format!("$JS.ACK.{name}.{consumer}.>"),
