@@ -117,7 +117,7 @@ impl Watch {
         for (id, study) in coordinator.studies() {
             assert_eq!(study.lanes_taken(), 0, "{id}: a lane is left behind");
             for (trial, followed) in &study.state().trials {
-                for point in &followed.points {
+                for point in followed.points.iter() {
                     let value = value_of(&followed.proposed.params, point.resource);
                     assert_eq!(point.metrics["validation_accuracy"], value, "{id} trial {trial}: a foreign value");
                 }

@@ -5,10 +5,10 @@
 //! and no intent covers. It knows neither the fleet nor other studies: lanes are granted to it, leases are taken from it.
 
 mod convergence;
-mod curve;
 mod decide;
 mod intents;
 mod lanes;
+mod points;
 mod seen;
 mod state;
 mod trial;
@@ -29,6 +29,7 @@ use regatta_schemas::{AgentId, Attempt, Params, PoolId, StudyId, Term, TrialId};
 use crate::random::trial_seed;
 use crate::time::Time;
 use intents::{Intents, Loss};
+pub use points::Points;
 use state::Effect;
 pub use state::State;
 pub use trial::{Due, Phase, Tenure, Trial};

@@ -69,8 +69,8 @@ impl Study {
             return Vec::new();
         }
         let member = |trial: TrialId| {
-            let metrics = &state.trials[&trial].points.last()?.metrics;
-            Some(FrontMember { trial, values: state.objectives.values(metrics) })
+            let metrics = state.trials[&trial].points.last_metrics()?;
+            Some(FrontMember { trial, values: state.objectives.values(&metrics) })
         };
         state.front().into_iter().filter_map(member).collect()
     }
@@ -98,7 +98,7 @@ impl Study {
     /// One trial with its curve.
     pub fn trial_shown(&self, id: TrialId) -> Option<TrialShown> {
         let trial = self.state().trials.get(&id)?;
-        let (points, checkpoint) = (trial.points.clone(), trial.checkpoint.clone());
+        let (points, checkpoint) = (trial.points.iter().collect(), trial.checkpoint.clone());
         Some(TrialShown { summary: trial.summary(id), points, checkpoint })
     }
 }
@@ -127,7 +127,7 @@ impl Trial {
             resource: self.resource,
             elapsed_s: self.elapsed_s,
             best: self.best,
-            metrics: self.points.last().map(|point| point.metrics.clone()).unwrap_or_default(),
+            metrics: self.points.last_metrics().unwrap_or_default(),
             stop: self.stop.clone(),
             failure: self.failure.clone(),
             labels: self.proposed.labels.clone(),

@@ -14,7 +14,6 @@ use regatta_schemas::study::{Goal, StudyFile};
 use regatta_schemas::{AgentId, Attempt, Term, TrialId};
 
 use super::convergence::Convergence;
-use super::curve::absorb;
 use super::lanes::LaneClock;
 use super::trial::{Due, Hearing, Phase, Trial};
 use crate::news::{Measurement, News};
@@ -312,9 +311,8 @@ impl State {
     }
 
     fn take_point(&mut self, id: TrialId, trial: &mut Trial, point: Point) {
-        let (resource, elapsed_s) = (point.resource, point.elapsed_s);
-        let metrics = point.metrics.clone();
-        let value = match absorb(&mut trial.points, point, &self.file.objective.metric) {
+        let Point { resource, elapsed_s, ref metrics, .. } = point;
+        let value = match trial.points.absorb(&point, &self.file.objective.metric) {
             Ok(value) => value,
             Err(failure) => {
                 trial.due = Some(Due::Fail(failure));
@@ -324,12 +322,12 @@ impl State {
         trial.spend(resource, elapsed_s);
         let Some(value) = value else { return };
         // A constrained metric that was not measured is not known to be kept.
-        let violation = self.objectives.violation(&metrics).unwrap_or(f64::INFINITY);
+        let violation = self.objectives.violation(metrics).unwrap_or(f64::INFINITY);
         if violation <= 0.0 {
             self.note_best(id, trial, value);
         }
         let value = self.penalty.apply(value, violation);
-        let measurement = Measurement { trial: id, resource, value, metrics: &metrics };
+        let measurement = Measurement { trial: id, resource, value, metrics };
         self.sampler.0.observe(News::Measured(measurement));
         let verdict = self.stopper.0.measured(measurement);
         // A trial that is done with its whole resource has nothing left to be stopped for.
@@ -352,7 +350,7 @@ impl State {
     pub fn front(&self) -> Vec<TrialId> {
         let sound = self.trials.iter().filter(|(_, trial)| trial.phase != Phase::Ended(Outcome::Failed));
         let scored: Vec<(TrialId, Score)> = sound
-            .filter_map(|(id, trial)| Some((*id, self.objectives.score(&trial.points.last()?.metrics)?)))
+            .filter_map(|(id, trial)| Some((*id, self.objectives.score(&trial.points.last_metrics()?)?)))
             .filter(|(_, score)| score.violation <= 0.0)
             .collect();
         let is_dominated = |score: &Score| scored.iter().any(|(_, other)| other.dominates(score));

@@ -22,11 +22,12 @@
 use regatta_schemas::api::Failure;
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::log::{
-    Checkpoint, Checkpointed, Concluded, Failed, Finished, Offered, Point, Proposed, Released, ReportKey,
+    Checkpoint, Checkpointed, Concluded, Failed, Finished, Offered, Proposed, Released, ReportKey,
 };
 use regatta_schemas::reasons::{FailCause, OfferReason, Outcome, ReleaseReason, StopReason};
 use regatta_schemas::{AgentId, Attempt, Term};
 
+use super::points::Points;
 use super::seen::Seen;
 
 /// A trial as the log tells it.
@@ -40,8 +41,7 @@ pub struct Trial {
     pub term: Term,
     /// Who took the current attempt, once somebody has.
     pub tenure: Option<Tenure>,
-    /// By ascending step.
-    pub points: Vec<Point>,
+    pub points: Points,
     /// The best objective value.
     pub best: Option<f64>,
     /// Epochs done.
@@ -114,7 +114,7 @@ impl Trial {
             attempt: Attempt::default(),
             term: Term::default(),
             tenure: None,
-            points: Vec::new(),
+            points: Points::default(),
             best: None,
             resource: 0,
             elapsed_s: 0.0,
@@ -140,7 +140,7 @@ impl Trial {
 
     /// The values of this metric, by ascending step.
     pub fn curve(&self, metric: &str) -> Vec<f64> {
-        self.points.iter().filter_map(|point| point.metrics.get(metric).copied()).collect()
+        self.points.curve(metric)
     }
 
     pub fn open_tenure(&self) -> Option<&Tenure> {

@@ -62,7 +62,7 @@ fn several(sampler: &str, stopper: Value, seed: u64) -> Value {
 
 fn volume(state: &State) -> f64 {
     let point = |trial| {
-        let metrics = &state.trials[&trial].points.last().unwrap().metrics;
+        let metrics = &state.trials[&trial].points.last_metrics().unwrap();
         [metrics[METRIC], metrics[SECOND]]
     };
     let front: Vec<[f64; 2]> = state.front().into_iter().map(point).collect();
