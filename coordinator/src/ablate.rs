@@ -28,6 +28,7 @@ pub fn as_run(args: &cli::Ablate) -> anyhow::Result<cli::Run> {
         place: args.place.clone(),
         seed: args.seed,
         stopper: None,
+        earlier: Vec::new(),
         repeats: args.repeats,
         detach: false,
         json: args.json,

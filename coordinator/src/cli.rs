@@ -99,6 +99,11 @@ pub struct Run {
     #[arg(long)]
     pub stopper: Option<String>,
 
+    /// Let the sampler begin with what another study measured: its id, or a file that `regatta export --format json` wrote.
+    /// May be given again.
+    #[arg(long, value_name = "STUDY|FILE")]
+    pub earlier: Vec<String>,
+
     /// Of an ablation: instead of the repeats in the file.
     #[arg(skip)]
     pub repeats: Option<u32>,

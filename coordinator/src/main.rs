@@ -5,6 +5,7 @@ mod ask;
 mod auth;
 mod cli;
 mod clock;
+mod earlier;
 mod find;
 mod follow;
 mod history;
@@ -12,6 +13,7 @@ mod local;
 mod model;
 mod nats;
 mod pack;
+mod recorded;
 mod replay;
 mod run;
 mod serve;
@@ -65,8 +67,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Simulate(args) => simulate::simulate(args),
         Command::Replay(args) => {
             let recorded = match (&args.export, &args.study) {
-                (Some(path), _) => replay::Recorded::read(path)?,
-                (None, Some(study)) => replay::Recorded::fetch(&reach(server).await?, study).await?,
+                (Some(path), _) => recorded::Recorded::read(path)?,
+                (None, Some(study)) => recorded::Recorded::fetch(&reach(server).await?, study).await?,
                 (None, None) => unreachable!("the command line wants one of the two"),
             };
             replay::replay(args, &recorded)

@@ -6,30 +6,21 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, ensure};
-use regatta_broker::Link;
+use anyhow::ensure;
 use regatta_schemas::Params;
-use regatta_schemas::api::{StudyShown, TrialShown};
 use regatta_schemas::check;
 use regatta_schemas::study::StudyFile;
 use regatta_search::simulator::Epoch;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::cli;
-use crate::history::History;
+use crate::recorded::Recorded;
 use crate::run::FaultyFile;
 use crate::show;
 use crate::simulate::{self, Fleet, Outcome};
 
 /// What is compared where nobody says.
 const STOPPERS: [&str; 4] = ["none", "median", "asha", "{name: asha, mode: promote}"];
-
-/// A study with its curves, as `regatta export --format json` writes it.
-#[derive(Deserialize)]
-pub struct Recorded {
-    study: StudyShown,
-    trials: Vec<TrialShown>,
-}
 
 /// What a stopper would have come to.
 #[derive(Debug, Serialize)]
@@ -43,27 +34,6 @@ struct Row {
 
 /// The curve of each configuration: by epochs done, the seconds since the start and the metrics.
 type Curves = BTreeMap<String, BTreeMap<u32, (f64, BTreeMap<String, f64>)>>;
-
-impl Recorded {
-    /// # Errors
-    /// When the file cannot be read, or is no export.
-    pub fn read(path: &std::path::Path) -> anyhow::Result<Self> {
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_slice(&bytes)
-            .with_context(|| format!("{} is not what `regatta export --format json` writes", path.display()))
-    }
-
-    /// # Errors
-    /// When the server is away, or there is no such study.
-    pub async fn fetch(link: &Link, id: &regatta_schemas::StudyId) -> anyhow::Result<Self> {
-        let history = History::read(link, id)
-            .await?
-            .with_context(|| format!("there is no study {id}; see `regatta study list`"))?;
-        let study = history.shown().context("the study has just been deleted")?;
-        let trials = history.trials().into_iter().filter_map(|trial| history.trial(trial.trial)).collect();
-        Ok(Self { study, trials })
-    }
-}
 
 /// Plays the study with each stopper and prints what they come to.
 ///

@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::ask::ask;
 use crate::cli;
+use crate::earlier;
 use crate::follow::{View, follow};
 use crate::history::History;
 use crate::local::LocalCluster;
@@ -113,6 +114,10 @@ fn view(json: bool) -> View {
 async fn start_study(link: &Link, run: &cli::Run) -> anyhow::Result<StudyId> {
     let wire = Wire::new(link.clone());
     let mut study = read_study(&run.file)?;
+    if !run.earlier.is_empty() {
+        let file = check::study_file(&study).map_err(|faults| FaultyFile::new(&run.file, faults))?;
+        earlier::add(link, &run.earlier, &file, &mut study).await?;
+    }
     if let Some(seed) = run.seed {
         study["seed"] = seed.into();
     }

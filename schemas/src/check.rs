@@ -9,6 +9,7 @@ mod assignment;
 mod augment;
 mod command;
 mod data;
+mod earlier;
 mod kinds;
 mod loss;
 mod model;

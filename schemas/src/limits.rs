@@ -13,6 +13,8 @@ pub struct Limits {
     pub study_bytes_max: usize,
     /// Configurations that a study tries before its sampler's.
     pub initial_max: usize,
+    /// Results of earlier trials that a study begins with.
+    pub earlier_max: usize,
     /// Objectives of a study beside the first.
     pub further_objectives_max: usize,
     /// Bounds that a study's trials must keep.
@@ -96,6 +98,7 @@ pub const LIMITS: Limits = Limits {
     id_chars_max: 64,
     study_bytes_max: 256 * 1024,
     initial_max: 1_000,
+    earlier_max: 1_000,
     further_objectives_max: 3,
     constraints_max: 16,
     parameters_max: 256,

@@ -30,6 +30,9 @@ pub struct StudyFile {
     /// Configurations to try first, in this order, before the sampler is asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub initial: Vec<Params>,
+    /// What earlier trials measured, of this study's space: the sampler begins with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Earlier>,
     #[serde(default)]
     pub sampler: Sampler,
     #[serde(default)]
@@ -61,6 +64,17 @@ pub fn default_retries() -> u32 {
 
 /// The recipe before its `$parameter` references are resolved.
 pub type RecipeTemplate = Map<String, Value>;
+
+/// The result of a trial that is no trial of the study.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Earlier {
+    pub params: Params,
+    /// The study's objectives, and what its constraints name; finite.
+    pub metrics: BTreeMap<String, f64>,
+    /// Epochs after which it was measured; absent: the study's whole budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<u32>,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Objective {

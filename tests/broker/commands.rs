@@ -159,3 +159,32 @@ async fn a_search_is_simulated_with_curves_from_a_program() {
     assert!(!ended.status.success(), "the program misses `pace` and ends");
     assert!(String::from_utf8_lossy(&ended.stderr).contains("curves.py"), "the message names it");
 }
+
+#[tokio::test]
+async fn a_study_begins_with_what_another_measured_or_an_export_of_it_says() {
+    let cluster = Cluster::start().await;
+    let _coordinator = cluster.coordinator(&[]);
+    let _agent = cluster.agent(&[]);
+    let first = cluster.start_study(&digits_study("first", 3, 2)).await;
+    cluster.until_concluded(&first).await;
+    let export = cluster.folder().join("first.json").display().to_string();
+    cluster.cli_ok(&["export", first.as_str(), "--format", "json", "--output", &export]).await;
+    let file = cluster.folder().join("second.json");
+    std::fs::write(&file, digits_study("second", 1, 2).to_string()).unwrap();
+    let file = file.display().to_string();
+    for source in [first.as_str(), export.as_str()] {
+        let second = cluster.cli_ok(&["run", &file, "--detach", "--earlier", source]).await;
+        let shown: Value =
+            serde_json::from_str(&cluster.cli_ok(&["study", "show", second.trim(), "--json"]).await).unwrap();
+        let earlier = shown["file"]["earlier"].as_array().unwrap();
+        assert_eq!(earlier.len(), 3, "{shown}");
+        assert!(
+            earlier.iter().all(|entry| entry["resource"] == 2 && entry["metrics"]["validation_accuracy"].is_number())
+        );
+    }
+    let mut other = digits_study("other", 1, 2);
+    other["space"] = json!({"learning_rate": {"type": "float", "low": 50.0, "high": 60.0}});
+    std::fs::write(&file, other.to_string()).unwrap();
+    let refused = cluster.cli(&["run", &file, "--detach", "--earlier", first.as_str()]).await;
+    assert!(!refused.status.success(), "nothing of it is of this space");
+}

@@ -1,26 +1,32 @@
 //! A thousand agents on one nats-server: each the real machine, spool and wire over a connection of its own, with a
 //! clock in place of a lane that trains. Prints what was reported, what was read back, and what it cost.
 //!
-//! `cargo run -p regatta-tests --example load -- [AGENTS] [REPORTS_PER_SECOND] [SECONDS]`
+//! `cargo run --release -p regatta-tests --example load -- [AGENTS] [REPORTS_PER_SECOND] [SECONDS]`
 
 #![allow(clippy::unwrap_used, reason = "whoever runs it reads why it stopped")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use regatta_agent::agent::{Agent, Command, Ending, Event, Lane, Now, Settings, Ticket};
 use regatta_agent::nats::{Acker, HeardStop, Parcel, Pulled, Puller, Wire};
+use regatta_broker::async_nats::jetstream::consumer::pull;
 use regatta_broker::{Connection, Link, Server, connect};
-use regatta_schemas::log::{Point, Record};
+use regatta_schemas::log::{Place, Point, Record};
 use regatta_schemas::offer::Offer;
-use regatta_schemas::{AgentId, PoolId};
-use regatta_tests::{Cluster, History, Process, digits_study, until};
+use regatta_schemas::streams::LOG;
+use regatta_schemas::{AgentId, PoolId, StudyId, TrialId, decode, subjects};
+use regatta_tests::{Cluster, Process, digits_study, until};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-/// Reports of one trial.
+/// Reports of one trial; fewer than 128.
 const EPOCHS: u32 = 100;
+/// A service runs one study after the other: what is over leaves the coordinator's memory.
+const TRIALS_PER_STUDY: u32 = 5_000;
+const STUDIES_AT_ONCE: usize = 2;
 /// Agents that are cut off and come back, each second.
 const RECONNECTS_PER_SECOND: usize = 5;
 const SPOOL_BYTES_MAX: usize = 64 << 20;
@@ -38,11 +44,9 @@ async fn main() {
     let coordinator = cluster.coordinator(&["--lease-timeout-s", "20"]);
     until("the coordinator answers", || async { cluster.cli(&["study", "list"]).await.status.success().then_some(()) })
         .await;
-    let mut study = digits_study("load", trials, EPOCHS);
-    study["recipe"]["checkpoint"] = json!({"every_s": 3_600.0});
-    // What is loaded is the way of the messages, not a model of a thousand trials.
-    study["sampler"] = json!("random");
-    let id = cluster.start_study(&study).await;
+    let mut unstarted =
+        (0..trials).step_by(TRIALS_PER_STUDY as usize).map(|first| TRIALS_PER_STUDY.min(trials - first));
+    let mut started = 0;
     let (mut stations, mut links) = (JoinSet::new(), Vec::new());
     for number in 0..agents {
         let link = connect_agent(&cluster, number).await;
@@ -50,6 +54,10 @@ async fn main() {
         stations.spawn(Station::start(link, number, every).run());
     }
     println!("{agents} agents are connected; {trials} trials of {EPOCHS} reports, {per_second} a second");
+    for trials in unstarted.by_ref().take(STUDIES_AT_ONCE) {
+        start_study(&cluster, trials).await;
+        started += 1;
+    }
 
     let begun = Instant::now();
     let cpu_before = cpu_seconds(&coordinator);
@@ -71,61 +79,98 @@ async fn main() {
             let rss = rss_mib(&coordinator);
             println!("{second:>6} s: coordinator {rss:.0} MiB, {:.1} s of CPU", cpu_seconds(&coordinator) - cpu_before);
         }
-        // From the coordinator's memory: to show the study, all of its log would be read each time.
         let listed = cluster.cli(&["study", "list", "--json"]).await.stdout;
         let listed: serde_json::Value = serde_json::from_slice(&listed).unwrap_or_default();
-        if listed["studies"][0]["status"] == "concluded" {
+        let Some(studies) = listed["studies"].as_array() else { continue };
+        let going_on = studies.iter().filter(|study| study["status"] != "concluded").count();
+        for trials in unstarted.by_ref().take(STUDIES_AT_ONCE - going_on.min(STUDIES_AT_ONCE)) {
+            start_study(&cluster, trials).await;
+            started += 1;
+        }
+        if going_on == 0 && studies.len() == started {
+            let spent: u64 = studies.iter().filter_map(|study| study["resource_spent"].as_u64()).sum();
+            assert_eq!(spent, u64::from(trials * EPOCHS), "the coordinator read every report once");
             break;
         }
     }
     let took = begun.elapsed().as_secs_f64();
     let cpu = cpu_seconds(&coordinator) - cpu_before;
     let rss = rss_mib(&coordinator);
-    let history = cluster.history(&id).await;
-    report(&history, trials, took, cpu, rss);
-    let shown: serde_json::Value =
-        serde_json::from_str(&cluster.cli_ok(&["study", "show", id.as_str(), "--json"]).await).unwrap();
-    assert_eq!(shown["resource_spent"], trials * EPOCHS, "the coordinator read every report once");
+    println!("all {started} studies are over after {took:.1} s; reading the log");
+    let log = Log::read(&cluster.link().await).await;
+    log.report(u64::from(trials * EPOCHS), took);
+    println!("coordinator: {:.0} % of a core, {rss:.0} MiB", 100.0 * cpu / took);
     stations.shutdown().await;
 }
 
-fn report(history: &History, trials: u32, took: f64, cpu: f64, rss: f64) {
-    let (mut points, mut seen, mut waiting, mut handed_over) = (0_u64, BTreeSet::new(), VecDeque::new(), Vec::new());
-    for entry in &history.0 {
-        match &entry.record {
-            Record::Measured(measured) => {
-                for point in &measured.points {
-                    points += 1;
-                    seen.insert((entry.trial, point.resource));
+/// What is loaded is the way of the messages, not a model of so many trials.
+async fn start_study(cluster: &Cluster, trials: u32) {
+    let mut study = digits_study("load", trials, EPOCHS);
+    study["recipe"]["checkpoint"] = json!({"every_s": 3_600.0});
+    study["sampler"] = json!("random");
+    cluster.start_study(&study).await;
+}
+
+/// What all of the log says at the end.
+#[derive(Default)]
+struct Log {
+    points: u64,
+    /// Of each trial the epochs reported, as bits.
+    seen: BTreeMap<(StudyId, TrialId), u128>,
+    handed_over_us: Vec<u64>,
+}
+
+impl Log {
+    async fn read(link: &Link) -> Self {
+        let mut log = Self::default();
+        let mut waiting = VecDeque::new();
+        let mut stream = link.jetstream.get_stream(LOG.name).await.unwrap();
+        let last = stream.info().await.unwrap().state.last_sequence;
+        let consumer = stream.create_consumer(pull::OrderedConfig::default()).await.unwrap();
+        let mut messages = consumer.messages().await.unwrap();
+        while let Some(message) = messages.next().await {
+            let message = message.unwrap();
+            let info = message.info().unwrap();
+            let at_us = u64::try_from(info.published.unix_timestamp_nanos() / 1_000).unwrap();
+            if let Some(Place { study, trial: Some(trial) }) = subjects::read_log(&message.subject) {
+                match decode::<Record>(&message.payload).unwrap() {
+                    Record::Measured(measured) => {
+                        log.points += measured.points.len() as u64;
+                        let seen = log.seen.entry((study, trial)).or_default();
+                        measured.points.iter().for_each(|point| *seen |= 1 << point.resource);
+                    }
+                    Record::Finished(_) => waiting.push_back(at_us),
+                    Record::Offered(_) => {
+                        let since = waiting.pop_front().and_then(|since| at_us.checked_sub(since));
+                        log.handed_over_us.extend(since);
+                    }
+                    _ => {}
                 }
             }
-            Record::Finished(_) => waiting.push_back(entry.at_us),
-            Record::Offered(_) => {
-                handed_over.extend(waiting.pop_front().and_then(|since| entry.at_us.checked_sub(since)))
+            if info.stream_sequence >= last {
+                break;
             }
-            _ => {}
         }
+        log.handed_over_us.sort_unstable();
+        log
     }
-    handed_over.sort_unstable();
-    let at = |share: f64| {
-        let place = (handed_over.len().saturating_sub(1) as f64 * share) as usize;
-        handed_over.get(place).map_or(f64::NAN, |us| *us as f64 / 1e3)
-    };
-    let expected = u64::from(trials) * u64::from(EPOCHS);
-    println!(
-        "{points} reports in the log in {took:.1} s ({:.0} a second), {} of {expected} different ones: {} lost, {} more than once",
-        points as f64 / took,
-        seen.len(),
-        expected - seen.len() as u64,
-        points - seen.len() as u64
-    );
-    println!("a trial's end to the next offer: p50 {:.1} ms, p99 {:.1} ms", at(0.5), at(0.99));
-    println!(
-        "coordinator: {:.0} % of a core, {rss:.0} MiB, {:.0} bytes a report",
-        100.0 * cpu / took,
-        rss * 1048576.0 / points as f64
-    );
-    assert_eq!(seen.len() as u64, expected);
+
+    fn report(&self, expected: u64, took: f64) {
+        let Self { points, seen, handed_over_us } = self;
+        let at = |share: f64| {
+            let place = (handed_over_us.len().saturating_sub(1) as f64 * share) as usize;
+            handed_over_us.get(place).map_or(f64::NAN, |us| *us as f64 / 1e3)
+        };
+        let different: u64 = seen.values().map(|epochs| u64::from(epochs.count_ones())).sum();
+        println!(
+            "{points} reports in the log in {took:.1} s ({:.0} a second), {different} of {expected} different ones: {} lost, {} more than once",
+            *points as f64 / took,
+            expected - different,
+            points - different
+        );
+        println!("a trial's end to the next offer: p50 {:.1} ms, p99 {:.1} ms", at(0.5), at(0.99));
+        assert_eq!(different, expected);
+    }
 }
 
 async fn connect_agent(cluster: &Cluster, number: u32) -> Link {

@@ -72,6 +72,17 @@ impl Penalty {
         Self { goal, seen: None }
     }
 
+    /// One that has seen what earlier trials measured, and what each of them counts as.
+    pub fn after_earlier(file: &StudyFile) -> (Self, Vec<f64>) {
+        let (objectives, mut penalty) = (Objectives::new(file), Self::new(file.objective.goal));
+        let value = |metrics: &BTreeMap<String, f64>| {
+            let value = metrics.get(&file.objective.metric).copied().unwrap_or(f64::NAN);
+            penalty.apply(value, objectives.violation(metrics).unwrap_or(f64::INFINITY))
+        };
+        let values = file.earlier.iter().map(|earlier| &earlier.metrics).map(value).collect();
+        (penalty, values)
+    }
+
     /// What the value counts as, with its violation.
     pub fn apply(&mut self, value: f64, violation: f64) -> f64 {
         let (best, worst) = self.seen.unwrap_or((value, value));

@@ -6,6 +6,7 @@ mod ablated;
 mod arrivals;
 mod cma_es;
 mod cqr;
+mod earlier;
 mod evolution;
 mod gp;
 mod grid;
@@ -45,6 +46,8 @@ pub fn sampler_for(study: &StudyFile) -> Box<dyn Sampler> {
         return Box::new(ablated::Ablated::new(ablation.trials()));
     }
     let sampler = named(&study.sampler, study);
+    let sampler =
+        if study.earlier.is_empty() { sampler } else { Box::new(earlier::Earlier::new(study, sampler)) as Box<_> };
     if study.initial.is_empty() { sampler } else { Box::new(initial::Initial::new(study.initial.clone(), sampler)) }
 }
 

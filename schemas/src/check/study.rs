@@ -12,15 +12,16 @@ use crate::study::{Sampler, Stopper, StudyFile};
 use super::reader::{Faults, Fields, Node, list_of};
 use super::recipe::without_nulls;
 use super::space::{self, Space};
-use super::{ablation, assignment, objectives, stopper, template};
+use super::{ablation, assignment, earlier, objectives, stopper, template};
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "name",
     "objective",
     "further_objectives",
     "constraints",
     "space",
     "initial",
+    "earlier",
     "ablation",
     "sampler",
     "stopper",
@@ -61,6 +62,7 @@ fn read(node: &Node, measured: Measured) -> Option<StudyFile> {
     let ablation = fields.optional("ablation");
     let space = space(&fields, ablation.is_some());
     let initial = space.as_ref().map(|space| initial(&fields, space)).unwrap_or_default();
+    let earlier = space.as_ref().map(|space| earlier::check(&fields, space)).unwrap_or_default();
     let budget_node = fields.required("budget", "for example {trials: 48, resource: 81}");
     let resource = budget_node.and_then(|node| budget(&node, ablation.is_some()));
     sampler(&fields);
@@ -97,6 +99,7 @@ fn read(node: &Node, measured: Measured) -> Option<StudyFile> {
         written_out(fields.map, ablation.as_ref()).map_err(|error| node.fault(error.to_string(), "")).ok()?;
     file.space = space?.parameters;
     file.initial = initial;
+    file.earlier = earlier;
     file.ablation = ablation;
     Some(file)
 }
@@ -113,6 +116,7 @@ fn written_out(map: &Map<String, Value>, ablation: Option<&Ablation>) -> Result<
     let recipe = map.insert("recipe".to_owned(), json!({}));
     map.insert("space".to_owned(), json!({}));
     map.remove("initial");
+    map.remove("earlier");
     for key in ["sampler", "stopper"] {
         if let Some(Value::String(name)) = map.get(key) {
             let long = json!({ "name": name });
@@ -164,6 +168,7 @@ fn space(fields: &Fields, is_ablation: bool) -> Option<Space> {
     for (key, empty) in [
         ("space", json!({})),
         ("initial", json!([])),
+        ("earlier", json!([])),
         ("sampler", json!(Sampler::default())),
         ("stopper", json!(Stopper::default())),
     ] {

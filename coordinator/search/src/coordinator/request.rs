@@ -232,6 +232,7 @@ fn bare_study(
     StudyFile {
         name: id.to_string(),
         initial: Vec::new(),
+        earlier: Vec::new(),
         further_objectives: Vec::new(),
         constraints: Vec::new(),
         objective: Objective { metric: BARE_OBJECTIVE.to_owned(), goal: Goal::Minimize },

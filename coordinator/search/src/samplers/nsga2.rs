@@ -88,7 +88,7 @@ impl Nsga2 {
 
 impl Sampler for Nsga2 {
     fn propose(&self, index: u64, pending: &[&Params]) -> Option<Params> {
-        let is_start = self.ended.len() < 2 || index < POPULATION as u64;
+        let is_start = self.ended.len() < 2 || (self.ended.len() < POPULATION && index < POPULATION as u64);
         self.tried.first_new(index, pending, |redraw| {
             if is_start { self.draws.params(index, redraw) } else { self.child(index, redraw) }
         })

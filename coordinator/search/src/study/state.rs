@@ -98,7 +98,7 @@ impl State {
             sampler: Folded(sampler_for(&file)),
             stopper: Folded(stopper_for(&file)),
             objectives: Objectives::new(&file),
-            penalty: Penalty::new(file.objective.goal),
+            penalty: Penalty::after_earlier(&file).0,
             convergence: file.budget.converged.map(|converged| Convergence::new(converged, file.objective.goal)),
             file,
             created_at,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use regatta_schemas::reasons::Outcome;
-use regatta_schemas::study::{Goal, StudyFile};
+use regatta_schemas::study::{Earlier, Goal, Sampler as Choice, StudyFile};
 use regatta_schemas::{ParamValue, Params, TrialId, check};
 use regatta_search::news::{Measurement, News};
 use regatta_search::samplers::{Sampler, sampler_for};
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::files::METRIC;
 use crate::samplers::{every_space, file, those_that_learn};
+use crate::stage::Stage;
 
 /// One line of a study's log, as samplers hear of it.
 #[derive(Debug, Clone)]
@@ -306,5 +307,34 @@ fn what_was_measured_is_learned_from() {
     for sampler in those_that_learn() {
         let wins = (0..SEEDS).filter(|seed| best(&sampler, *seed) < random[*seed as usize]).count();
         assert!(wins >= 16, "{sampler}: better than random for {wins} of {SEEDS} seeds");
+    }
+}
+
+#[test]
+fn what_earlier_trials_measured_is_known_from_the_first_proposal_on() {
+    const PROPOSALS: u32 = 8;
+    let space =
+        json!({"x": {"type": "float", "low": 0.0, "high": 1.0}, "y": {"type": "float", "low": 0.0, "high": 1.0}});
+    let distance = |params: &Params| {
+        let at = |name: &str| params[name].as_f64().unwrap();
+        ((at("x") - 0.8).powi(2) + (at("y") - 0.3).powi(2)).sqrt()
+    };
+    let mean_distance = |sampler: &Value, has_earlier: bool| {
+        let mut file = file(sampler, &space, 3);
+        file.budget.trials = PROPOSALS;
+        let known = sampler_for(&StudyFile { sampler: Choice::Sobol, ..file.clone() });
+        let known = (0..64).filter_map(|index| known.propose(index, &[]));
+        if has_earlier {
+            let metrics = |params: &Params| BTreeMap::from([(METRIC.to_owned(), 1.0 - distance(params))]);
+            file.earlier =
+                known.map(|params| Earlier { metrics: metrics(&params), params, resource: Some(4) }).collect();
+        }
+        let mut stage = Stage::new(vec![file]);
+        stage.beat("a", PROPOSALS, &[]);
+        (0..PROPOSALS).map(|trial| distance(&stage.trial(trial).proposed.params)).sum::<f64>() / f64::from(PROPOSALS)
+    };
+    for sampler in those_that_learn() {
+        let (with, without) = (mean_distance(&sampler, true), mean_distance(&sampler, false));
+        assert!(with < 0.8 * without, "{sampler}: {with} with earlier results, {without} without");
     }
 }
