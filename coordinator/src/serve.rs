@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::cli;
 use crate::clock;
-use crate::nats::{Candidate, Read, Standing, Wire, serve_requests, snapshots};
+use crate::nats::{Asked, Candidate, Read, Standing, Wire, serve_requests, snapshots};
 use desk::{Desk, Outgoing};
 use intake::{read_log, recall_studies};
 
@@ -155,6 +155,7 @@ impl Term<'_> {
             tracing::info!(sequence, over = snapshot.over.len(), "beginning from the snapshot");
             desk.restore(std::mem::take(&mut snapshot.over), snapshot.position);
         }
+        let refusal = desk.wire.refusal();
         tracing::info!(name = self.name, "reading the log");
         tasks.spawn(read_log(self.link.clone(), snapshot, entries));
         loop {
@@ -202,7 +203,8 @@ impl Term<'_> {
                 _ = self.shutdown.wait_for(|is_over| *is_over) => break,
                 carried_out = desk.carry_out() => if carried_out.is_err() {
                     return Ok(End::Deposed);
-                }
+                },
+                () = turn_away(refusal.clone(), &mut asked) => unreachable!("it turns away for ever"),
             }
             desk.take_snapshot();
         }
@@ -286,6 +288,13 @@ async fn delete_checkpoints(wire: Wire, mut doomed: mpsc::Receiver<String>) -> a
 async fn list_checkpoints(wire: Wire, age: Duration, to: mpsc::Sender<Vec<String>>) -> anyhow::Result<()> {
     loop {
         tokio::time::sleep(age / SWEEPS_PER_AGE).await;
+        for objects in wire.buckets() {
+            match objects.remove_remains(age).await {
+                Ok(0) => {}
+                Ok(uploads) => tracing::info!(uploads, "what uploads left that broke off is deleted"),
+                Err(error) => tracing::warn!(%error, "what uploads left cannot be looked for"),
+            }
+        }
         match wire.checkpoints().list().await {
             Ok(objects) => {
                 let is_old = |at_us: u64| clock::now().since(Time::from_micros(at_us)) >= age;
@@ -293,6 +302,19 @@ async fn list_checkpoints(wire: Wire, age: Duration, to: mpsc::Sender<Vec<String
                 to.send(old.map(|(object, _)| object).collect()).await?;
             }
             Err(error) => tracing::warn!(%error, "checkpoints that were left behind cannot be looked for"),
+        }
+    }
+}
+
+/// While the server stores no decision, says so to whoever asks, instead of letting them wait.
+async fn turn_away(mut refusal: watch::Receiver<Option<String>>, asked: &mut mpsc::Receiver<Asked>) {
+    loop {
+        let Ok(Some(why)) = refusal.wait_for(Option::is_some).await.map(|why| why.clone()) else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            Some(asked) = asked.recv() => asked.turn_away(format!("the coordinator waits: {why}")),
+            _ = refusal.changed() => {}
         }
     }
 }

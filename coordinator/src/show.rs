@@ -67,6 +67,9 @@ pub fn summary(shown: &StudyShown) -> String {
     if let Some(waits) = &summary.waiting_for {
         lines.push(format!("waits for  {waits}"));
     }
+    if let Some(trouble) = &summary.trouble {
+        lines.push(format!("trouble  {trouble}"));
+    }
     match &summary.best {
         Some(best) => {
             lines.push(format!("best    {} {:.4} by trial {}", summary.objective.metric, best.value, best.trial))
@@ -174,7 +177,9 @@ pub fn fleet(fleet: &FleetShown) -> String {
             format!("{:.1} s ago", agent.silent_ms as f64 / 1_000.0),
         ]);
     }
-    table.to_string()
+    let troubles = fleet.agents.iter().filter_map(|agent| Some((&agent.agent, agent.trouble.as_ref()?)));
+    let troubles: String = troubles.map(|(agent, trouble)| format!("\ntrouble of {agent}: {trouble}")).collect();
+    format!("{table}{troubles}")
 }
 
 pub fn status_of_study(status: StudyStatus) -> &'static str {

@@ -290,6 +290,9 @@ pub struct StudySummary {
     /// What it waits for, where it waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,
+    /// What hinders an agent that holds one of its trials, in words; the study goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
     pub objective: Objective,
     pub trials: TrialCounts,
     /// Trials of the budget.
@@ -436,6 +439,9 @@ pub struct AgentSummary {
     pub draining: bool,
     /// Milliseconds since its last beat.
     pub silent_ms: u64,
+    /// What keeps it from working as it should, and what mends that, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 impl Fault {
