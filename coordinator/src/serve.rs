@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use futures_util::StreamExt;
 use regatta_broker::{BrokerError, Link, ensure_everything};
+use regatta_schemas::api::Leader;
 use regatta_schemas::snapshot::Snapshot;
 use regatta_search::{Event, Settings, Time};
 use tokio::sync::{mpsc, watch};
@@ -195,7 +196,8 @@ impl Term<'_> {
             let elected = self.standing.borrow_and_update().elected;
             if let Some(fence) = office.entered(elected) {
                 tracing::info!(name = self.name, "leading");
-                desk.lead(fence, self.standing.clone());
+                let leader = Leader { coordinator: self.name.to_owned(), since_ms: office.elected_at_ms };
+                desk.lead(fence, self.standing.clone(), leader);
                 let (link, ask) = (self.link.clone(), ask.clone());
                 tasks.spawn(async move { serve_requests(link, ask).await.context("the api cannot be served") });
             }
@@ -224,20 +226,23 @@ struct Office<'a> {
     name: &'a str,
     /// The number of the last `elected` that was read.
     last: u64,
+    /// When the server stored that.
+    elected_at_ms: u64,
     /// The number of this coordinator's `elected`, while it leads.
     fence: Option<u64>,
 }
 
 impl<'a> Office<'a> {
     fn new(name: &'a str) -> Self {
-        Self { name, last: 0, fence: None }
+        Self { name, last: 0, elected_at_ms: 0, fence: None }
     }
 
     fn take_in(&mut self, read: Read, desk: &mut Desk) {
         match read {
             Read::Record(entry) => desk.read(*entry),
-            Read::Elected { elected, sequence } => {
+            Read::Elected { elected, sequence, at_us } => {
                 self.last = sequence;
+                self.elected_at_ms = at_us / 1_000;
                 if elected.coordinator != self.name {
                     tracing::info!(name = self.name, leader = elected.coordinator, "another coordinator was elected");
                 }

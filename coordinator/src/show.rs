@@ -1,10 +1,14 @@
 //! How studies, trials and agents look on a terminal.
 
 use comfy_table::{ContentArrangement, Table, presets};
+use indicatif::HumanDuration;
 use regatta_schemas::api::Fault;
 use regatta_schemas::api::{
     FleetShown, StudyList, StudyShown, StudyStatus, StudySummary, TrialShown, TrialStatus, TrialSummary,
 };
+use regatta_search::Time;
+
+use crate::clock;
 
 /// Rows of a leaderboard.
 pub const LEADERBOARD_ROWS: usize = 10;
@@ -162,8 +166,12 @@ pub fn trial(shown: &TrialShown) -> String {
 }
 
 pub fn fleet(fleet: &FleetShown) -> String {
+    let leader = fleet.leader.as_ref().map_or_else(String::new, |leader| {
+        let leads = clock::now() - Time::from_millis(leader.since_ms);
+        format!("\nled by {} for {}", leader.coordinator, HumanDuration(leads))
+    });
     if fleet.agents.is_empty() {
-        return "no agent beats; start one with `regatta-agent`".to_owned();
+        return format!("no agent beats; start one with `regatta-agent`{leader}");
     }
     let mut table = table(&["agent", "pool", "device", "lanes", "busy", "state", "last beat"]);
     for agent in &fleet.agents {
@@ -179,7 +187,7 @@ pub fn fleet(fleet: &FleetShown) -> String {
     }
     let troubles = fleet.agents.iter().filter_map(|agent| Some((&agent.agent, agent.trouble.as_ref()?)));
     let troubles: String = troubles.map(|(agent, trouble)| format!("\ntrouble of {agent}: {trouble}")).collect();
-    format!("{table}{troubles}")
+    format!("{table}{leader}{troubles}")
 }
 
 pub fn status_of_study(status: StudyStatus) -> &'static str {

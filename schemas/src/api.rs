@@ -427,6 +427,17 @@ pub enum TrialStatus {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FleetShown {
     pub agents: Vec<AgentSummary>,
+    /// The coordinator that decides for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<Leader>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Leader {
+    /// The name that it took when it started.
+    pub coordinator: String,
+    /// When it was elected, in milliseconds since 1970.
+    pub since_ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
