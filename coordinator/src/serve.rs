@@ -6,6 +6,7 @@
 mod desk;
 mod intake;
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -206,7 +207,7 @@ impl Term<'_> {
                 carried_out = desk.carry_out() => if carried_out.is_err() {
                     return Ok(End::Deposed);
                 },
-                () = turn_away(refusal.clone(), &mut asked) => unreachable!("it turns away for ever"),
+                never = turn_away(refusal.clone(), &mut asked) => match never {},
             }
             desk.take_snapshot();
         }
@@ -312,7 +313,7 @@ async fn list_checkpoints(wire: Wire, age: Duration, to: mpsc::Sender<Vec<String
 }
 
 /// While the server stores no decision, says so to whoever asks, instead of letting them wait.
-async fn turn_away(mut refusal: watch::Receiver<Option<String>>, asked: &mut mpsc::Receiver<Asked>) {
+async fn turn_away(mut refusal: watch::Receiver<Option<String>>, asked: &mut mpsc::Receiver<Asked>) -> Infallible {
     loop {
         let Ok(Some(why)) = refusal.wait_for(Option::is_some).await.map(|why| why.clone()) else {
             return std::future::pending().await;
