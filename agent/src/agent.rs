@@ -110,6 +110,8 @@ pub enum Command {
 pub enum Why {
     /// No lane is free.
     Full,
+    /// This machine has just failed a trial.
+    Resting,
     /// Its program is not allowed here: it is left to other agents.
     ProgramNotAllowed,
     /// A lane still trains an attempt of the same number that the log has forgotten; that one ends first.
@@ -120,7 +122,7 @@ impl Why {
     /// Until the queue puts the offer before an agent again.
     pub fn wait(self) -> Duration {
         match self {
-            Self::Full => Duration::ZERO,
+            Self::Full | Self::Resting => Duration::ZERO,
             Self::ProgramNotAllowed | Self::Forgotten => Duration::from_millis(500),
         }
     }
@@ -132,6 +134,11 @@ const TAKEN_REMEMBERED: usize = 4_096;
 /// An offer of a program that is not allowed here goes back so often, for an agent that allows it. After that no agent of
 /// the pool seems to, and one of them says so by failing the trial.
 const FOREIGN_DELIVERIES_MAX: u64 = 20;
+
+/// After a trial failed because of this machine no other is taken for so long, twice as long after the next one, and so
+/// on up to a limit: an agent that fails fast would otherwise take what agents that are well could train.
+const REST: Duration = Duration::from_secs(1);
+const REST_MAX: Duration = Duration::from_secs(60);
 
 /// The agent's settings, each with its unit.
 #[derive(Debug, Clone)]
@@ -158,7 +165,15 @@ pub struct Agent {
     is_draining: bool,
     has_exited: bool,
     next_beat: Now,
+    rest: Option<Rest>,
     commands: VecDeque<Command>,
+}
+
+/// No trial is taken until then.
+#[derive(Debug)]
+struct Rest {
+    until: Now,
+    lasts: Duration,
 }
 
 /// An attempt that a lane holds.
@@ -186,19 +201,20 @@ impl Agent {
             is_draining: false,
             has_exited: false,
             next_beat: now,
+            rest: None,
             commands: VecDeque::new(),
         };
-        agent.pull_if_a_lane_is_free();
+        agent.pull_if_a_lane_is_free(now);
         agent
     }
 
     /// Takes in what happened. Drain [`Agent::next_command`] afterwards.
     pub fn handle(&mut self, now: Now, event: Event) {
         match event {
-            Event::OfferReceived { ticket, offer, deliveries } => self.take_offer(ticket, offer, deliveries),
+            Event::OfferReceived { ticket, offer, deliveries } => self.take_offer(now, ticket, offer, deliveries),
             Event::PullEnded => {
                 self.is_pulling = false;
-                self.pull_if_a_lane_is_free();
+                self.pull_if_a_lane_is_free(now);
             }
             Event::StopHeard { study, trial, stop } => self.obey_stop(&study, trial, &stop),
             Event::LaneMeasured { lane, point } => self.collect_point(now, lane, point),
@@ -207,16 +223,17 @@ impl Agent {
                     lease.checkpoints_under_way += 1;
                 }
             }
-            Event::CheckpointStored { lane, checkpoint } => self.announce_checkpoint(lane, Some(checkpoint)),
-            Event::CheckpointLost { lane } => self.announce_checkpoint(lane, None),
+            Event::CheckpointStored { lane, checkpoint } => self.announce_checkpoint(now, lane, Some(checkpoint)),
+            Event::CheckpointLost { lane } => self.announce_checkpoint(now, lane, None),
             Event::LaneEnded { lane, ending } => {
+                self.rest_after(now, &ending);
                 if let Some(lease) = self.lease_mut(lane) {
                     lease.ending = Some(ending);
                 }
-                self.end_if_ready(lane);
+                self.end_if_ready(now, lane);
             }
             Event::DrainRequested => self.drain(),
-            Event::TimePassed => {}
+            Event::TimePassed => self.pull_if_a_lane_is_free(now),
         }
         self.keep_time(now);
     }
@@ -227,36 +244,44 @@ impl Agent {
 
     /// When `TimePassed` is due at the latest.
     pub fn next_deadline(&self) -> Now {
-        self.leases().filter_map(|lease| lease.flush_at).fold(self.next_beat, Now::min)
+        let flushes = self.leases().filter_map(|lease| lease.flush_at);
+        flushes.chain(self.end_of_rest()).fold(self.next_beat, Now::min)
     }
 
     fn held(&self) -> impl Iterator<Item = &Held> {
         self.leases().map(|lease| &lease.held)
     }
 
-    fn take_offer(&mut self, ticket: Ticket, offer: Box<Offer>, deliveries: u64) {
+    /// When the rest ends that keeps a free lane from work.
+    fn end_of_rest(&self) -> Option<Now> {
+        self.rest.as_ref().map(|rest| rest.until).filter(|_| self.wants_offer())
+    }
+
+    fn take_offer(&mut self, now: Now, ticket: Ticket, offer: Box<Offer>, deliveries: u64) {
         self.is_pulling = false;
         if let Some(accepted) = self.accepted_before(&offer) {
             // The queue missed the answer: it is given again, and changes nothing a second time.
             let place = Place::trial(offer.study.clone(), offer.trial);
             self.commands.push_back(Command::Accept { ticket, place, record: Record::Accepted(accepted) });
-            self.pull_if_a_lane_is_free();
+            self.pull_if_a_lane_is_free(now);
             return;
         }
         if self.is_given_up_for(&offer) {
             self.commands.push_back(Command::Return { ticket, why: Why::Forgotten });
-            self.pull_if_a_lane_is_free();
+            self.pull_if_a_lane_is_free(now);
             return;
         }
         let free = self.lanes.iter().position(Option::is_none);
-        let Some(index) = free.filter(|_| !self.is_draining) else {
-            self.commands.push_back(Command::Return { ticket, why: Why::Full });
+        let is_resting = self.is_resting(now);
+        let Some(index) = free.filter(|_| !self.is_draining && !is_resting) else {
+            let why = if is_resting { Why::Resting } else { Why::Full };
+            self.commands.push_back(Command::Return { ticket, why });
             return;
         };
         let is_allowed = offer.recipe.program().is_none_or(|program| self.settings.programs.contains(program));
         if !is_allowed && deliveries < FOREIGN_DELIVERIES_MAX {
             self.commands.push_back(Command::Return { ticket, why: Why::ProgramNotAllowed });
-            self.pull_if_a_lane_is_free();
+            self.pull_if_a_lane_is_free(now);
             return;
         }
         let lane = Lane(u32::try_from(index).expect("there are at most u32::MAX lanes"));
@@ -277,7 +302,7 @@ impl Agent {
         self.lanes[index] = Some(lease);
         self.commands.push_back(Command::Accept { ticket, place, record });
         self.commands.push_back(Command::Start { lane, offer });
-        self.pull_if_a_lane_is_free();
+        self.pull_if_a_lane_is_free(now);
     }
 
     /// What was answered to an offer of the same attempt, if there was one lately.
@@ -346,7 +371,7 @@ impl Agent {
         self.commands.push_back(Command::Publish { place, record });
     }
 
-    fn announce_checkpoint(&mut self, lane: Lane, stored: Option<Checkpoint>) {
+    fn announce_checkpoint(&mut self, now: Now, lane: Lane, stored: Option<Checkpoint>) {
         self.flush(lane);
         let agent = self.settings.agent.clone();
         let Some(lease) = self.lease_mut(lane) else { return };
@@ -362,10 +387,10 @@ impl Agent {
             let place = lease.place.clone();
             self.commands.push_back(Command::Publish { place, record });
         }
-        self.end_if_ready(lane);
+        self.end_if_ready(now, lane);
     }
 
-    fn end_if_ready(&mut self, lane: Lane) {
+    fn end_if_ready(&mut self, now: Now, lane: Lane) {
         let is_ready =
             self.lease_mut(lane).is_some_and(|lease| lease.ending.is_some() && lease.checkpoints_under_way == 0);
         if !is_ready {
@@ -378,7 +403,7 @@ impl Agent {
         let record = lease.ended(self.settings.agent.clone(), ending);
         self.commands.push_back(Command::Publish { place, record });
         self.commands.push_back(Command::Clear { lane });
-        self.pull_if_a_lane_is_free();
+        self.pull_if_a_lane_is_free(now);
         self.exit_if_empty();
     }
 
@@ -406,12 +431,27 @@ impl Agent {
         }
     }
 
-    fn pull_if_a_lane_is_free(&mut self) {
-        let has_free = self.lanes.iter().any(Option::is_none);
-        if has_free && !self.is_pulling && !self.is_draining {
+    fn pull_if_a_lane_is_free(&mut self, now: Now) {
+        if self.wants_offer() && !self.is_resting(now) {
             self.is_pulling = true;
             self.commands.push_back(Command::Pull);
         }
+    }
+
+    fn wants_offer(&self) -> bool {
+        let has_free = self.lanes.iter().any(Option::is_none);
+        has_free && !self.is_pulling && !self.is_draining
+    }
+
+    fn is_resting(&self, now: Now) -> bool {
+        self.rest.as_ref().is_some_and(|rest| now < rest.until)
+    }
+
+    fn rest_after(&mut self, now: Now, ending: &Ending) {
+        self.rest = matches!(ending, Ending::Failed { cause: FailCause::Device, .. }).then(|| {
+            let lasts = self.rest.as_ref().map_or(REST, |last| (last.lasts * 2).min(REST_MAX));
+            Rest { until: Now(now.0 + millis(lasts)), lasts }
+        });
     }
 
     fn keep_time(&mut self, now: Now) {
@@ -438,6 +478,7 @@ impl Agent {
             draining: self.is_draining,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             load: None,
+            trouble: None,
         };
         self.commands.push_back(Command::Beat(beat));
     }

@@ -153,6 +153,37 @@ fn a_program_that_is_not_allowed_is_left_to_other_agents_a_few_times() {
 }
 
 #[test]
+fn an_agent_whose_machine_fails_trials_leaves_the_next_to_others_for_ever_longer() {
+    let failed = || Ending::Failed { cause: FailCause::Device, detail: String::new() };
+    let mut agent = agent(2);
+    receive(&mut agent, 1, 1, 1);
+    commands(&mut agent);
+    agent.handle(Now(100), ended(0, failed()));
+    assert_eq!(commands(&mut agent), ["failed 1.1", "clear 0"]);
+    agent.handle(Now(200), Event::OfferReceived { ticket: Ticket(2), offer: offer(2, 1), deliveries: 1 });
+    assert_eq!(commands(&mut agent), ["return 2 for 0 ms"], "it was asked for before");
+    agent.handle(Now(1_099), Event::TimePassed);
+    assert!(commands(&mut agent).is_empty());
+    assert_eq!(agent.next_deadline(), Now(1_100));
+    agent.handle(Now(1_100), Event::TimePassed);
+    assert_eq!(commands(&mut agent), ["pull"]);
+
+    agent.handle(Now(1_200), Event::OfferReceived { ticket: Ticket(3), offer: offer(3, 1), deliveries: 1 });
+    commands(&mut agent);
+    agent.handle(Now(1_300), ended(0, failed()));
+    agent.handle(Now(1_300), Event::PullEnded);
+    agent.handle(Now(3_299), Event::TimePassed);
+    assert_eq!(commands(&mut agent), ["failed 1.1", "clear 0"], "twice as long");
+    agent.handle(Now(3_300), Event::TimePassed);
+    assert_eq!(commands(&mut agent), ["pull"]);
+
+    agent.handle(Now(3_400), Event::OfferReceived { ticket: Ticket(4), offer: offer(4, 1), deliveries: 1 });
+    agent.handle(Now(3_500), ended(0, finished()));
+    agent.handle(Now(3_500), Event::PullEnded);
+    assert_eq!(commands(&mut agent).last().unwrap(), "pull", "one that ends well ends the rests");
+}
+
+#[test]
 fn an_offer_that_comes_twice_is_answered_twice_and_trained_once() {
     let mut agent = agent(2);
     receive(&mut agent, 1, 0, 1);

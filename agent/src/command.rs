@@ -79,11 +79,14 @@ fn begin<'a>(order: &'a Order<'a>) -> Result<Session<'a>, Ending> {
     if let Some((checkpoint, _)) = order.resume {
         let folder = workplace.resume();
         let unpacked = pack::unpack(checkpoint, &folder, LIMITS.checkpoint_bytes_max);
-        unpacked
-            .map_err(|error| failed(FailCause::Checkpoint, format!("the checkpoint cannot be unpacked: {error}")))?;
+        unpacked.map_err(|error| {
+            // A good checkpoint must not be given up because a disk is full.
+            let cause = if error.is_full_disk() { FailCause::Device } else { FailCause::Checkpoint };
+            failed(cause, format!("the checkpoint cannot be unpacked: {error}"))
+        })?;
     }
     let no_room =
-        |error: std::io::Error| failed(FailCause::Device, format!("no room on the disk for a trial: {error}"));
+        |error: std::io::Error| failed(FailCause::Device, format!("cannot write to this machine's disk: {error}"));
     workplace.write_params(&offer.params).map_err(no_room)?;
     let launch = Launch {
         program: program.to_owned(),
@@ -388,6 +391,13 @@ impl Session<'_> {
             Exit::Code(0) => None,
             Exit::Code(EXIT_TRY_AGAIN) => {
                 Some((FailCause::Device, format!("it ended with the exit code {EXIT_TRY_AGAIN}: to be tried again")))
+            }
+            Exit::Code(code) if self.order.workplace.is_full() => {
+                let folder = self.order.workplace.path().display();
+                Some((
+                    FailCause::Device,
+                    format!("it ended with the exit code {code}: the disk below {folder} is full"),
+                ))
             }
             Exit::Code(code) => Some((FailCause::Program, format!("it ended with the exit code {code}"))),
             Exit::Signal(_) if exit.is_kill() => {

@@ -31,7 +31,8 @@ const FAREWELL: Duration = Duration::from_secs(10);
 enum News {
     Pulled(Option<Box<Pulled>>),
     Supplied(Lane, Box<Result<Assignment, SupplyError>>),
-    Stored(Lane, Option<Checkpoint>),
+    /// Or why it is not kept.
+    Stored(Lane, Result<Checkpoint, String>),
 }
 
 /// One agent process.
@@ -51,6 +52,10 @@ pub struct Shell {
     parcels: mpsc::Sender<Parcel>,
     /// Attempts that have ended with a record that is not stored yet.
     ending: watch::Receiver<Vec<beat::Held>>,
+    /// Why records wait although the server is there, while they do.
+    refusal: watch::Receiver<Option<String>>,
+    /// What went wrong last on a lane and was no fault of its trial's, until something goes well there.
+    troubles: BTreeMap<Lane, String>,
     stops: mpsc::Sender<HeardStop>,
     news: mpsc::Sender<News>,
     tasks: JoinSet<()>,
@@ -61,6 +66,7 @@ pub struct Shell {
 struct Held {
     offer: Box<Offer>,
     listening: JoinHandle<()>,
+    has_missed_checkpoint: bool,
 }
 
 /// The ends of the channels that the loop reads.
@@ -90,7 +96,7 @@ pub async fn run(
         .collect::<Result<Vec<_>, _>>()?;
     let (pulls, pull_orders) = mpsc::channel(1);
     let (parcels, parcel_orders) = mpsc::channel(CHANNEL_LENGTH);
-    let ending = outbox.ending();
+    let (ending, refusal) = (outbox.ending(), outbox.refusal());
     let sending = tokio::spawn(outbox.run(parcel_orders));
     let clock = Clock::new();
     let mut tasks = JoinSet::new();
@@ -109,6 +115,8 @@ pub async fn run(
         pulls,
         parcels,
         ending,
+        refusal,
+        troubles: BTreeMap::new(),
         stops: stop_to,
         news: news_to,
         tasks,
@@ -162,8 +170,16 @@ impl Shell {
                 self.tell(Event::OfferReceived { ticket, offer, deliveries });
             }
             News::Supplied(lane, supplied) => self.begin(lane, *supplied).await,
-            News::Stored(lane, Some(checkpoint)) => self.tell(Event::CheckpointStored { lane, checkpoint }),
-            News::Stored(lane, None) => self.tell(Event::CheckpointLost { lane }),
+            News::Stored(lane, Ok(checkpoint)) => {
+                if self.troubles.remove(&lane).is_some() {
+                    tracing::info!(lane = lane.0, "checkpoints are kept again");
+                }
+                self.tell(Event::CheckpointStored { lane, checkpoint });
+            }
+            News::Stored(lane, Err(why)) => {
+                self.miss_checkpoint(lane, &why).await;
+                self.tell(Event::CheckpointLost { lane });
+            }
         }
     }
 
@@ -177,7 +193,7 @@ impl Shell {
             }
             Err(error) => Ending::Failed { cause: error.cause, detail: error.detail },
         };
-        self.print_failure(lane, &ending).await;
+        self.take_ending(lane, &ending).await;
         self.tell(Event::LaneEnded { lane, ending });
     }
 
@@ -198,15 +214,33 @@ impl Shell {
                 if let Some(Held { offer, .. }) = self.held.get(&lane) {
                     tracing::info!(study = %offer.study, trial = %offer.trial, attempt = %offer.attempt, lane = lane.0, ?ending, "training ended");
                 }
-                self.print_failure(lane, &ending).await;
+                self.take_ending(lane, &ending).await;
                 self.tell(Event::LaneEnded { lane, ending });
             }
         }
     }
 
-    async fn print_failure(&mut self, lane: Lane, ending: &Ending) {
-        if let Ending::Failed { cause, detail } = ending {
-            self.print(lane, format!("failed ({cause}): {detail}")).await;
+    async fn take_ending(&mut self, lane: Lane, ending: &Ending) {
+        match ending {
+            Ending::Failed { cause, detail } => {
+                if *cause == FailCause::Device {
+                    self.troubles.insert(lane, format!("the last trial failed because of this machine: {detail}"));
+                }
+                self.print(lane, format!("failed ({cause}): {detail}")).await;
+            }
+            Ending::Finished { .. } => drop(self.troubles.remove(&lane)),
+            Ending::Paused { .. } | Ending::Interrupted { .. } => {}
+        }
+    }
+
+    /// Tells of it once for each trial.
+    async fn miss_checkpoint(&mut self, lane: Lane, why: &str) {
+        let trouble = format!("a checkpoint is not kept, training goes on without: {why}");
+        self.troubles.insert(lane, trouble.clone());
+        let Some(held) = self.held.get_mut(&lane) else { return };
+        if !std::mem::replace(&mut held.has_missed_checkpoint, true) {
+            tracing::warn!(lane = lane.0, study = %held.offer.study, trial = %held.offer.trial, "{trouble}");
+            self.print(lane, format!("agent: {trouble}")).await;
         }
     }
 
@@ -258,7 +292,9 @@ impl Shell {
     /// A trial is this agent's until its last record is stored.
     async fn beat(&self, mut beat: Beat) {
         beat.leases.extend(self.ending.borrow().iter().cloned());
-        self.wire.beat(&Beat { load: load_per_core(), ..beat }).await;
+        let trouble = self.refusal.borrow().clone().or_else(|| self.troubles.values().next().cloned());
+        let trouble = trouble.map(|trouble| trouble.chars().take(LIMITS.text_chars_max).collect());
+        self.wire.beat(&Beat { load: load_per_core(), trouble, ..beat }).await;
     }
 
     fn start(&mut self, lane: Lane, offer: Box<Offer>) {
@@ -268,7 +304,7 @@ impl Shell {
         let (study, trial) = (offer.study.clone(), offer.trial);
         let listening = tokio::spawn(async move { wire.hear_stops(study, trial, stops).await });
         let (supplies, news, copy) = (self.supplies.clone(), self.news.clone(), offer.clone());
-        self.held.insert(lane, Held { offer, listening });
+        self.held.insert(lane, Held { offer, listening, has_missed_checkpoint: false });
         self.tasks.spawn(async move {
             let supplied = Box::new(supplies.fetch(copy).await);
             // A closed channel means that the agent is gone.
@@ -299,23 +335,15 @@ async fn pull_on_order(mut puller: Puller, mut orders: mpsc::Receiver<()>, news:
     }
 }
 
-async fn store(checkpoints: &Objects, snapshot: Snapshot) -> Option<Checkpoint> {
+async fn store(checkpoints: &Objects, snapshot: Snapshot) -> Result<Checkpoint, String> {
     let Snapshot { bytes, step, resource, elapsed, pending } = snapshot;
     let size = bytes.len() as u64;
     if size > LIMITS.checkpoint_bytes_max {
-        tracing::warn!(size, max = LIMITS.checkpoint_bytes_max, "a checkpoint is too large to be kept");
-        return None;
+        return Err(format!("it has {size} bytes, and at most {} are kept", LIMITS.checkpoint_bytes_max));
     }
     let stored = checkpoints.put(bytes).await;
     drop(pending);
-    match stored {
-        Ok(object) => {
-            let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-            Some(Checkpoint { object, bytes: size, step, resource, elapsed_ms })
-        }
-        Err(error) => {
-            tracing::warn!(%error, "a checkpoint was not stored; training goes on");
-            None
-        }
-    }
+    let object = stored.map_err(|error| error.to_string())?;
+    let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    Ok(Checkpoint { object, bytes: size, step, resource, elapsed_ms })
 }

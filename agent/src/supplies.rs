@@ -30,10 +30,13 @@ pub struct SupplyError {
 }
 
 impl SupplyError {
-    /// A server that is away is no fault of the object's: another try can mend it.
+    /// A server that is away, or a disk that is full, is no fault of the object's: another try can mend it.
     fn of(error: &BrokerError, cause: FailCause) -> Self {
         let cause = match error {
-            BrokerError::Away { .. } | BrokerError::TailLost { .. } => FailCause::Device,
+            BrokerError::Away { .. }
+            | BrokerError::TailLost { .. }
+            | BrokerError::NoRoom { .. }
+            | BrokerError::Unwritable(_) => FailCause::Device,
             BrokerError::NoObject { .. } | BrokerError::Damaged { .. } | BrokerError::Setting(_) => cause,
         };
         Self { cause, detail: error.to_string() }
@@ -268,7 +271,7 @@ fn open(data: &Data, store: Store) -> Result<Source, DataError> {
 }
 
 fn unwritable(error: std::io::Error) -> SupplyError {
-    SupplyError { cause: FailCause::Device, detail: format!("no room on the disk for the data: {error}") }
+    SupplyError { cause: FailCause::Device, detail: format!("cannot write to this machine's disk: {error}") }
 }
 
 fn nowhere(what: &str) -> SupplyError {

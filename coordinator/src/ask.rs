@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::ablate;
 use crate::cli;
-use crate::follow::View;
+use crate::follow::{Standing, View};
 use crate::history::History;
 use crate::model;
 use crate::nats::{AskError, Client, OutputReader, Until, Wire};
@@ -34,7 +34,11 @@ pub async fn study(link: &Link, command: &cli::StudyCommand) -> anyhow::Result<(
         }
         cli::StudyCommand::Show(arg) => {
             let history = history(link, &arg.study).await?;
-            let shown = history.shown().context("the study has just been deleted")?;
+            let mut shown = history.shown().context("the study has just been deleted")?;
+            if shown.summary.end.is_none() {
+                let standing = Standing::of(link, &arg.study).await;
+                (shown.summary.waiting_for, shown.summary.trouble) = (standing.waiting_for, standing.trouble);
+            }
             return print(arg.json.json, &shown, || {
                 let results = match ablate::findings_of(&history) {
                     Some(findings) => ablate::table(&findings, &shown),

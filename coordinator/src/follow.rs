@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use regatta_broker::{BrokerError, Link};
-use regatta_schemas::api::{Endpoint, StudyRequest, StudyShown, TrialStatus, anonymous};
+use regatta_schemas::api::{Endpoint, Rejection, RejectionCode, StudyRequest, StudyShown, TrialStatus, anonymous};
 use regatta_schemas::log::{Lineage, Record};
 use regatta_schemas::{StudyId, TrialId};
 
@@ -41,7 +41,7 @@ pub async fn follow(link: &Link, study: &StudyId, view: View) -> anyhow::Result<
         let read = tokio::select! {
             read = log.next() => read,
             _ = looks.tick(), if view == View::Screen => {
-                screen.waiting_for = ask_what_it_waits_for(link, study).await;
+                screen.take_standing(Standing::of(link, study).await);
                 screen.update(&history, None);
                 continue;
             }
@@ -74,14 +74,25 @@ pub async fn follow(link: &Link, study: &StudyId, view: View) -> anyhow::Result<
     }
 }
 
-/// What only the coordinator knows, who hears the fleet; nothing while it does not answer.
-async fn ask_what_it_waits_for(link: &Link, study: &StudyId) -> Option<String> {
-    let request = StudyRequest { study: study.clone(), by: anonymous() };
-    let answer = Wire::new(link.clone()).client().ask::<_, StudyShown>(Endpoint::StudyShow, &request).await;
-    match answer {
-        Ok(shown) => shown.summary.waiting_for,
-        Err(AskError::NoCoordinator) => Some("a coordinator".to_owned()),
-        Err(AskError::Away(_) | AskError::Unreadable(_) | AskError::Rejected(_)) => None,
+/// What only the coordinator knows of a study, who hears the fleet; nothing while it does not answer.
+#[derive(Debug, Default)]
+pub struct Standing {
+    pub waiting_for: Option<String>,
+    pub trouble: Option<String>,
+}
+
+impl Standing {
+    pub async fn of(link: &Link, study: &StudyId) -> Self {
+        let request = StudyRequest { study: study.clone(), by: anonymous() };
+        let answer = Wire::new(link.clone()).client().ask::<_, StudyShown>(Endpoint::StudyShow, &request).await;
+        match answer {
+            Ok(shown) => Self { waiting_for: shown.summary.waiting_for, trouble: shown.summary.trouble },
+            Err(AskError::NoCoordinator) => Self { waiting_for: Some("a coordinator".to_owned()), trouble: None },
+            Err(AskError::Rejected(Rejection { code: RejectionCode::NotReady, message, .. })) => {
+                Self { waiting_for: None, trouble: Some(message) }
+            }
+            Err(AskError::Away(_) | AskError::Unreadable(_) | AskError::Rejected(_)) => Self::default(),
+        }
     }
 }
 
@@ -95,7 +106,7 @@ fn ended_trial(entry: &Entry) -> Option<TrialId> {
 
 struct Screen {
     view: View,
-    waiting_for: Option<String>,
+    standing: Standing,
     bar: ProgressBar,
 }
 
@@ -110,7 +121,7 @@ impl Screen {
             ProgressStyle::with_template("{bar:30} {pos}/{len} trials  {msg}  {elapsed}")
                 .expect("the template is well formed"),
         );
-        Self { view, waiting_for: None, bar }
+        Self { view, standing: Standing::default(), bar }
     }
 
     fn print_record(&self, entry: &Entry) -> anyhow::Result<()> {
@@ -127,6 +138,14 @@ impl Screen {
         print_line(&line.to_string())
     }
 
+    /// A trouble is told once, when it comes or becomes another.
+    fn take_standing(&mut self, standing: Standing) {
+        if let Some(trouble) = standing.trouble.as_ref().filter(|new| self.standing.trouble.as_ref() != Some(*new)) {
+            self.bar.suspend(|| eprintln!("trouble: {trouble}"));
+        }
+        self.standing = standing;
+    }
+
     fn update(&self, history: &History, ended: Option<TrialId>) {
         let Some(shown) = history.shown() else { return };
         let summary = &shown.summary;
@@ -136,7 +155,7 @@ impl Screen {
             || "no result yet".to_owned(),
             |best| format!("best {:.4} (trial {})", best.value, best.trial),
         );
-        let waits = self.waiting_for.as_ref().map_or_else(String::new, |what| format!(", waits for {what}"));
+        let waits = self.standing.waiting_for.as_ref().map_or_else(String::new, |what| format!(", waits for {what}"));
         self.bar.set_message(format!(
             "{best}  {} running, {} stopped, {} failed, {} epochs{waits}",
             summary.trials.running, summary.trials.stopped, summary.trials.failed, summary.resource_spent

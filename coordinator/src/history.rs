@@ -48,7 +48,7 @@ impl History {
     /// The study; None before its first record. What it waits for is not in its log.
     pub fn shown(&self) -> Option<StudyShown> {
         let study = self.machine.study(&self.study)?;
-        let summary = StudySummary { waiting_for: None, ..self.machine.summary(&self.study, study) };
+        let summary = StudySummary { waiting_for: None, trouble: None, ..self.machine.summary(&self.study, study) };
         Some(StudyShown { summary, file: Box::new(study.state().file.clone()) })
     }
 

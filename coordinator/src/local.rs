@@ -4,10 +4,11 @@
 //! process dies, however it dies.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use regatta_broker::{Connection, Link, Server, connect};
 use regatta_schemas::TenantId;
 use regatta_schemas::roles::Role;
@@ -20,6 +21,9 @@ use crate::cli::{self, SWEEP_AGE_S};
 use crate::find;
 use crate::serve;
 
+const NATS_LOG: &str = "nats-server.log";
+/// Lines of a child's log that are shown when it died.
+const LAST_WORDS: usize = 10;
 /// How long a child may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -81,23 +85,34 @@ impl LocalCluster {
         Ok(Self { link, folder, nats, agents, coordinator, shutdown })
     }
 
-    /// Completes when a part of the cluster has died that should not have, with what it said last.
+    /// Completes the moment that a part of the cluster has died that should not have, with what it said last. There is
+    /// nothing to be done with the rest but [`abandon`](Self::abandon) it.
     pub async fn broken(&mut self) -> anyhow::Error {
-        loop {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            if let Ok(Some(status)) = self.nats.try_wait() {
-                return self.obituary("nats-server", &status.to_string(), "nats-server.log");
+        let wait = |(index, agent): (usize, _)| async move { (index, Child::wait(agent).await) };
+        let mut agents: FuturesUnordered<_> = self.agents.iter_mut().enumerate().map(wait).collect();
+        let folder = self.folder.path();
+        tokio::select! {
+            status = self.nats.wait() => obituary("nats-server", status, &folder.join(NATS_LOG)),
+            Some((index, status)) = agents.next() => {
+                obituary(&format!("agent {index}"), status, &folder.join(agent_log(index)))
             }
-            for (index, agent) in self.agents.iter_mut().enumerate() {
-                if let Ok(Some(status)) = agent.try_wait() {
-                    let status = status.to_string();
-                    return self.obituary("an agent", &status, &agent_log(index));
-                }
-            }
-            if self.coordinator.is_finished() {
-                return anyhow::anyhow!("the coordinator ended before the study did");
-            }
+            ended = &mut self.coordinator => match ended {
+                Ok(Ok(())) => anyhow::anyhow!("the coordinator ended before the study did"),
+                Ok(Err(error)) => error.context("the coordinator ended before the study did"),
+                Err(error) => anyhow::Error::new(error).context("the coordinator broke off"),
+            },
         }
+    }
+
+    /// Ends what is left of a cluster that is broken. Nothing is kept that is not stored by now.
+    pub async fn abandon(mut self) {
+        self.coordinator.abort();
+        for agent in &mut self.agents {
+            // It may be the one that ended by itself.
+            drop(agent.kill().await);
+        }
+        terminate(&mut self.nats);
+        end(&mut self.nats).await;
     }
 
     /// Stops everything, agents first, and waits for each.
@@ -124,13 +139,14 @@ impl LocalCluster {
             }
         }
     }
+}
 
-    fn obituary(&self, who: &str, status: &str, log: &str) -> anyhow::Error {
-        let text = std::fs::read_to_string(self.folder.path().join(log)).unwrap_or_default();
-        let tail: Vec<&str> = text.lines().rev().take(10).collect();
-        let tail: Vec<&str> = tail.into_iter().rev().collect();
-        anyhow::anyhow!("{who} ended ({status}); it said last:\n{}", tail.join("\n"))
-    }
+fn obituary(who: &str, status: std::io::Result<ExitStatus>, log: &Path) -> anyhow::Error {
+    let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+    let text = std::fs::read_to_string(log).unwrap_or_else(|error| format!("{}: {error}", log.display()));
+    let mut tail: Vec<&str> = text.lines().rev().take(LAST_WORDS).collect();
+    tail.reverse();
+    anyhow::anyhow!("{who} ended before the study did ({status}); it said last:\n{}", tail.join("\n"))
 }
 
 impl cli::Serve {
@@ -166,7 +182,7 @@ fn start_agents(place: &cli::Place, folder: &Path, url: &str, key: &Path) -> any
 /// A server that only this cluster can use, whoever else is on this machine.
 async fn start_nats(folder: &Path, configuration: &Path) -> anyhow::Result<(Child, String)> {
     let program = find::nats_server()?;
-    let log = folder.join("nats-server.log");
+    let log = folder.join(NATS_LOG);
     let mut command = Command::new(&program);
     command
         .args(["--addr", "127.0.0.1", "--port", "-1", "--jetstream", "--config"])

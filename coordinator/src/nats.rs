@@ -26,6 +26,9 @@ pub use requests::{AskError, Asked, Client, serve_requests};
 /// Before a publish that failed is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
+/// The same, where the server has no room.
+const RETRY_WITHOUT_ROOM_AFTER: Duration = Duration::from_secs(1);
+
 /// Names the subject whose last message a message rests on.
 const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 
@@ -34,6 +37,8 @@ const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 pub struct Wire {
     link: Link,
     mandate: Option<Mandate>,
+    /// Why the server stores no decision, while it does not.
+    refusal: watch::Sender<Option<String>>,
 }
 
 /// What a coordinator that leads rests its decisions on.
@@ -94,7 +99,7 @@ impl Letter {
 
 impl Wire {
     pub fn new(link: Link) -> Self {
-        Self { link, mandate: None }
+        Self { link, mandate: None, refusal: watch::Sender::default() }
     }
 
     /// For a coordinator whose `elected` has this number.
@@ -114,12 +119,22 @@ impl Wire {
         Objects::new(&self.link, streams::CHECKPOINTS_BUCKET)
     }
 
+    /// All buckets of objects.
+    pub fn buckets(&self) -> [Objects; 4] {
+        streams::BUCKETS.map(|bucket| Objects::new(&self.link, bucket))
+    }
+
     pub fn client(&self) -> Client {
         Client::new(self.link.client.clone())
     }
 
     pub fn is_connected(&self) -> bool {
         self.link.is_connected()
+    }
+
+    /// Tells why the server stores no decision, while it does not: for lack of room.
+    pub fn refusal(&self) -> watch::Receiver<Option<String>> {
+        self.refusal.subscribe()
     }
 
     /// Publishes all letters, in order, and returns when every one is stored; tries for as long as it takes.
@@ -141,11 +156,15 @@ impl Wire {
             }
             unsent = refused;
             if unsent.is_empty() {
+                if self.refusal.send_replace(None).is_some() {
+                    tracing::info!("NATS stores again");
+                }
                 return Ok(last_sequence);
             }
             // A cluster refuses a fenced message while another is under way.
             window = 1;
-            tokio::time::sleep(RETRY_AFTER).await;
+            let has_room = self.refusal.borrow().is_none();
+            tokio::time::sleep(if has_room { RETRY_AFTER } else { RETRY_WITHOUT_ROOM_AFTER }).await;
         }
     }
 
@@ -167,12 +186,21 @@ impl Wire {
                     if error.kind() == PublishErrorKind::WrongLastSequence {
                         self.check_office().await?;
                     }
-                    tracing::warn!(%error, subject = letter.subject, "not stored; sending it again");
+                    self.note_refusal(BrokerError::unstored("storing a decision")(error), letter);
                     unsent.push(letter);
                 }
             }
         }
         Ok(last_sequence)
+    }
+
+    fn note_refusal(&self, error: BrokerError, letter: &Letter) {
+        let subject = &letter.subject;
+        if !matches!(error, BrokerError::NoRoom { .. }) {
+            tracing::warn!(%error, subject, "not stored; sending it again");
+        } else if self.refusal.send_replace(Some(error.to_string())).is_none() {
+            tracing::error!(%error, subject, "decisions wait until there is room; agents train on");
+        }
     }
 
     /// Before what the server does not fence: a coordinator that slept may have been replaced meanwhile.

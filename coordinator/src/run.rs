@@ -73,7 +73,7 @@ pub async fn run(link: &Link, run: &cli::Run) -> anyhow::Result<Option<History>>
 /// Runs a study on a cluster of its own, to its end.
 ///
 /// # Errors
-/// When a part of the cluster is missing or dies, or every trial failed.
+/// When a part of the cluster is missing or dies, which ends the rest of it at once, or every trial failed.
 pub async fn run_local(run: &cli::Run) -> anyhow::Result<Option<History>> {
     check_program(&read_study(&run.file)?, &run.place.allow)?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -84,7 +84,10 @@ pub async fn run_local(run: &cli::Run) -> anyhow::Result<Option<History>> {
             let study = start_study(&link, run).await?;
             follow_and_ask(&link, &study, view(run.json), Afterwards::EndsWithUs).await
         } => outcome,
-        error = cluster.broken() => Err(error),
+        error = cluster.broken() => {
+            cluster.abandon().await;
+            return Err(error);
+        }
         _ = terminate.recv() => Err(anyhow::anyhow!("ended by a signal before the study was")),
     };
     let stopped = cluster.stop().await;

@@ -6,11 +6,13 @@
 mod desk;
 mod intake;
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::StreamExt;
 use regatta_broker::{BrokerError, Link, ensure_everything};
+use regatta_schemas::api::Leader;
 use regatta_schemas::snapshot::Snapshot;
 use regatta_search::{Event, Settings, Time};
 use tokio::sync::{mpsc, watch};
@@ -18,7 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::cli;
 use crate::clock;
-use crate::nats::{Candidate, Read, Standing, Wire, serve_requests, snapshots};
+use crate::nats::{Asked, Candidate, Read, Standing, Wire, serve_requests, snapshots};
 use desk::{Desk, Outgoing};
 use intake::{read_log, recall_studies};
 
@@ -155,6 +157,7 @@ impl Term<'_> {
             tracing::info!(sequence, over = snapshot.over.len(), "beginning from the snapshot");
             desk.restore(std::mem::take(&mut snapshot.over), snapshot.position);
         }
+        let refusal = desk.wire.refusal();
         tracing::info!(name = self.name, "reading the log");
         tasks.spawn(read_log(self.link.clone(), snapshot, entries));
         loop {
@@ -194,7 +197,8 @@ impl Term<'_> {
             let elected = self.standing.borrow_and_update().elected;
             if let Some(fence) = office.entered(elected) {
                 tracing::info!(name = self.name, "leading");
-                desk.lead(fence, self.standing.clone());
+                let leader = Leader { coordinator: self.name.to_owned(), since_ms: office.elected_at_ms };
+                desk.lead(fence, self.standing.clone(), leader);
                 let (link, ask) = (self.link.clone(), ask.clone());
                 tasks.spawn(async move { serve_requests(link, ask).await.context("the api cannot be served") });
             }
@@ -202,7 +206,8 @@ impl Term<'_> {
                 _ = self.shutdown.wait_for(|is_over| *is_over) => break,
                 carried_out = desk.carry_out() => if carried_out.is_err() {
                     return Ok(End::Deposed);
-                }
+                },
+                never = turn_away(refusal.clone(), &mut asked) => match never {},
             }
             desk.take_snapshot();
         }
@@ -222,20 +227,23 @@ struct Office<'a> {
     name: &'a str,
     /// The number of the last `elected` that was read.
     last: u64,
+    /// When the server stored that.
+    elected_at_ms: u64,
     /// The number of this coordinator's `elected`, while it leads.
     fence: Option<u64>,
 }
 
 impl<'a> Office<'a> {
     fn new(name: &'a str) -> Self {
-        Self { name, last: 0, fence: None }
+        Self { name, last: 0, elected_at_ms: 0, fence: None }
     }
 
     fn take_in(&mut self, read: Read, desk: &mut Desk) {
         match read {
             Read::Record(entry) => desk.read(*entry),
-            Read::Elected { elected, sequence } => {
+            Read::Elected { elected, sequence, at_us } => {
                 self.last = sequence;
+                self.elected_at_ms = at_us / 1_000;
                 if elected.coordinator != self.name {
                     tracing::info!(name = self.name, leader = elected.coordinator, "another coordinator was elected");
                 }
@@ -286,6 +294,13 @@ async fn delete_checkpoints(wire: Wire, mut doomed: mpsc::Receiver<String>) -> a
 async fn list_checkpoints(wire: Wire, age: Duration, to: mpsc::Sender<Vec<String>>) -> anyhow::Result<()> {
     loop {
         tokio::time::sleep(age / SWEEPS_PER_AGE).await;
+        for objects in wire.buckets() {
+            match objects.remove_remains(age).await {
+                Ok(0) => {}
+                Ok(uploads) => tracing::info!(uploads, "what uploads left that broke off is deleted"),
+                Err(error) => tracing::warn!(%error, "what uploads left cannot be looked for"),
+            }
+        }
         match wire.checkpoints().list().await {
             Ok(objects) => {
                 let is_old = |at_us: u64| clock::now().since(Time::from_micros(at_us)) >= age;
@@ -293,6 +308,19 @@ async fn list_checkpoints(wire: Wire, age: Duration, to: mpsc::Sender<Vec<String
                 to.send(old.map(|(object, _)| object).collect()).await?;
             }
             Err(error) => tracing::warn!(%error, "checkpoints that were left behind cannot be looked for"),
+        }
+    }
+}
+
+/// While the server stores no decision, says so to whoever asks, instead of letting them wait.
+async fn turn_away(mut refusal: watch::Receiver<Option<String>>, asked: &mut mpsc::Receiver<Asked>) -> Infallible {
+    loop {
+        let Ok(Some(why)) = refusal.wait_for(Option::is_some).await.map(|why| why.clone()) else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            Some(asked) = asked.recv() => asked.turn_away(format!("the coordinator waits: {why}")),
+            _ = refusal.changed() => {}
         }
     }
 }

@@ -1,10 +1,14 @@
 //! How studies, trials and agents look on a terminal.
 
 use comfy_table::{ContentArrangement, Table, presets};
+use indicatif::HumanDuration;
 use regatta_schemas::api::Fault;
 use regatta_schemas::api::{
     FleetShown, StudyList, StudyShown, StudyStatus, StudySummary, TrialShown, TrialStatus, TrialSummary,
 };
+use regatta_search::Time;
+
+use crate::clock;
 
 /// Rows of a leaderboard.
 pub const LEADERBOARD_ROWS: usize = 10;
@@ -66,6 +70,9 @@ pub fn summary(shown: &StudyShown) -> String {
     lines.push(format!("{}  {end}", summary.study));
     if let Some(waits) = &summary.waiting_for {
         lines.push(format!("waits for  {waits}"));
+    }
+    if let Some(trouble) = &summary.trouble {
+        lines.push(format!("trouble  {trouble}"));
     }
     match &summary.best {
         Some(best) => {
@@ -159,8 +166,12 @@ pub fn trial(shown: &TrialShown) -> String {
 }
 
 pub fn fleet(fleet: &FleetShown) -> String {
+    let leader = fleet.leader.as_ref().map_or_else(String::new, |leader| {
+        let leads = clock::now() - Time::from_millis(leader.since_ms);
+        format!("\nled by {} for {}", leader.coordinator, HumanDuration(leads))
+    });
     if fleet.agents.is_empty() {
-        return "no agent beats; start one with `regatta-agent`".to_owned();
+        return format!("no agent beats; start one with `regatta-agent`{leader}");
     }
     let mut table = table(&["agent", "pool", "device", "lanes", "busy", "state", "last beat"]);
     for agent in &fleet.agents {
@@ -174,7 +185,9 @@ pub fn fleet(fleet: &FleetShown) -> String {
             format!("{:.1} s ago", agent.silent_ms as f64 / 1_000.0),
         ]);
     }
-    table.to_string()
+    let troubles = fleet.agents.iter().filter_map(|agent| Some((&agent.agent, agent.trouble.as_ref()?)));
+    let troubles: String = troubles.map(|(agent, trouble)| format!("\ntrouble of {agent}: {trouble}")).collect();
+    format!("{table}{leader}{troubles}")
 }
 
 pub fn status_of_study(status: StudyStatus) -> &'static str {

@@ -290,6 +290,9 @@ pub struct StudySummary {
     /// What it waits for, where it waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,
+    /// What hinders an agent that holds one of its trials, in words; the study goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
     pub objective: Objective,
     pub trials: TrialCounts,
     /// Trials of the budget.
@@ -424,6 +427,17 @@ pub enum TrialStatus {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FleetShown {
     pub agents: Vec<AgentSummary>,
+    /// The coordinator that decides for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<Leader>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Leader {
+    /// The name that it took when it started.
+    pub coordinator: String,
+    /// When it was elected, in milliseconds since 1970.
+    pub since_ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -436,6 +450,9 @@ pub struct AgentSummary {
     pub draining: bool,
     /// Milliseconds since its last beat.
     pub silent_ms: u64,
+    /// What keeps it from working as it should, and what mends that, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 impl Fault {

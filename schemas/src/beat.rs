@@ -24,6 +24,9 @@ pub struct Beat {
     /// Load of its machine: runnable processes per core over the last minute, where it can be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<f64>,
+    /// What keeps it from working as it should, and what mends that, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// An attempt that an agent holds.

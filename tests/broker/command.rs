@@ -9,7 +9,7 @@ use regatta_tests::{Cluster, History, repository, until};
 use serde_json::{Value, json};
 
 /// The example's program on the wines; an epoch takes a fifth of a second.
-fn wines(trials: u32) -> Value {
+pub fn wines(trials: u32) -> Value {
     json!({
         "name": "wines",
         "objective": {"metric": "validation_loss", "goal": "minimize"},
@@ -28,7 +28,7 @@ fn wines(trials: u32) -> Value {
     })
 }
 
-fn allowed() -> String {
+pub fn allowed() -> String {
     format!("train={}", repository().join("examples/command/train.py").display())
 }
 

@@ -239,6 +239,25 @@ async fn a_second_coordinator_takes_over_and_nothing_is_offered_twice() {
 }
 
 #[tokio::test]
+async fn a_fleet_shows_who_leads_it_and_since_when() {
+    let cluster = Cluster::start().await;
+    let mut first = cluster.coordinator(&[]);
+    let leader = || async {
+        let fleet: Value = serde_json::from_str(&cluster.cli_ok(&["fleet", "--json"]).await).unwrap();
+        let leader = &fleet["leader"];
+        (leader["coordinator"].as_str().unwrap().to_owned(), leader["since_ms"].as_u64().unwrap())
+    };
+    let (name, since) = leader().await;
+    assert!(first.log().contains(&name), "{name}: {}", first.log());
+    first.kill();
+    let second = cluster.coordinator(&[]);
+    let (next, later) = leader().await;
+    assert!(second.log().contains(&next) && next != name, "{next}: {}", second.log());
+    assert!(later > since, "{since}, then {later}");
+    assert!(cluster.cli_ok(&["fleet"]).await.contains(&next));
+}
+
+#[tokio::test]
 async fn what_a_deposed_coordinator_decides_is_refused_and_it_stands_by() {
     let cluster = Cluster::start().await;
     let mut deposed = cluster.coordinator(&["--lease-timeout-s", "2"]);

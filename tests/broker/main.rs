@@ -5,6 +5,7 @@ mod command;
 mod commands;
 mod export;
 mod faults;
+mod full;
 mod others;
 mod security;
 mod study;

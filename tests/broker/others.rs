@@ -206,6 +206,39 @@ async fn an_embedded_cluster_that_is_told_to_stop_leaves_no_folder_behind() {
     assert!(clusters().is_empty());
 }
 
+#[tokio::test]
+async fn an_embedded_cluster_that_loses_a_part_tells_how_that_ended_and_ends() {
+    for part in ["nats-server", "regatta-agent"] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("study.json");
+        let cluster = folder.path().join("cluster");
+        std::fs::write(&file, digits_study("broken", 50, 100_000).to_string()).unwrap();
+        let mut command = Command::new(program("regatta"));
+        command.args(["run", "--local", "--agents", "2", "--lanes", "1", "--device", "cpu", "--folder"]);
+        command.arg(&cluster).arg(&file);
+        let mut run = Process::start(command, &folder.path().join("run.log"));
+        let parent = run.id();
+        let children = until("an agent trains", || async {
+            let log = std::fs::read_to_string(cluster.join("agent-0.log")).ok()?;
+            log.contains("trial accepted").then(|| children_of(parent))
+        })
+        .await;
+        let is_part =
+            |child: &&u32| std::fs::read_to_string(format!("/proc/{child}/comm")).is_ok_and(|name| name.trim() == part);
+        let victim = children.iter().find(is_part).unwrap();
+        let victim = rustix::process::Pid::from_raw(i32::try_from(*victim).unwrap()).unwrap();
+        rustix::process::kill_process(victim, rustix::process::Signal::KILL).unwrap();
+        assert!(!run.ended().await.success(), "{}", run.log());
+        // A signal that nobody else sends: only the part's own status tells of it.
+        assert!(
+            run.log().contains(part.trim_start_matches("regatta-")) && run.log().contains("SIGKILL"),
+            "{}",
+            run.log()
+        );
+        assert!(children.iter().all(|child| !is_alive(*child)), "nothing is left of the cluster");
+    }
+}
+
 /// Processes whose parent this is, as the kernel tells it.
 fn children_of(parent: u32) -> Vec<u32> {
     let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };

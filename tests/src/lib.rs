@@ -1,5 +1,6 @@
 //! A real cluster for tests: a nats-server with JetStream, coordinators and agents as processes, and the log they wrote.
 
+mod disk;
 mod process;
 mod raw;
 mod record;
@@ -13,6 +14,7 @@ use regatta_schemas::roles::Role;
 use regatta_schemas::{StudyId, TenantId};
 use serde_json::Value;
 
+pub use disk::SmallDisk;
 pub use process::Process;
 pub use raw::RawClient;
 pub use record::{Entry, History, check_history};
@@ -27,6 +29,8 @@ pub struct Cluster {
     urls: Option<String>,
     port: u16,
     nats: Option<Process>,
+    /// Where the server's streams lie, if not among everybody's files.
+    pub disk: Option<SmallDisk>,
     keys: Option<PathBuf>,
     /// As whose roles everything connects, where there are keys.
     pub tenant: TenantId,
@@ -37,7 +41,7 @@ pub struct Cluster {
 impl Cluster {
     fn on(urls: Option<String>) -> Self {
         let folder = tempfile::Builder::new().prefix("regatta-test-").tempdir().expect("a temporary folder");
-        Self { folder, urls, port: 0, nats: None, keys: None, tenant: TenantId::default(), tls_ca: None }
+        Self { folder, urls, port: 0, nats: None, disk: None, keys: None, tenant: TenantId::default(), tls_ca: None }
     }
 
     /// Starts nats-server on a free port of the loopback address.
@@ -45,6 +49,14 @@ impl Cluster {
         let mut cluster = Self::on(None);
         cluster.start_nats().await;
         cluster
+    }
+
+    /// Starts it with its streams on a disk of its own, of so many MiB. None where no such disk can be had.
+    pub async fn start_on_small_disk(mebibytes: u32) -> Option<Self> {
+        let mut cluster = Self::on(None);
+        cluster.disk = Some(SmallDisk::mount(&cluster.folder().join("nats"), mebibytes).await?);
+        cluster.start_nats().await;
+        Some(cluster)
     }
 
     /// On the servers with these URLs, with commas between them.
@@ -126,11 +138,19 @@ impl Cluster {
     /// tells which: a port that was found free beforehand may be another server's by then.
     pub async fn start_nats(&mut self) {
         let port = if self.port == 0 { "-1".to_owned() } else { self.port.to_string() };
-        let mut command = Command::new(nats_server());
+        let mut command = match &self.disk {
+            Some(disk) => disk.command(&nats_server()),
+            None => Command::new(nats_server()),
+        };
         command.args(["--addr", "127.0.0.1", "--port", &port, "--jetstream", "--store_dir"]);
         command.arg(self.folder.path().join("nats")).arg("--ports_file_dir").arg(self.folder.path());
         if let Some(keys) = &self.keys {
             command.arg("--config").arg(keys.join("server/nats.conf"));
+        } else if self.disk.is_some() {
+            // As if it had found a large disk when it started.
+            let configuration = self.folder.path().join("nats.conf");
+            std::fs::write(&configuration, "jetstream { max_file_store: 1GB }\n").expect("the folder can be written");
+            command.arg("--config").arg(configuration);
         }
         let nats = Process::start(command, &self.folder.path().join("nats-server.log"));
         let ports = self.folder.path().join(format!("nats-server_{}.ports", nats.id()));
@@ -164,6 +184,15 @@ impl Cluster {
     pub fn agent_through(&self, url: &str, args: &[&str]) -> Process {
         let mut command = self.command_at(url, "regatta-agent", Role::Agent);
         command.args(["--device", "cpu", "--threads", "1"]).args(args);
+        self.process(command, "agent")
+    }
+
+    /// An agent that sees a disk, and has its temporary files there.
+    pub fn agent_on(&self, disk: &SmallDisk, args: &[&str]) -> Process {
+        let plain = self.command("regatta-agent", Role::Agent);
+        let mut command = disk.command(Path::new(plain.get_program()));
+        command.args(plain.get_args()).args(["--device", "cpu", "--threads", "1"]).args(args);
+        command.env("TMPDIR", disk.folder());
         self.process(command, "agent")
     }
 

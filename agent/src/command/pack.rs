@@ -3,7 +3,7 @@
 //! The same files make the same bytes. What is unpacked lies below its folder, whatever the archive says.
 
 use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -31,6 +31,18 @@ pub enum PackError {
     TooLarge { bytes_max: u64 },
     #[error("there are more than {ENTRIES_MAX} files and folders")]
     TooMany,
+}
+
+impl PackError {
+    /// Whether it is for lack of room on the disk: no fault of what was to be packed or unpacked.
+    pub fn is_full_disk(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_full(source))
+    }
+}
+
+/// Whether a disk, or somebody's share of it, has no room left.
+pub fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 fn at(path: &Path) -> impl FnOnce(std::io::Error) -> PackError {

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{File, create_dir_all};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use regatta_schemas::offer::Offer;
@@ -9,6 +10,7 @@ use regatta_schemas::params::Params;
 use regatta_schemas::recipe::CommandRecipe;
 
 use super::CommandSettings;
+use super::pack::is_full;
 
 /// Where programs are found that the allowed one runs, when the agent itself has no PATH.
 const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -17,6 +19,8 @@ const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 const PREFIX: &str = "regatta-command-";
 /// Locked by the agent for as long as it lives.
 const LOCK: &str = "lock";
+/// A disk that does not take so much is full.
+const PROBE_BYTES: usize = 64 * 1024;
 
 /// The folder of one trial.
 #[derive(Debug)]
@@ -87,6 +91,12 @@ impl Workplace {
         let params: serde_json::Map<_, _> =
             params.iter().map(|(name, value)| (name.clone(), value.to_json())).collect();
         std::fs::write(self.params(), serde_json::Value::Object(params).to_string())
+    }
+
+    /// Whether its disk takes nothing more.
+    pub(super) fn is_full(&self) -> bool {
+        let probe = tempfile::tempfile_in(self.path()).and_then(|mut probe| probe.write_all(&[0; PROBE_BYTES]));
+        probe.is_err_and(|error| is_full(&error))
     }
 
     /// All that a program is told.

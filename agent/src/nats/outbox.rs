@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::context::{PublishAckFuture, PublishError};
 use async_nats::jetstream::message::{Acker, PublishMessage};
-use regatta_broker::{Link, async_nats};
+use regatta_broker::{BrokerError, Link, async_nats};
 use regatta_schemas::beat::Held;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -14,6 +14,9 @@ use crate::spool::Spool;
 
 /// After a failure, before the next try.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// The same, where the server has no room.
+const RETRY_WITHOUT_ROOM_AFTER: Duration = Duration::from_secs(1);
 
 pub type Parcel = crate::spool::Parcel<Acker>;
 
@@ -25,17 +28,24 @@ pub struct Outbox {
     link: Link,
     spool: Spool<Acker>,
     ending: watch::Sender<Vec<Held>>,
+    refusal: watch::Sender<Option<String>>,
 }
 
 impl Outbox {
     /// While the server is away at most so many bytes of points and lines wait.
     pub fn new(link: Link, spool_bytes_max: usize) -> Self {
-        Self { link, spool: Spool::new(spool_bytes_max), ending: watch::Sender::default() }
+        let (ending, refusal) = (watch::Sender::default(), watch::Sender::default());
+        Self { link, spool: Spool::new(spool_bytes_max), ending, refusal }
     }
 
     /// Tells which attempts have ended with a record that is not stored yet.
     pub fn ending(&self) -> watch::Receiver<Vec<Held>> {
         self.ending.subscribe()
+    }
+
+    /// Tells why records wait although the server is there, while they do.
+    pub fn refusal(&self) -> watch::Receiver<Option<String>> {
+        self.refusal.subscribe()
     }
 
     /// Publishes what comes, until the channel is closed and all of it is stored.
@@ -54,7 +64,7 @@ impl Outbox {
                 let Some(parcel) = self.spool.take() else { break };
                 match send(&self.link, &parcel).await {
                     Ok(ack) => flying.push_back((parcel, ack.into_future())),
-                    Err(error) => retry_at = Some(self.put_back(parcel, &error)),
+                    Err(error) => retry_at = Some(self.put_back(parcel, error)),
                 }
             }
             tokio::select! {
@@ -69,8 +79,11 @@ impl Outbox {
                 Some(outcome) = first_answer(&mut flying) => {
                     let Some((parcel, _)) = flying.pop_front() else { continue };
                     if let Err(error) = outcome {
-                        retry_at = Some(self.put_back(parcel, &error));
+                        retry_at = Some(self.put_back(parcel, error));
                     } else {
+                        if self.refusal.send_replace(None).is_some() {
+                            tracing::info!("NATS stores again; what waited goes on its way");
+                        }
                         self.spool.stored(&parcel);
                         self.tell_ending();
                         if let Some(acker) = parcel.then_ack {
@@ -95,10 +108,17 @@ impl Outbox {
         });
     }
 
-    fn put_back(&mut self, parcel: Parcel, error: &PublishError) -> Instant {
+    fn put_back(&mut self, parcel: Parcel, error: PublishError) -> Instant {
+        let error = BrokerError::unstored("storing a record")(error);
         tracing::debug!(%error, subject = parcel.subject, "not stored; sending it again");
         self.spool.put_back(parcel);
-        Instant::now() + RETRY_AFTER
+        if !matches!(error, BrokerError::NoRoom { .. }) {
+            return Instant::now() + RETRY_AFTER;
+        }
+        if self.refusal.send_replace(Some(error.to_string())).is_none() {
+            tracing::warn!(%error, "records wait here, training goes on");
+        }
+        Instant::now() + RETRY_WITHOUT_ROOM_AFTER
     }
 
     fn queue(&mut self, parcel: Parcel) {
@@ -106,7 +126,11 @@ impl Outbox {
         self.tell_ending();
         if dropped > 0 {
             let all = self.spool.dropped();
-            tracing::warn!(dropped, all, "NATS is away for long; points and lines in between are dropped");
+            tracing::warn!(
+                dropped,
+                all,
+                "NATS has been away or full for long; points and lines in between are dropped"
+            );
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use regatta_schemas::reasons::Outcome;
 use regatta_schemas::study::StudyFile;
 use regatta_schemas::{Params, TrialId, check};
+use regatta_search::Time;
 use regatta_search::news::{Measurement, News};
 use regatta_search::samplers::{Sampler, sampler_for};
 use serde_json::{Map, Value, json};
@@ -70,7 +71,7 @@ fn ask_time(name: &str, parameters: usize, trials: u32) -> Value {
 fn train(sampler: &mut dyn Sampler, trial: TrialId, params: &Params) {
     let value: f64 = params.values().map(|value| value.as_f64().map_or(1.0, |number| (number - 0.3).powi(2))).sum();
     let metrics = BTreeMap::from([("validation_loss".to_owned(), value)]);
-    sampler.observe(News::Proposed { trial, index: Some(trial.0.into()), params });
+    sampler.observe(News::Proposed { trial, index: Some(trial.0.into()), params, at: Time::default() });
     sampler.observe(News::Measured(Measurement { trial, resource: 1, value, metrics: &metrics }));
     sampler.observe(News::Ended { trial, outcome: Outcome::Finished });
 }

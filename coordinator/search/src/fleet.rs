@@ -138,8 +138,15 @@ impl Fleet {
             device: agent.beat.device.clone(),
             draining: agent.beat.draining,
             silent_ms: (now - agent.heard_at).as_millis() as u64,
+            trouble: agent.beat.trouble.clone(),
         };
         self.agents.iter().map(summary).collect()
+    }
+
+    /// What hinders one of the agents that hold trials of this study.
+    pub fn trouble_of(&self, study: &StudyId) -> Option<String> {
+        let holds_one = |agent: &&Agent| agent.beat.leases.iter().any(|held| held.study == *study);
+        self.agents.values().filter(holds_one).find_map(|agent| agent.beat.trouble.clone())
     }
 
     fn takers(&self, pool: &PoolId) -> impl Iterator<Item = &Agent> {

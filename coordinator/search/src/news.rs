@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use regatta_schemas::reasons::Outcome;
 use regatta_schemas::{Params, TrialId};
 
+use crate::time::Time;
+
 /// News of a trial, for a sampler.
 #[derive(Debug, Clone, Copy)]
 pub enum News<'a> {
@@ -13,6 +15,8 @@ pub enum News<'a> {
         trial: TrialId,
         index: Option<u64>,
         params: &'a Params,
+        /// When the log took it.
+        at: Time,
     },
     Measured(Measurement<'a>),
     Ended {

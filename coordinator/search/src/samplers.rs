@@ -14,6 +14,7 @@ mod history;
 mod initial;
 mod neighbour;
 mod nsga2;
+mod paced;
 mod random;
 mod sobol;
 mod standing;
@@ -54,7 +55,7 @@ pub fn sampler_for(study: &StudyFile) -> Box<dyn Sampler> {
 fn named(choice: &Choice, study: &StudyFile) -> Box<dyn Sampler> {
     let space = Space::new(&study.space);
     match choice {
-        Choice::Auto => named(&automatic(study), study),
+        Choice::Auto => automatic(study),
         Choice::Random => Box::new(random::Random::new(space, study.seed)),
         Choice::Nsga2 => Box::new(nsga2::Nsga2::new(study)),
         Choice::Sobol => Box::new(sobol::Sobol::new(space, study.seed)),
@@ -68,16 +69,19 @@ fn named(choice: &Choice, study: &StudyFile) -> Box<dyn Sampler> {
 }
 
 /// What suits a study (docs/adr/0010): a Gaussian process where it can see a good part of the trials and of the space, a
-/// tree-structured Parzen estimator beyond, NSGA-II for several objectives.
-fn automatic(study: &StudyFile) -> Choice {
+/// tree-structured Parzen estimator beyond and for as long as a fleet asks too fast, NSGA-II for several objectives.
+fn automatic(study: &StudyFile) -> Box<dyn Sampler> {
+    let sampler = |choice| named(&choice, study);
     if !study.further_objectives.is_empty() {
-        Choice::Nsga2
+        sampler(Choice::Nsga2)
     } else if study.space.is_empty() {
-        Choice::Random
+        sampler(Choice::Random)
     } else if study.budget.trials > GP_TRIALS_MAX || study.space.len() > GP_PARAMETERS_MAX {
-        Choice::Tpe
+        sampler(Choice::Tpe)
+    } else if study.budget.trials as usize <= paced::LATEST {
+        sampler(Choice::Gp)
     } else {
-        Choice::Gp
+        Box::new(paced::Paced::new(sampler(Choice::Gp), sampler(Choice::Tpe)))
     }
 }
 

@@ -60,14 +60,21 @@ impl Candidate {
     pub async fn stand(mut self, mut withdraw: watch::Receiver<bool>) {
         let mut pace = tokio::time::interval(PACE);
         pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut has_failed = false;
         loop {
             tokio::select! {
                 _ = withdraw.wait_for(|is_over| *is_over) => break,
                 _ = pace.tick() => {}
             }
-            if let Err(error) = self.campaign().await {
-                tracing::warn!(%error, "cannot stand for office; trying again");
+            let outcome = self.campaign().await;
+            if let Err(error) = &outcome {
+                if has_failed {
+                    tracing::debug!(%error, "still cannot stand for office");
+                } else {
+                    tracing::warn!(%error, "cannot stand for office; trying again");
+                }
             }
+            has_failed = outcome.is_err();
         }
         if let Some(revision) = self.held
             && let Err(error) = self.bucket.delete_expect_revision(LEADER_KEY, Some(revision)).await

@@ -42,6 +42,8 @@ pub enum Read {
     Elected {
         elected: Elected,
         sequence: u64,
+        /// When the server stored it, in microseconds since 1970.
+        at_us: u64,
     },
     /// A message that is no record: it changes nothing, but it may have been the last.
     Foreign,
@@ -214,7 +216,7 @@ impl LogReader {
         if message.subject == subjects::LEADER
             && let Ok(elected) = decode(&message.payload)
         {
-            return Ok(Read::Elected { elected, sequence: message.sequence });
+            return Ok(Read::Elected { elected, sequence: message.sequence, at_us: message.at_us });
         }
         let Some(place) = subjects::read_log(&message.subject) else {
             tracing::warn!(subject = message.subject, "no subject of the log; left out");

@@ -29,6 +29,14 @@ pub struct Asked {
     pub answer: oneshot::Sender<Vec<u8>>,
 }
 
+impl Asked {
+    /// Answers that it cannot be done now.
+    pub fn turn_away(self, message: String) {
+        // Whoever asked may have gone.
+        drop(self.answer.send(rejected(RejectionCode::NotReady, message)));
+    }
+}
+
 /// Serves the api: hands every request that can be read to `to`, and sends the answers back, until `to` is closed.
 ///
 /// # Errors

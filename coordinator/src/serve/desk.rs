@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use regatta_schemas::api::{Rejection, Reply, Request};
+use regatta_schemas::api::{Leader, Rejection, Reply, Request};
 use regatta_schemas::encode;
 use regatta_schemas::log::{Place, Record};
 use regatta_schemas::snapshot::{LogPosition, OverStudy, Snapshot};
@@ -44,6 +44,8 @@ pub struct Desk {
     outgoing: Outgoing,
     /// The last record read.
     read: LogPosition,
+    /// This coordinator, once it leads.
+    leader: Option<Leader>,
     /// Records read, and studies over, since the last snapshot.
     news: News,
     /// Answers to requests whose commands are not carried out yet.
@@ -61,6 +63,7 @@ impl Desk {
             decisions: 0,
             outgoing,
             read: LogPosition::default(),
+            leader: None,
             news: News::default(),
             answers: Vec::new(),
             answers_by_record: BTreeMap::new(),
@@ -72,7 +75,8 @@ impl Desk {
     }
 
     /// Takes office: from here on decisions are taken, fenced by the number of this coordinator's `elected`.
-    pub fn lead(&mut self, fence: u64, standing: watch::Receiver<Standing>) {
+    pub fn lead(&mut self, fence: u64, standing: watch::Receiver<Standing>, leader: Leader) {
+        self.leader = Some(leader);
         self.wire = self.wire.clone().in_office(fence, standing);
         self.tell(Event::CaughtUp);
     }
@@ -141,7 +145,11 @@ impl Desk {
             return;
         }
         let new_id = new_study_id(&asked.request);
-        let outcome = self.machine.request(clock::now(), &asked.request, new_id);
+        let mut outcome = self.machine.request(clock::now(), &asked.request, new_id);
+        if let Ok(Answer::FleetShown(fleet)) = &mut outcome {
+            // Which coordinator a machine is the machine of, it does not know.
+            fleet.leader.clone_from(&self.leader);
+        }
         self.answers.push((encode_reply(outcome), asked.answer));
     }
 

@@ -10,7 +10,11 @@ mod objects;
 mod server;
 mod streams;
 
+use std::error::Error;
+
 pub use async_nats;
+use async_nats::jetstream::context::PublishError;
+use async_nats::jetstream::{self, ErrorCode};
 pub use connect::{Connection, Link, connect};
 pub use copies::is_copy;
 pub use credentials::Credentials;
@@ -24,6 +28,15 @@ pub enum BrokerError {
     /// Try again later: the server is away or slow.
     #[error("NATS does not answer ({what}): {cause}")]
     Away { what: &'static str, cause: Box<dyn std::error::Error + Send + Sync> },
+    /// The server answers, and stores nothing more until somebody makes room.
+    #[error(
+        "NATS stores no more ({what}): {cause}. Make room: its disk, its max_file_store or the tenant's storage, or delete \
+         studies; start nats-server anew if its disk was full"
+    )]
+    NoRoom { what: &'static str, cause: Box<dyn std::error::Error + Send + Sync> },
+    /// The disk of this machine does not take what was fetched.
+    #[error("cannot write to this machine's disk: {0}")]
+    Unwritable(std::io::Error),
     /// The object is not there.
     #[error("bucket {bucket} has no object {object}")]
     NoObject { bucket: &'static str, object: String },
@@ -46,4 +59,25 @@ impl BrokerError {
     {
         move |cause| Self::Away { what, cause: cause.into() }
     }
+
+    /// Why a message was not stored: `NoRoom` where the server says so, else `Away`.
+    pub fn unstored(what: &'static str) -> impl FnOnce(PublishError) -> Self {
+        move |cause| {
+            let refusal = cause.source().and_then(|source| source.downcast_ref::<jetstream::Error>());
+            if refusal.is_some_and(|refusal| NO_ROOM.contains(&refusal.error_code())) {
+                Self::NoRoom { what, cause: cause.into() }
+            } else {
+                Self::Away { what, cause: cause.into() }
+            }
+        }
+    }
 }
+
+/// What the server says when a limit of the account, of the server or of the stream is reached.
+const NO_ROOM: [ErrorCode; 5] = [
+    ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
+    ErrorCode::INSUFFICIENT_RESOURCES,
+    ErrorCode::STORAGE_RESOURCES_EXCEEDED,
+    ErrorCode::STREAM_STORE_FAILED,
+    ErrorCode::TEMP_STORAGE_FAILED,
+];

@@ -25,6 +25,26 @@ fn objects_metadata(bucket: &str) -> String {
     format!("$O.{bucket}.M.>")
 }
 
+/// What an object is called and how large it is; its name is in base64, made for URLs.
+pub fn object_metadata(bucket: &str, encoded_name: &str) -> String {
+    format!("$O.{bucket}.M.{encoded_name}")
+}
+
+/// The parts of an object's content, which a metadata names by what was drawn for this one upload.
+pub fn object_parts(bucket: &str, upload: &str) -> String {
+    format!("$O.{bucket}.C.{upload}")
+}
+
+/// The parts of all objects.
+pub fn objects_parts(bucket: &str) -> String {
+    object_parts(bucket, "*")
+}
+
+/// The upload whose parts have this subject.
+pub fn read_object_parts<'a>(subject: &'a str, bucket: &str) -> Option<&'a str> {
+    subject.strip_prefix("$O.")?.strip_prefix(bucket)?.strip_prefix(".C.")
+}
+
 /// What reads a stream whole or in part, in the ways that clients of any language do it.
 pub fn read_stream(stream: &StreamSpec) -> Vec<String> {
     let name = stream.name;

@@ -60,7 +60,9 @@ impl Coordinator {
                 study.trial_shown(request.trial).map(Answer::TrialShown).ok_or_else(|| no_trial(request))
             }),
             Request::TrialStop(request) => self.stop_trial(request),
-            Request::FleetShow => Ok(Answer::FleetShown(FleetShown { agents: self.fleet.summaries(now) })),
+            Request::FleetShow => {
+                Ok(Answer::FleetShown(FleetShown { agents: self.fleet.summaries(now), leader: None }))
+            }
         };
         self.grant_lanes(now);
         answer

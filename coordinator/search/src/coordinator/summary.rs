@@ -28,6 +28,7 @@ impl Coordinator {
             name: state.file.name.clone(),
             status: state.status(),
             waiting_for: self.waiting_for(study),
+            trouble: conclusion.is_none().then(|| self.fleet.trouble_of(id)).flatten(),
             objective: state.file.objective.clone(),
             trials: study.trial_counts(),
             trials_max: state.file.budget.trials,

@@ -85,6 +85,7 @@ mod tests {
     use super::*;
     use crate::news::Measurement;
     use crate::space::Space;
+    use crate::time::Time;
     use regatta_schemas::Params;
     use regatta_schemas::reasons::Outcome;
     use regatta_schemas::study::Goal;
@@ -103,7 +104,10 @@ mod tests {
 
         fn propose(&mut self, trial: u32) {
             let params = Params::new();
-            assert!(self.tell(News::Proposed { trial: TrialId(trial), index: None, params: &params }).is_empty());
+            assert!(
+                self.tell(News::Proposed { trial: TrialId(trial), index: None, params: &params, at: Time::default() })
+                    .is_empty()
+            );
         }
 
         fn measure(&mut self, trial: u32, resource: u32) -> Vec<u32> {

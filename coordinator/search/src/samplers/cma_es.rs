@@ -121,6 +121,7 @@ mod tests {
     use super::*;
     use crate::news::Measurement;
     use crate::samplers::tests::study;
+    use crate::time::Time;
     use regatta_schemas::reasons::Outcome;
     use serde_json::json;
 
@@ -138,7 +139,7 @@ mod tests {
         for index in 0..trials {
             let params = sampler.propose(index.into(), &[]).unwrap();
             let trial = TrialId(index);
-            sampler.observe(News::Proposed { trial, index: Some(index.into()), params: &params });
+            sampler.observe(News::Proposed { trial, index: Some(index.into()), params: &params, at: Time::default() });
             running.push((trial, params.values().filter_map(|value| value.as_f64()).collect::<Vec<_>>()));
             if running.len() == LANES {
                 let (trial, point) = running.remove(if index % 2 == 0 { 0 } else { LANES - 1 });

@@ -106,6 +106,7 @@ mod tests {
     use super::*;
     use crate::news::Measurement;
     use crate::samplers::tests::study;
+    use crate::time::Time;
     use regatta_schemas::reasons::Outcome;
     use serde_json::json;
 
@@ -116,7 +117,7 @@ mod tests {
         for index in 0..100 {
             let params = sampler.propose(index.into(), &[]).unwrap();
             let trial = TrialId(index);
-            sampler.observe(News::Proposed { trial, index: Some(index.into()), params: &params });
+            sampler.observe(News::Proposed { trial, index: Some(index.into()), params: &params, at: Time::default() });
             let (value, metrics) = (f64::from(index), &Default::default());
             let outcome = if index % 7 == 0 { Outcome::Failed } else { Outcome::Finished };
             sampler.observe(News::Measured(Measurement { trial, resource: 1, value, metrics }));
@@ -132,7 +133,7 @@ mod tests {
         let mut sampler = Evolution::new(&study);
         for index in 0..POPULATION_MIN as u32 {
             let (trial, params) = (TrialId(index), sampler.propose(index.into(), &[]).unwrap());
-            sampler.observe(News::Proposed { trial, index: Some(index.into()), params: &params });
+            sampler.observe(News::Proposed { trial, index: Some(index.into()), params: &params, at: Time::default() });
             let (value, metrics) = (f64::from(index), &Default::default());
             sampler.observe(News::Measured(Measurement { trial, resource: 1, value, metrics }));
             let outcome = if index == 0 { Outcome::Failed } else { Outcome::Finished };

@@ -34,8 +34,8 @@ impl Sampler for Initial {
 
     fn observe(&mut self, news: News) {
         let news = match news {
-            News::Proposed { trial, index: Some(index), params } => {
-                News::Proposed { trial, index: self.number(index), params }
+            News::Proposed { trial, index: Some(index), params, at } => {
+                News::Proposed { trial, index: self.number(index), params, at }
             }
             News::Proposed { .. } | News::Measured(_) | News::Ended { .. } => news,
         };

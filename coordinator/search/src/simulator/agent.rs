@@ -94,6 +94,7 @@ impl VirtualAgent {
             draining: self.is_draining,
             version: String::new(),
             load: None,
+            trouble: None,
         }
     }
 }

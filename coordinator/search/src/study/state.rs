@@ -159,7 +159,7 @@ impl State {
     /// Takes in a record of a trial.
     pub fn apply_to_trial(&mut self, id: TrialId, record: Record, at: Time) -> Effect {
         if let Record::Proposed(proposed) = record {
-            self.propose(id, proposed);
+            self.propose(id, proposed, at);
             return Effect::Nothing;
         }
         // The trial is taken out while it changes, and with it its place in the views.
@@ -203,7 +203,7 @@ impl State {
         }
     }
 
-    fn propose(&mut self, id: TrialId, proposed: Proposed) {
+    fn propose(&mut self, id: TrialId, proposed: Proposed, at: Time) {
         let is_over = self.conclusion.is_some() || self.trials.len() >= self.file.budget.trials as usize;
         if is_over || self.trials.contains_key(&id) {
             return;
@@ -216,7 +216,7 @@ impl State {
             Lineage::Submitted { .. } | Lineage::Unknown => None,
         };
         self.next_index = self.next_index.max(index.map_or(0, |index| index + 1));
-        self.sampler.0.observe(News::Proposed { trial: id, index, params: &proposed.params });
+        self.sampler.0.observe(News::Proposed { trial: id, index, params: &proposed.params, at });
         let trial = Trial::new(proposed);
         self.enter_views(id, &trial);
         self.trials.insert(id, trial);

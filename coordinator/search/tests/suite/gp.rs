@@ -6,6 +6,7 @@ use std::f64::consts::PI;
 use regatta_schemas::reasons::Outcome;
 use regatta_schemas::study::{Goal, StudyFile};
 use regatta_schemas::{ParamValue, Params, TrialId};
+use regatta_search::Time;
 use regatta_search::news::{Measurement, News};
 use regatta_search::samplers::{Sampler, sampler_for};
 use serde_json::{Value, json};
@@ -38,7 +39,7 @@ fn search(file: &StudyFile, count: u32, mut measure: impl FnMut(&mut dyn Sampler
         }
         let Some(params) = sampler.propose(index.into(), &[]) else { break };
         let trial = TrialId(index);
-        sampler.observe(News::Proposed { trial, index: Some(index.into()), params: &params });
+        sampler.observe(News::Proposed { trial, index: Some(index.into()), params: &params, at: Time::default() });
         under_way.push_back((trial, params.clone()));
         found.push(params);
     }
@@ -190,7 +191,7 @@ fn thirty_two_pending_proposals_spread() {
             continue;
         }
         let trial = TrialId(index as u32);
-        sampler.observe(News::Proposed { trial, index: Some(index), params: &params });
+        sampler.observe(News::Proposed { trial, index: Some(index), params: &params, at: Time::default() });
         tell(&mut *sampler, trial, 1, hartmann(&params));
         end(&mut *sampler, trial, Outcome::Finished);
     }
@@ -213,7 +214,7 @@ fn it_shows_and_proposes_the_same_after_a_replay_and_survives_failures() {
     let file = file("gp", &space, 5, 27);
     let feed = |sampler: &mut dyn Sampler, index: u32, params: &Params| {
         let trial = TrialId(index);
-        sampler.observe(News::Proposed { trial, index: Some(index.into()), params });
+        sampler.observe(News::Proposed { trial, index: Some(index.into()), params, at: Time::default() });
         for resource in 1..=index % 28 {
             tell(sampler, trial, resource, mixed(params) + 1.0 / f64::from(resource));
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use regatta_schemas::reasons::Outcome;
 use regatta_schemas::study::{Earlier, Goal, Sampler as Choice, StudyFile};
 use regatta_schemas::{ParamValue, Params, TrialId, check};
+use regatta_search::Time;
 use regatta_search::news::{Measurement, News};
 use regatta_search::samplers::{Sampler, sampler_for};
 use serde_json::{Value, json};
@@ -25,7 +26,7 @@ impl Line {
     fn tell(&self, sampler: &mut dyn Sampler) {
         match self {
             Self::Proposed { trial, index, params } => {
-                sampler.observe(News::Proposed { trial: *trial, index: *index, params });
+                sampler.observe(News::Proposed { trial: *trial, index: *index, params, at: Time::default() });
             }
             Self::Measured { trial, resource, value } => {
                 let metrics = BTreeMap::from([(METRIC.to_owned(), *value)]);

@@ -1,10 +1,13 @@
 //! What every sampler must keep.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use regatta_schemas::reasons::Outcome;
 use regatta_schemas::study::StudyFile;
 use regatta_schemas::{ParamValue, Params, TrialId, check};
-use regatta_search::news::News;
+use regatta_search::Time;
+use regatta_search::news::{Measurement, News};
 use regatta_search::samplers::{Sampler, sampler_for};
 use serde_json::{Value, json};
 
@@ -66,7 +69,7 @@ fn for_each_pair(body: impl Fn(&Value, &Value, Option<u64>)) {
 
 /// Configuration number `index` becomes the trial of that number.
 fn propose(sampler: &mut dyn Sampler, index: u64, params: &Params) {
-    sampler.observe(News::Proposed { trial: TrialId(index as u32), index: Some(index), params });
+    sampler.observe(News::Proposed { trial: TrialId(index as u32), index: Some(index), params, at: Time::default() });
 }
 
 /// The first configurations, each observed before the next is proposed.
@@ -238,4 +241,40 @@ fn initial_configurations_come_first_and_the_sampler_after_them() {
             assert_eq!(found[2..], plain, "what was measured changes nothing for it");
         }
     }
+}
+
+#[test]
+fn a_study_that_names_no_sampler_gets_a_quick_one_for_as_long_as_its_fleet_asks_too_fast() {
+    let [mut auto, mut gp, mut tpe] = ["auto", "gp", "tpe"].map(|name| {
+        let mut file = file(&json!(name), &every_space()[0].0, 5);
+        file.budget.trials = 10_000;
+        sampler_for(&file)
+    });
+    let mut at = Time::default();
+    let mut next = 0;
+    let mut ask = |count: u64, every: Duration| {
+        let mut answers = [0; 2];
+        for index in next..next + count {
+            let proposed = auto.propose(index, &[]).unwrap();
+            answers[0] += u64::from(Some(&proposed) == gp.propose(index, &[]).as_ref());
+            answers[1] += u64::from(Some(&proposed) == tpe.propose(index, &[]).as_ref());
+            at = at + every;
+            let trial = TrialId(index as u32);
+            let metrics = BTreeMap::from([("validation_loss".to_owned(), (index % 17) as f64)]);
+            let value = metrics["validation_loss"];
+            for sampler in [&mut auto, &mut gp, &mut tpe] {
+                sampler.observe(News::Proposed { trial, index: Some(index), params: &proposed, at });
+                if index % 8 == 0 {
+                    sampler.observe(News::Measured(Measurement { trial, resource: 1, value, metrics: &metrics }));
+                    sampler.observe(News::Ended { trial, outcome: Outcome::Finished });
+                }
+            }
+        }
+        next += count;
+        answers
+    };
+    assert_eq!(ask(40, Duration::from_secs(60))[0], 40, "in its own time");
+    assert_eq!(ask(255, Duration::from_millis(10))[0], 255, "a burst is thought about");
+    assert_eq!(ask(20, Duration::from_millis(10)), [0, 20], "a rush is not");
+    assert_eq!(ask(5, Duration::from_secs(60)), [4, 1], "and the rush passes");
 }

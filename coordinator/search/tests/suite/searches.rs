@@ -4,6 +4,7 @@ use regatta_schemas::Params;
 use regatta_schemas::TrialId;
 use regatta_schemas::reasons::Outcome;
 use regatta_schemas::study::StudyFile;
+use regatta_search::Time;
 use regatta_search::news::{Measurement, News};
 use regatta_search::samplers::{Sampler, sampler_for};
 use serde_json::{Value, json};
@@ -30,7 +31,7 @@ fn least_loss(file: &StudyFile, rungs: bool, loss: &dyn Fn(&Params) -> f64) -> f
     for index in 0..u64::from(file.budget.trials) {
         let trial = TrialId(index as u32);
         let params = sampler.propose(index, &[]).unwrap();
-        sampler.observe(News::Proposed { trial, index: Some(index), params: &params });
+        sampler.observe(News::Proposed { trial, index: Some(index), params: &params, at: Time::default() });
         running.push((trial, params));
         if running.len() == LANES {
             let (trial, params) = running.remove(0);

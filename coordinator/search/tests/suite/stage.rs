@@ -124,6 +124,7 @@ impl Stage {
             draining: lanes == 0,
             version: String::new(),
             load: None,
+            trouble: None,
         };
         self.tell(Event::BeatHeard { pool: PoolId::new(pool).unwrap(), agent: agent(name), beat });
     }

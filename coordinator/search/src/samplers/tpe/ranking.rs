@@ -158,6 +158,7 @@ mod tests {
     use super::*;
     use crate::news::Measurement;
     use crate::space::Space;
+    use crate::time::Time;
 
     /// Trials of so many epochs each; the later the better, and better still after the first epoch.
     fn ranking(epochs: impl IntoIterator<Item = u32>) -> Ranking {
@@ -165,7 +166,9 @@ mod tests {
         let (params, metrics) = (Params::new(), BTreeMap::new());
         for (number, epochs) in epochs.into_iter().enumerate() {
             let trial = TrialId(number as u32);
-            assert!(ranking.propose(trial, News::Proposed { trial, index: None, params: &params }));
+            assert!(
+                ranking.propose(trial, News::Proposed { trial, index: None, params: &params, at: Time::default() })
+            );
             for resource in 1..=epochs {
                 let value = if resource == 2 { -(number as f64) - 100.0 } else { -(number as f64) };
                 ranking.observe(trial, News::Measured(Measurement { trial, resource, value, metrics: &metrics }));
