@@ -183,7 +183,7 @@ async fn a_study_begins_with_what_another_measured_or_an_export_of_it_says() {
         );
     }
     let mut other = digits_study("other", 1, 2);
-    other["space"] = json!({"learning_rate": {"type": "float", "low": 50.0, "high": 60.0}});
+    other["space"] = json!({"rate": {"type": "float", "low": 0.2, "high": 0.9}});
     std::fs::write(&file, other.to_string()).unwrap();
     let refused = cluster.cli(&["run", &file, "--detach", "--earlier", first.as_str()]).await;
     assert!(!refused.status.success(), "nothing of it is of this space");

@@ -9,6 +9,7 @@ use regatta_schemas::{Params, TrialId};
 use super::Sampler;
 use crate::news::{Measurement, News};
 use crate::objectives::Penalty;
+use crate::time::Time;
 
 #[derive(Debug)]
 pub struct Earlier {
@@ -23,7 +24,7 @@ impl Earlier {
         for (earlier, value) in study.earlier.iter().zip(Penalty::after_earlier(study).1) {
             let trial = TrialId(count);
             count += 1;
-            then.observe(News::Proposed { trial, index: None, params: &earlier.params });
+            then.observe(News::Proposed { trial, index: None, params: &earlier.params, at: Time::default() });
             if value.is_finite() {
                 let resource = earlier.resource.unwrap_or(study.budget.resource).min(study.budget.resource);
                 then.observe(News::Measured(Measurement { trial, resource, value, metrics: &earlier.metrics }));
@@ -42,7 +43,7 @@ impl Sampler for Earlier {
     fn observe(&mut self, news: News) {
         let number = |trial: TrialId| TrialId(trial.0.saturating_add(self.count));
         self.then.observe(match news {
-            News::Proposed { trial, index, params } => News::Proposed { trial: number(trial), index, params },
+            News::Proposed { trial, index, params, at } => News::Proposed { trial: number(trial), index, params, at },
             News::Measured(measured) => News::Measured(Measurement { trial: number(measured.trial), ..measured }),
             News::Ended { trial, outcome } => News::Ended { trial: number(trial), outcome },
         });
