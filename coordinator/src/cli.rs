@@ -400,7 +400,7 @@ pub enum AuthCommand {
 /// FOLDER/tenants/TENANT/ROLE/nkey      for --credentials: a role's key, for nobody else to read
 /// FOLDER/server/nats.conf              for `nats-server --config`: public keys, and what each role may do
 ///
-/// The roles are coordinator, agent, publisher and viewer. Keys that are there stay; the configuration is written anew.
+/// The roles are coordinator, agent, publisher, viewer and sampler. Keys that are there stay; the configuration is written anew.
 ///
 ///   regatta auth init auth && nats-server --jetstream --store_dir streams --config auth/server/nats.conf
 #[derive(Debug, Clone, Default, Args)]

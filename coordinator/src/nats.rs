@@ -4,6 +4,7 @@
 mod leader;
 mod reader;
 mod requests;
+mod samplers;
 pub mod snapshots;
 
 use std::time::Duration;
@@ -12,11 +13,13 @@ use futures_util::{Stream, StreamExt};
 use regatta_broker::async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
 use regatta_broker::async_nats::jetstream::message::PublishMessage;
 use regatta_broker::{BrokerError, Link, Objects, async_nats};
+use regatta_schemas::ask::{Ask, Suggestion};
 use regatta_schemas::beat::Beat;
 use regatta_schemas::log::{Place, Record};
 use regatta_schemas::offer::Offer;
+use regatta_schemas::reasons::AskFailure;
 use regatta_schemas::stop::Stop;
-use regatta_schemas::{AgentId, PoolId, StudyId, TrialId, decode, encode, streams, subjects};
+use regatta_schemas::{AgentId, PoolId, SamplerId, StudyId, TrialId, decode, encode, streams, subjects};
 use tokio::sync::watch;
 
 pub use leader::{Candidate, Standing};
@@ -230,6 +233,14 @@ impl Wire {
             message = message.expected_last_subject_sequence(mandate.fence).header(EXPECTED_SUBJECT, subjects::LEADER);
         }
         self.link.jetstream.send_publish(letter.subject.clone(), message).await
+    }
+
+    /// Asks an external sampler.
+    ///
+    /// # Errors
+    /// Why there is no answer that can be read.
+    pub async fn ask(&self, service: &SamplerId, timeout: Duration, ask: &Ask) -> Result<Suggestion, AskFailure> {
+        samplers::ask(&self.link, service, timeout, ask).await
     }
 
     /// Every beat of every agent, from now on. What is no beat is left out, with a word in the log.

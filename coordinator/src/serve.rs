@@ -176,6 +176,9 @@ impl Term<'_> {
                 Some(asked) = asked.recv() => desk.answer(asked),
                 Some(objects) = listed.recv() => desk.sweep(objects),
                 Some(recalled) = recalled.recv() => desk.recall(recalled),
+                Some(answered) = desk.questions.join_next() => {
+                    desk.tell(answered.context("a question to a sampler broke off")?);
+                }
                 Ok(()) = self.standing.changed() => {}
                 Some(reading) = logged.recv() => {
                     office.take_in(reading, &mut desk);

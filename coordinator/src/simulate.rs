@@ -13,7 +13,7 @@ use regatta_schemas::api::{LaneUse, StudySummary};
 use regatta_schemas::check;
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::log::Best;
-use regatta_schemas::study::{RecipeTemplate, StudyFile};
+use regatta_schemas::study::{RecipeTemplate, Sampler, StudyFile};
 use regatta_search::Settings;
 use regatta_search::simulator::{AgentPlan, Curve, Epoch, Faults, Plan, Simulator, study_id};
 use serde::Serialize;
@@ -88,6 +88,9 @@ pub fn simulate(args: &cli::Simulate) -> anyhow::Result<()> {
         crash_every: args.crash_every_s.map(Duration::from_secs_f64),
         checkpoint_every: args.checkpoint_every,
     };
+    if let Sampler::External { service, .. } = &file.sampler {
+        eprintln!("note: a simulation asks nobody; the fallback proposes in the place of the sampler `{service}`");
+    }
     let outcome = play(file, fleet, &curve, || failure.borrow_mut().take().map_or(Ok(()), Err))?;
     if args.json {
         println!("{}", serde_json::to_string(&outcome)?);

@@ -18,6 +18,7 @@ mod optimizer;
 mod place;
 mod reader;
 mod recipe;
+mod sampler;
 mod space;
 mod stopper;
 mod study;

@@ -90,6 +90,12 @@ token_id!(
 );
 
 token_id!(
+    /// The name that a sampler of a user's own serves under.
+    SamplerId,
+    "sampler name"
+);
+
+token_id!(
     /// Who shares a server with others and sees nothing of them: an account of the server.
     TenantId,
     "tenant name"

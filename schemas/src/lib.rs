@@ -5,6 +5,7 @@
 
 pub mod ablation;
 pub mod api;
+pub mod ask;
 pub mod beat;
 pub mod check;
 pub mod documents;
@@ -26,6 +27,6 @@ pub mod study;
 pub mod subjects;
 pub mod wire;
 
-pub use ids::{AgentId, Attempt, PoolId, Sequence, StudyId, TenantId, Term, TrialId};
+pub use ids::{AgentId, Attempt, PoolId, SamplerId, Sequence, StudyId, TenantId, Term, TrialId};
 pub use params::{ParamValue, Params};
 pub use wire::{DecodeError, decode, encode};

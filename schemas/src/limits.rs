@@ -15,6 +15,14 @@ pub struct Limits {
     pub initial_max: usize,
     /// Results of earlier trials that a study begins with.
     pub earlier_max: usize,
+    /// Bytes of the trials in one ask of an external sampler.
+    pub ask_trials_bytes_max: usize,
+    /// Points of one trial in an ask of an external sampler.
+    pub ask_points_max: usize,
+    /// Bytes of an external sampler's answer.
+    pub suggestion_bytes_max: usize,
+    /// Seconds that an external sampler may take for an answer; a server lets nobody answer after two minutes.
+    pub suggestion_s_max: u32,
     /// Objectives of a study beside the first.
     pub further_objectives_max: usize,
     /// Bounds that a study's trials must keep.
@@ -99,6 +107,10 @@ pub const LIMITS: Limits = Limits {
     study_bytes_max: 256 * 1024,
     initial_max: 1_000,
     earlier_max: 1_000,
+    ask_trials_bytes_max: 384 * 1024,
+    ask_points_max: 64,
+    suggestion_bytes_max: 64 * 1024,
+    suggestion_s_max: 100,
     further_objectives_max: 3,
     constraints_max: 16,
     parameters_max: 256,

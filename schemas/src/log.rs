@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{AgentId, Attempt, PoolId, Sequence, StudyId, Term, TrialId};
 use crate::params::Params;
-use crate::reasons::{FailCause, OfferReason, Outcome, ReleaseReason, StopReason, StudyEnd};
+use crate::reasons::{AskFailure, FailCause, OfferReason, Outcome, ReleaseReason, StopReason, StudyEnd};
 use crate::study::StudyFile;
 
 /// The kinds of records that agents write.
@@ -89,7 +89,12 @@ pub struct Proposed {
 #[serde(tag = "from", rename_all = "snake_case")]
 pub enum Lineage {
     /// The `index`-th configuration of the study's sampler.
-    Sampled { index: u64 },
+    Sampled {
+        index: u64,
+        /// Why it is the fallback's; absent: it is not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fallback: Option<AskFailure>,
+    },
     /// Sent by somebody through the api.
     Submitted { by: String },
     /// A trial of an ablation without these components, in the order of their names.

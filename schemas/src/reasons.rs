@@ -142,6 +142,33 @@ pub enum OfferReason {
     Unknown,
 }
 
+/// Why an external sampler did not propose a trial.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "cause", rename_all = "snake_case")]
+pub enum AskFailure {
+    /// Nobody serves under its name.
+    Absent,
+    /// It gave no answer in this time, or not long ago gave none.
+    TimedOut { timeout_s: u32 },
+    /// What there was to ask does not fit into a message.
+    AskTooLarge { bytes: usize },
+    /// Its answer has more bytes than are read.
+    AnswerTooLarge { bytes: usize },
+    /// Its answer is no such message.
+    Unreadable { detail: String },
+    /// Its answer held no configuration though all was told.
+    Empty,
+    /// Its configuration does not fit the space.
+    Unfit { detail: String },
+    /// The question could not be sent.
+    NotSent { detail: String },
+    /// A simulation asks nobody.
+    Simulated,
+    /// A failure that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
 /// How a trial ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -214,6 +241,23 @@ impl fmt::Display for StudyEnd {
                 write!(f, "{trials} trials in a row did not improve {best:.4} by more than {min_delta:.2e}")
             }
             Self::Requested { by } => write!(f, "requested by {by}"),
+            Self::Unknown => f.write_str("for a reason this version does not know"),
+        }
+    }
+}
+
+impl fmt::Display for AskFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => f.write_str("nobody serves under its name"),
+            Self::TimedOut { timeout_s } => write!(f, "no answer in {timeout_s} s"),
+            Self::AskTooLarge { bytes } => write!(f, "the question has {bytes} bytes, more than a message may have"),
+            Self::AnswerTooLarge { bytes } => write!(f, "the answer has {bytes} bytes, more than are read"),
+            Self::Unreadable { detail } => write!(f, "the answer cannot be read: {detail}"),
+            Self::Empty => f.write_str("the answer holds no configuration"),
+            Self::Unfit { detail } => write!(f, "the configuration does not fit the space: {detail}"),
+            Self::NotSent { detail } => write!(f, "the question was not sent: {detail}"),
+            Self::Simulated => f.write_str("a simulation asks nobody"),
             Self::Unknown => f.write_str("for a reason this version does not know"),
         }
     }

@@ -23,11 +23,13 @@ pub enum Role {
     Publisher,
     /// Sees everything but the data, and changes nothing.
     Viewer,
+    /// Proposes the configurations of studies that ask it.
+    Sampler,
 }
 
 /// No role has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no role: coordinator, agent, publisher or viewer")]
+#[error("`{0}` is no role: coordinator, agent, publisher, viewer or sampler")]
 pub struct NoRole(String);
 
 /// What a user may do; everything else is refused.
@@ -40,7 +42,7 @@ pub struct Permissions {
 }
 
 impl Role {
-    pub const ALL: [Self; 4] = [Self::Coordinator, Self::Agent, Self::Publisher, Self::Viewer];
+    pub const ALL: [Self; 5] = [Self::Coordinator, Self::Agent, Self::Publisher, Self::Viewer, Self::Sampler];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -48,6 +50,7 @@ impl Role {
             Self::Agent => "agent",
             Self::Publisher => "publisher",
             Self::Viewer => "viewer",
+            Self::Sampler => "sampler",
         }
     }
 
@@ -63,6 +66,7 @@ impl Role {
             Self::Agent => agent_publishes(pools),
             Self::Publisher => publisher_publishes(),
             Self::Viewer => viewer_publishes(),
+            Self::Sampler => Vec::new(),
         };
         let mut subscribe = vec![subjects::inboxes(self.name())];
         match self {
@@ -70,9 +74,10 @@ impl Role {
                 subscribe.extend([subjects::API_ALL, subjects::BEATS_ALL, jetstream::SERVICES_ALL].map(str::to_owned));
             }
             Self::Agent => subscribe.push(subjects::STOPS_ALL.to_owned()),
+            Self::Sampler => subscribe.push(subjects::SAMPLERS_ALL.to_owned()),
             Self::Publisher | Self::Viewer => {}
         }
-        Permissions { publish, subscribe, answers: self == Self::Coordinator }
+        Permissions { publish, subscribe, answers: matches!(self, Self::Coordinator | Self::Sampler) }
     }
 }
 
@@ -96,6 +101,7 @@ fn coordinator_publishes() -> Vec<String> {
         subjects::LOG_ALL,
         subjects::STOPS_ALL,
         subjects::API_ALL,
+        subjects::SAMPLERS_ALL,
         jetstream::API_ALL,
         jetstream::ACKS_ALL,
         jetstream::FLOW_ALL,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use crate::ablation::{Ablation, Component, Design};
-use crate::ids::PoolId;
+use crate::ids::{PoolId, SamplerId};
 use crate::params::{ParamValue, Params};
 
 /// A search: what is sought, where, by whom judged, and what it may cost.
@@ -206,6 +206,25 @@ pub enum Sampler {
     CmaEs,
     /// Regularized evolution (Real et al., 2019): for many trials of mixed, conditional and architecture spaces.
     Evolution,
+    /// A program of your own, which answers on `regatta.v1.sampler.<service>`.
+    External {
+        /// The name that it serves under.
+        service: SamplerId,
+        /// Seconds that it may take for an answer.
+        #[serde(default = "default_timeout")]
+        timeout_s: u32,
+        /// Who proposes in its place where it gives no good answer.
+        #[serde(default = "default_fallback")]
+        fallback: Box<Sampler>,
+    },
+}
+
+fn default_timeout() -> u32 {
+    5
+}
+
+fn default_fallback() -> Box<Sampler> {
+    Box::new(Sampler::Random)
 }
 
 fn default_points() -> u32 {

@@ -3,7 +3,7 @@
 pub mod jetstream;
 
 use crate::api::Endpoint;
-use crate::ids::{AgentId, PoolId, StudyId, TrialId};
+use crate::ids::{AgentId, PoolId, SamplerId, StudyId, TrialId};
 use crate::log::{Place, Record};
 
 /// Each trial record's subject has a trial's number where a study's own has this word.
@@ -15,6 +15,7 @@ pub const OFFERS_ALL: &str = "regatta.v1.trials.*";
 pub const LOG_ALL: &str = "regatta.v1.log.>";
 pub const STOPS_ALL: &str = "regatta.v1.stop.>";
 pub const BEATS_ALL: &str = "regatta.v1.fleet.*.*";
+pub const SAMPLERS_ALL: &str = "regatta.v1.sampler.*";
 pub const OUTPUT_ALL: &str = "regatta.v1.output.>";
 /// Who leads: in the log's stream, and no record of a study.
 pub const LEADER: &str = "regatta.v1.log.leader";
@@ -91,6 +92,11 @@ pub fn output(study: &StudyId, trial: TrialId) -> String {
 /// The output of every trial of one study.
 pub fn output_of_study(study: &StudyId) -> String {
     format!("regatta.v1.output.{study}.*")
+}
+
+/// Where a study asks an external sampler.
+pub fn sampler(sampler: &SamplerId) -> String {
+    format!("regatta.v1.sampler.{sampler}")
 }
 
 pub fn api(endpoint: Endpoint) -> String {

@@ -7,13 +7,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use regatta_schemas::api::{self, Endpoint, Rejection, RejectionCode, Reply, Request, StudyStatus, TrialStatus};
+use regatta_schemas::ask::{Ask, Suggestion};
 use regatta_schemas::beat::Beat;
 use regatta_schemas::leader::Elected;
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::log::{Lineage, Record};
 use regatta_schemas::offer::Offer;
 use regatta_schemas::output::Output;
-use regatta_schemas::reasons::{FailCause, OfferReason, Outcome, ReleaseReason, StopReason, StudyEnd};
+use regatta_schemas::reasons::{AskFailure, FailCause, OfferReason, Outcome, ReleaseReason, StopReason, StudyEnd};
 use regatta_schemas::snapshot::Snapshot;
 use regatta_schemas::stop::Stop;
 use regatta_schemas::{DecodeError, check, decode, documents, encode};
@@ -61,6 +62,8 @@ fn again(name: &str, bytes: &[u8]) -> Result<Value, DecodeError> {
             "output" => of::<Output>(bytes),
             "snapshot" => of::<Snapshot>(bytes),
             "elected" => of::<Elected>(bytes),
+            "ask" => of::<Ask>(bytes),
+            "suggestion" => of::<Suggestion>(bytes),
             _ => panic!("{name} stands for no message"),
         },
     }
@@ -162,6 +165,7 @@ fn unknown_values_land_in_the_arm_for_them() {
     assert_eq!(read::<StopReason>(&json!({"rule": "of_tomorrow", "value": 1})), StopReason::Unknown);
     assert_eq!(read::<StudyEnd>(&json!({"cause": "of_tomorrow", "value": 1})), StudyEnd::Unknown);
     assert_eq!(read::<OfferReason>(&json!({"cause": "of_tomorrow", "value": 1})), OfferReason::Unknown);
+    assert_eq!(read::<AskFailure>(&json!({"cause": "of_tomorrow", "value": 1})), AskFailure::Unknown);
     assert_eq!(read::<Lineage>(&json!({"from": "of_tomorrow", "value": 1})), Lineage::Unknown);
     assert_eq!(read::<Record>(&json!({"type": "of_tomorrow", "value": 1})), Record::Unknown);
 }

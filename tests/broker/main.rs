@@ -4,6 +4,7 @@ mod ablation;
 mod command;
 mod commands;
 mod export;
+mod external;
 mod faults;
 mod full;
 mod others;

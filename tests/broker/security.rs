@@ -28,7 +28,7 @@ async fn raw(cluster: &Cluster, role: Role) -> RawClient {
 
 #[tokio::test]
 async fn each_role_may_say_what_it_needs_and_nothing_else() {
-    use Role::{Agent, Coordinator, Publisher, Viewer};
+    use Role::{Agent, Coordinator, Publisher, Sampler, Viewer};
     let cluster = Cluster::start_secured(&[]).await;
     let may_publish: &[(&str, &[Role])] = &[
         ("regatta.v1.trials.default", &[Coordinator]),
@@ -51,6 +51,8 @@ async fn each_role_may_say_what_it_needs_and_nothing_else() {
         ("regatta.v1.api.trial.submit", &[Coordinator, Publisher]),
         ("regatta.v1.api.study.stop", &[Coordinator, Publisher]),
         ("regatta.v1.api.study.list", &[Coordinator, Publisher, Viewer]),
+        ("regatta.v1.sampler.mine", &[Coordinator]),
+        ("_INBOX_coordinator.x", &[]),
         ("$KV.regatta-leader.coordinator", &[Coordinator]),
         ("$O.regatta-snapshots.M.x", &[Coordinator]),
         ("$O.regatta-data.M.x", &[Coordinator, Publisher]),
@@ -79,6 +81,8 @@ async fn each_role_may_say_what_it_needs_and_nothing_else() {
         ("_INBOX_agent.>", &[Agent]),
         ("_INBOX_publisher.>", &[Publisher]),
         ("_INBOX_viewer.>", &[Viewer]),
+        ("regatta.v1.sampler.mine", &[Sampler]),
+        ("regatta.v1.sampler.>", &[]),
         ("regatta.v1.api.study.create", &[Coordinator]),
         ("regatta.v1.fleet.*.*", &[Coordinator]),
         ("regatta.v1.stop.s.1", &[Agent]),

@@ -158,6 +158,7 @@ impl World {
                         world.checkpoints.remove(&object);
                     });
                 }
+                Command::Ask { .. } => panic!("no study has an external sampler"),
                 Command::DeleteStudy { .. } => panic!("nobody asked for that"),
             }
         }

@@ -12,13 +12,14 @@ mod summary;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use regatta_schemas::ask::{Ask, Suggestion};
 use regatta_schemas::beat::{Beat, Held};
 use regatta_schemas::log::{Place, Record};
 use regatta_schemas::offer::Offer;
-use regatta_schemas::reasons::StopReason;
+use regatta_schemas::reasons::{AskFailure, StopReason};
 use regatta_schemas::snapshot::OverStudy;
 use regatta_schemas::stop::Stop;
-use regatta_schemas::{AgentId, Attempt, PoolId, StudyId, Term, TrialId};
+use regatta_schemas::{AgentId, Attempt, PoolId, SamplerId, StudyId, Term, TrialId};
 
 use crate::fleet::{Expired, Fleet};
 use crate::study::{self, Study};
@@ -34,6 +35,8 @@ pub enum Event {
     Logged { place: Place, record: Record, at: Time },
     /// An agent gave a sign of life.
     BeatHeard { pool: PoolId, agent: AgentId, beat: Beat },
+    /// What came of [`Command::Ask`].
+    Answered { study: StudyId, index: u64, answer: Result<Suggestion, AskFailure> },
     /// All that the log held at start was read; from here on decisions are taken.
     CaughtUp,
     /// The way to the fleet was cut and is whole again: silence until now was nobody's fault, and what waited in a
@@ -53,6 +56,8 @@ pub enum Command {
     Offer { pool: PoolId, offer: Box<Offer> },
     /// Tell agents to stop; a trial of None means every trial of the study.
     Stop { study: StudyId, trial: Option<TrialId>, stop: Stop },
+    /// Ask an external sampler, which may take so long, and tell what comes of it by [`Event::Answered`]: once.
+    Ask { service: SamplerId, timeout: Duration, ask: Box<Ask> },
     /// Nothing refers to this checkpoint any more.
     DeleteCheckpoint { object: String },
     /// Remove the study's output and stops, and its log up to its `study_deleted`.
@@ -119,6 +124,9 @@ impl Coordinator {
         match event {
             Event::Logged { place, record, at } => self.read(now, place, record, at),
             Event::BeatHeard { pool, agent, beat } => self.hear(now, pool, agent, beat),
+            Event::Answered { study, index, answer } => {
+                self.tell(now, &study, study::Event::Answered { index, answer })
+            }
             Event::CaughtUp => self.catch_up(now),
             Event::ConnectionRestored => self.reconnect(now),
             Event::TimePassed => self.look_at_clock(now),
@@ -335,6 +343,7 @@ impl Coordinator {
                     Command::Append { place: Place { study: id.clone(), trial }, record }
                 }
                 study::Command::Offer(offer) => Command::Offer { pool: study.pool().clone(), offer },
+                study::Command::Ask { service, timeout, ask } => Command::Ask { service, timeout, ask },
                 study::Command::Stop { trial, stop } => Command::Stop { study: id.clone(), trial, stop },
             });
         }

@@ -64,6 +64,8 @@ fn named(choice: &Choice, study: &StudyFile) -> Box<dyn Sampler> {
         Choice::Cqr => Box::new(cqr::Cqr::new(study)),
         Choice::Gp => Box::new(gp::Gp::new(study)),
         Choice::CmaEs => Box::new(cma_es::CmaEs::new(study)),
+        // Whom the study asks is its own matter; here is who proposes in the other's place.
+        Choice::External { fallback, .. } => named(fallback, study),
         Choice::Evolution => Box::new(evolution::Evolution::new(study)),
     }
 }

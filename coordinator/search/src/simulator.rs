@@ -13,9 +13,11 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use regatta_schemas::api::{Rejection, Request};
+use regatta_schemas::ask::{Ask, Suggestion};
 use regatta_schemas::beat::Beat;
 use regatta_schemas::log::{Place, Record, StudyCreated};
 use regatta_schemas::offer::Offer;
+use regatta_schemas::reasons::AskFailure;
 use regatta_schemas::stop::Stop;
 use regatta_schemas::streams::OFFER_ACK_WAIT;
 use regatta_schemas::study::StudyFile;
@@ -67,6 +69,9 @@ pub struct Epoch {
 /// The metrics of an epoch, counted from 1, of a trial with these parameters.
 pub type Curve<'a> = &'a dyn Fn(&Params, u32) -> Epoch;
 
+/// What an external sampler answers.
+pub type Suggest<'a> = &'a dyn Fn(&Ask) -> Result<Suggestion, AskFailure>;
+
 /// A record in the log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
@@ -79,6 +84,7 @@ pub struct Entry {
 pub struct Simulator<'a> {
     plan: Plan,
     curve: Curve<'a>,
+    suggest: Suggest<'a>,
     now: Time,
     random: ChaCha8Rng,
     /// What is to happen, by time; of equals, what was planned first.
@@ -91,6 +97,8 @@ pub struct Simulator<'a> {
     coordinator: Option<Coordinator>,
     /// Commands that the coordinator still carries out before it dies.
     commands_to_live: Option<u32>,
+    /// How many coordinators there were.
+    coordinators: u32,
     wake_at: Option<Time>,
     queue_by_pool: BTreeMap<PoolId, VecDeque<Box<Offer>>>,
     /// The last stop of each subject.
@@ -101,20 +109,50 @@ pub struct Simulator<'a> {
 /// Something that happens in the played world.
 #[derive(Debug)]
 enum Happening {
-    Written { place: Place, record: Record },
+    Written {
+        place: Place,
+        record: Record,
+    },
     Read,
     Wake,
     CoordinatorDies,
     CoordinatorStarts,
-    AgentJoins { plan: AgentPlan },
-    Agent { agent: usize, what: agent::Happening },
-    BeatArrives { agent: usize, beat: Beat },
-    StopArrives { study: StudyId, trial: Option<TrialId>, stop: Stop },
-    OfferReturns { pool: PoolId, offer: Box<Offer> },
+    AgentJoins {
+        plan: AgentPlan,
+    },
+    Agent {
+        agent: usize,
+        what: agent::Happening,
+    },
+    BeatArrives {
+        agent: usize,
+        beat: Beat,
+    },
+    /// An answer to what this coordinator asked.
+    AnswerArrives {
+        coordinator: u32,
+        study: StudyId,
+        index: u64,
+        answer: Result<Suggestion, AskFailure>,
+    },
+    StopArrives {
+        study: StudyId,
+        trial: Option<TrialId>,
+        stop: Stop,
+    },
+    OfferReturns {
+        pool: PoolId,
+        offer: Box<Offer>,
+    },
 }
 
 impl<'a> Simulator<'a> {
+    /// One in which nobody serves as an external sampler.
     pub fn new(plan: Plan, curve: Curve<'a>) -> Self {
+        Self::with_sampler(plan, curve, &|_| Err(AskFailure::Simulated))
+    }
+
+    pub fn with_sampler(plan: Plan, curve: Curve<'a>, suggest: Suggest<'a>) -> Self {
         let mut simulator = Self {
             now: START,
             random: ChaCha8Rng::seed_from_u64(plan.seed),
@@ -124,12 +162,14 @@ impl<'a> Simulator<'a> {
             read: 0,
             coordinator: None,
             commands_to_live: None,
+            coordinators: 0,
             wake_at: None,
             queue_by_pool: BTreeMap::new(),
             stops: BTreeMap::new(),
             agents: Vec::new(),
             plan,
             curve,
+            suggest,
         };
         simulator.begin();
         simulator
@@ -175,6 +215,11 @@ impl<'a> Simulator<'a> {
             Happening::BeatArrives { agent, beat } => {
                 let (pool, id) = (self.agents[agent].pool.clone(), self.agents[agent].id.clone());
                 self.tell(Event::BeatHeard { pool, agent: id, beat });
+            }
+            Happening::AnswerArrives { coordinator, study, index, answer } => {
+                if coordinator == self.coordinators {
+                    self.tell(Event::Answered { study, index, answer });
+                }
             }
             Happening::StopArrives { study, trial, stop } => self.stop_lanes(&study, trial, &stop),
             Happening::OfferReturns { pool, offer } => self.enqueue(pool, offer),
@@ -245,6 +290,7 @@ impl<'a> Simulator<'a> {
             coordinator.handle(self.now, Event::Logged { place, record, at });
         }
         self.read = self.log.len();
+        self.coordinators += 1;
         self.coordinator = Some(coordinator);
         self.tell(Event::CaughtUp);
         if let Some(every) = self.plan.faults.restart_every
@@ -304,6 +350,11 @@ impl<'a> Simulator<'a> {
                 self.stops.insert((study.clone(), trial), stop.clone());
                 let delay = self.delay();
                 self.plan_after(delay, Happening::StopArrives { study, trial, stop });
+            }
+            Command::Ask { ask, .. } => {
+                let (coordinator, answer, delay) = (self.coordinators, (self.suggest)(&ask), self.delay());
+                let Ask { study, index, .. } = *ask;
+                self.plan_after(delay, Happening::AnswerArrives { coordinator, study, index, answer });
             }
             Command::DeleteCheckpoint { .. } => {}
             Command::DeleteStudy { study } => {

@@ -4,8 +4,10 @@
 //! only then does it take effect. Before [`Event::CaughtUp`] nothing is decided; after it, whatever the state calls for
 //! and no intent covers. It knows neither the fleet nor other studies: lanes are granted to it, leases are taken from it.
 
+mod changes;
 mod convergence;
 mod decide;
+mod external;
 mod intents;
 mod lanes;
 mod points;
@@ -17,17 +19,19 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use regatta_schemas::api::{Failure, StudyStatus};
+use regatta_schemas::ask::{Ask, Suggestion};
 use regatta_schemas::log::{ByWhom, Lineage, Proposed, Record};
 use regatta_schemas::offer::Offer;
-use regatta_schemas::reasons::{FailCause, StopReason, StudyEnd};
+use regatta_schemas::reasons::{AskFailure, FailCause, StopReason, StudyEnd};
 use regatta_schemas::recipe::Recipe;
 use regatta_schemas::resolve::{resolve_recipe, resolve_without};
 use regatta_schemas::stop::Stop;
 use regatta_schemas::study::StudyFile;
-use regatta_schemas::{AgentId, Attempt, Params, PoolId, StudyId, Term, TrialId};
+use regatta_schemas::{AgentId, Attempt, Params, PoolId, SamplerId, StudyId, Term, TrialId};
 
 use crate::random::trial_seed;
 use crate::time::Time;
+use external::Dialogue;
 use intents::{Intents, Loss};
 pub use points::Points;
 use state::Effect;
@@ -60,6 +64,11 @@ pub enum Event {
         attempt: Attempt,
         agent: AgentId,
     },
+    /// The external sampler's answer to the question for configuration number `index`, or why there is none.
+    Answered {
+        index: u64,
+        answer: Result<Suggestion, AskFailure>,
+    },
     /// Offers that wait in a queue may be lost.
     QueueDoubted,
     TimePassed,
@@ -68,9 +77,21 @@ pub enum Event {
 /// What a study wants done.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
-    Append { trial: Option<TrialId>, record: Record },
+    Append {
+        trial: Option<TrialId>,
+        record: Record,
+    },
     Offer(Box<Offer>),
-    Stop { trial: Option<TrialId>, stop: Stop },
+    Stop {
+        trial: Option<TrialId>,
+        stop: Stop,
+    },
+    /// Answered once, by [`Event::Answered`].
+    Ask {
+        service: SamplerId,
+        timeout: Duration,
+        ask: Box<Ask>,
+    },
 }
 
 #[derive(Debug)]
@@ -78,6 +99,7 @@ pub struct Study {
     id: StudyId,
     state: State,
     intents: Intents,
+    dialogue: Dialogue,
     commands: VecDeque<Command>,
     /// The term to decide in, once the log was read to its end.
     office: Option<Term>,
@@ -87,16 +109,18 @@ impl Study {
     /// A study whose `study_created` was read; `office`: the term, unless this is a replay.
     pub fn new(id: StudyId, file: StudyFile, created_at: Time, office: Option<Term>) -> Self {
         let state = State::new(file, created_at);
-        Self { id, state, intents: Intents::default(), commands: VecDeque::new(), office }
+        let (intents, dialogue) = (Intents::default(), Dialogue::default());
+        Self { id, state, intents, dialogue, commands: VecDeque::new(), office }
     }
 
     pub fn handle(&mut self, now: Time, event: Event) {
         match event {
             Event::Logged { trial, record, at } => self.read(trial, record, at),
             Event::CaughtUp { term } => self.catch_up(term),
-            Event::LaneGranted => self.use_lane(),
+            Event::LaneGranted => self.use_lane(now),
             Event::LeaseEnded { trial, agent, silent } => self.lose(trial, Loss { agent, silent }),
             Event::Listed { trial, attempt, agent } => self.answer_listing(trial, attempt, agent),
+            Event::Answered { index, answer } => self.take_answer(now, index, answer),
             Event::QueueDoubted => self.put_out_again(),
             Event::TimePassed => {}
         }
@@ -134,7 +158,8 @@ impl Study {
 
     /// Lanes that its attempts take, or are about to.
     pub fn lanes_taken(&self) -> usize {
-        self.state.open.len() - self.intents.lost.len() + self.intents.lanes.len()
+        let asked_for = usize::from(self.dialogue.is_open());
+        self.state.open.len() - self.intents.lost.len() + self.intents.lanes.len() + asked_for
     }
 
     /// Whether it has something for a free lane.
@@ -163,7 +188,7 @@ impl Study {
 
     /// Trials of the budget that nobody has asked for yet.
     pub fn trials_left(&self) -> usize {
-        let asked_for = self.state.trials.len() + self.intents.proposals();
+        let asked_for = self.state.trials.len() + self.intents.proposals() + usize::from(self.dialogue.is_open());
         (self.state.file.budget.trials as usize).saturating_sub(asked_for)
     }
 

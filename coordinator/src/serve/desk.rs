@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use regatta_schemas::api::{Leader, Rejection, Reply, Request};
-use regatta_schemas::encode;
-use regatta_schemas::log::{Place, Record};
+use regatta_schemas::log::{Lineage, Place, Proposed, Record};
 use regatta_schemas::snapshot::{LogPosition, OverStudy, Snapshot};
-use regatta_schemas::{StudyId, Term};
+use regatta_schemas::{StudyId, Term, encode};
 use regatta_search::{Answer, Command, Coordinator, Event, Settings, Time};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 use super::intake::Recalled;
 use crate::clock;
@@ -42,6 +42,8 @@ pub struct Desk {
     process: String,
     decisions: u64,
     outgoing: Outgoing,
+    /// Questions to external samplers, at most one a study.
+    pub questions: JoinSet<Event>,
     /// The last record read.
     read: LogPosition,
     /// This coordinator, once it leads.
@@ -62,6 +64,7 @@ impl Desk {
             process: uuid::Uuid::new_v4().simple().to_string(),
             decisions: 0,
             outgoing,
+            questions: JoinSet::new(),
             read: LogPosition::default(),
             leader: None,
             news: News::default(),
@@ -181,6 +184,13 @@ impl Desk {
                     stops.push(Letter::stop(&study, trial, &stop, &self.unique()));
                 }
                 Command::Offer { pool, offer } => offers.push(Letter::offer(&pool, &offer)),
+                Command::Ask { service, timeout, ask } => {
+                    let wire = self.wire.clone();
+                    self.questions.spawn(async move {
+                        let answer = wire.ask(&service, timeout, &ask).await;
+                        Event::Answered { study: ask.study, index: ask.index, answer }
+                    });
+                }
                 Command::DeleteCheckpoint { object } => self.delete(object),
                 Command::DeleteStudy { study } => self.wire.delete_study(&study).await,
             }
@@ -220,6 +230,9 @@ fn log_decision(place: &Place, record: &Record) {
         (Some(trial), Record::Stopped(stopped)) => tracing::info!(%study, %trial, reason = %stopped.reason, "{kind}"),
         (Some(trial), Record::Offered(offered)) => {
             tracing::info!(%study, %trial, attempt = %offered.attempt, reason = ?offered.reason, "{kind}");
+        }
+        (Some(trial), Record::Proposed(Proposed { lineage: Lineage::Sampled { fallback: Some(failure), .. }, .. })) => {
+            tracing::warn!(%study, %trial, %failure, "{kind} by the fallback of the external sampler")
         }
         (Some(trial), _) => tracing::info!(%study, %trial, "{kind}"),
         (None, Record::StudyConcluded(end)) => tracing::info!(%study, reason = %end.reason, "{kind}"),

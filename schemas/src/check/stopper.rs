@@ -1,10 +1,12 @@
 //! The study file's stopper, and when a study has converged.
 
+use serde_json::Value;
+
 use crate::limits::LIMITS;
 use crate::study::{default_brackets, default_eta, first_rung};
 
 use super::reader::{Fields, Node};
-use super::study::{named, whole_in};
+use super::study::{named, ranks_by_several, whole_in};
 
 const STOPPERS: [&str; 11] = [
     "none",
@@ -19,6 +21,8 @@ const STOPPERS: [&str; 11] = [
     "halving",
     "stages",
 ];
+/// Those that can rank by several objectives.
+const OF_SEVERAL: [&str; 2] = ["none", "asha"];
 const ETA_MAX: u64 = 1_000;
 const BRACKETS_MAX: u64 = 16;
 
@@ -71,6 +75,15 @@ pub fn check(fields: &Fields, resource: Option<u64>) {
             }
         }
         _ => stopper.only(&["name"]),
+    }
+}
+
+/// Only some rank by several objectives.
+pub fn of_several(fields: &Fields) {
+    ranks_by_several(fields, "stopper", &OF_SEVERAL);
+    let mode = fields.optional("stopper").and_then(|node| node.value.get("mode")).and_then(Value::as_str);
+    if mode == Some("promote") {
+        fields.fault("stopper", "promotes, and that ranks by one objective alone", "leave `mode` out");
     }
 }
 

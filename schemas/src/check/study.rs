@@ -12,7 +12,7 @@ use crate::study::{Sampler, Stopper, StudyFile};
 use super::reader::{Faults, Fields, Node, list_of};
 use super::recipe::without_nulls;
 use super::space::{self, Space};
-use super::{ablation, assignment, earlier, objectives, stopper, template};
+use super::{ablation, assignment, earlier, objectives, sampler, stopper, template};
 
 const KEYS: [&str; 16] = [
     "name",
@@ -32,13 +32,8 @@ const KEYS: [&str; 16] = [
     "retries",
     "recipe",
 ];
-const SAMPLERS: &[&str] = &["auto", "random", "sobol", "grid", "tpe", "gp", "cqr", "cma_es", "evolution", "nsga2"];
-/// Those that can seek several objectives at once.
-const SAMPLERS_OF_SEVERAL: &[&str] = &["auto", "random", "sobol", "grid", "nsga2"];
-const STOPPERS_OF_SEVERAL: &[&str] = &["none", "asha"];
 /// A study may want this many times the lanes of another.
 const WEIGHT_MAX: f64 = 1e6;
-const GRID_POINTS_MAX: u64 = 10_000;
 
 /// Who measures the study's trials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +60,7 @@ fn read(node: &Node, measured: Measured) -> Option<StudyFile> {
     let earlier = space.as_ref().map(|space| earlier::check(&fields, space)).unwrap_or_default();
     let budget_node = fields.required("budget", "for example {trials: 48, resource: 81}");
     let resource = budget_node.and_then(|node| budget(&node, ablation.is_some()));
-    sampler(&fields);
+    sampler::check(&fields);
     stopper::check(&fields, resource);
     whole_in(&fields, "seed", u64::MAX);
     whole_in(&fields, "retries", LIMITS.attempts_max.into());
@@ -85,7 +80,8 @@ fn read(node: &Node, measured: Measured) -> Option<StudyFile> {
         Measured::BySimulation => fields.optional("recipe"),
     };
     if objectives::check(&fields, recipe.as_ref().map(|recipe| recipe.value), measured) > 0 {
-        several(&fields);
+        sampler::of_several(&fields);
+        stopper::of_several(&fields);
     }
     if let (Some(recipe), Some(space)) = (&recipe, &space) {
         template::check(recipe, &fields.path_of("space"), space);
@@ -118,16 +114,23 @@ fn written_out(map: &Map<String, Value>, ablation: Option<&Ablation>) -> Result<
     map.remove("initial");
     map.remove("earlier");
     for key in ["sampler", "stopper"] {
-        if let Some(Value::String(name)) = map.get(key) {
-            let long = json!({ "name": name });
-            map.insert(key.to_owned(), long);
-        }
+        write_out_name(&mut map, key);
+    }
+    if let Some(Value::Object(sampler)) = map.get_mut("sampler") {
+        write_out_name(sampler, "fallback");
     }
     let mut file: StudyFile = serde_json::from_value(without_nulls(&Value::Object(map)))?;
     if let Some(Value::Object(recipe)) = recipe {
         file.recipe = recipe;
     }
     Ok(file)
+}
+
+fn write_out_name(map: &mut Map<String, Value>, key: &str) {
+    if let Some(Value::String(name)) = map.get(key) {
+        let long = json!({ "name": name });
+        map.insert(key.to_owned(), long);
+    }
 }
 
 /// Whole configurations of the space.
@@ -204,6 +207,17 @@ fn budget(node: &Node, is_ablation: bool) -> Option<u64> {
     resource.whole(1..=LIMITS.resource_max.into())
 }
 
+/// Faults a section that names none of those that rank by several objectives.
+pub(super) fn ranks_by_several(fields: &Fields, key: &str, able: &[&'static str]) {
+    let named = fields.optional(key).map(|node| node.value.get("name").unwrap_or(node.value));
+    if let Some(name) = named.and_then(Value::as_str)
+        && !able.contains(&name)
+    {
+        let help = format!("give one of {}, or drop `further_objectives`", list_of(able.iter().copied()));
+        fields.fault(key, format!("is {name}, which ranks by one objective alone"), help);
+    }
+}
+
 /// The fields and name of a section that may be the name alone.
 pub(super) fn named<'a>(
     fields: &Fields<'a>,
@@ -221,34 +235,4 @@ pub(super) fn named<'a>(
     let fields = node.fields()?;
     let name = fields.required("name", &format!("one of {}", list_of(names.iter().copied())))?.word(names)?;
     Some((name, Some(fields)))
-}
-
-fn sampler(fields: &Fields) {
-    match named(fields, "sampler", SAMPLERS) {
-        Some(("grid", Some(grid))) => {
-            grid.only(&["name", "points"]);
-            if let Some(node) = grid.optional("points") {
-                node.whole(1..=GRID_POINTS_MAX);
-            }
-        }
-        Some((_, Some(sampler))) => sampler.only(&["name"]),
-        Some((_, None)) | None => {}
-    }
-}
-
-/// Only some samplers and stoppers rank by several objectives.
-fn several(fields: &Fields) {
-    for (key, able) in [("sampler", SAMPLERS_OF_SEVERAL), ("stopper", STOPPERS_OF_SEVERAL)] {
-        let named = fields.optional(key).map(|node| node.value.get("name").unwrap_or(node.value));
-        if let Some(name) = named.and_then(Value::as_str)
-            && !able.contains(&name)
-        {
-            let help = format!("give one of {}, or drop `further_objectives`", list_of(able.iter().copied()));
-            fields.fault(key, format!("is {name}, which ranks by one objective alone"), help);
-        }
-    }
-    if fields.optional("stopper").is_some_and(|node| node.value.get("mode").and_then(Value::as_str) == Some("promote"))
-    {
-        fields.fault("stopper", "promotes, and that ranks by one objective alone", "leave `mode` out");
-    }
 }

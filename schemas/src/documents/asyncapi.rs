@@ -3,17 +3,18 @@
 use serde_json::{Map, Value, json};
 
 use crate::api::{self, Endpoint};
-use crate::ids::{AgentId, PoolId, StudyId, TrialId};
+use crate::ids::{AgentId, PoolId, SamplerId, StudyId, TrialId};
 use crate::subjects;
 
 use super::json_schema::messages;
 use super::schema_path;
 
-const PARAMETERS: [(&str, &str); 5] = [
+const PARAMETERS: [(&str, &str); 6] = [
     ("pool", "A named queue of like agents"),
     ("agent", "One agent process"),
     ("study", "A study's id"),
     ("trial", "A trial's number within its study, from 0"),
+    ("sampler", "The name that an external sampler serves under"),
     ("kind", "The `type` of the record"),
 ];
 
@@ -72,6 +73,18 @@ fn channels() -> Vec<Channel> {
         sent("leader", subjects::LEADER.to_owned(), "Which coordinator decides from here on", one("elected")),
         sent("beats", address_of_agent(subjects::beat), "An agent's sign of life, once a second", one("beat")),
     ];
+    channels.push(Channel {
+        reply: Some("sampler_answer".to_owned()),
+        ..sent("sampler", address_of_sampler(), "Asks an external sampler for a configuration", one("ask"))
+    });
+    channels.push(Channel {
+        name: "sampler_answer".to_owned(),
+        address: None,
+        about: "A sampler's answer, on the request's reply subject".to_owned(),
+        messages: one("suggestion"),
+        action: "receive",
+        reply: None,
+    });
     for endpoint in Endpoint::ALL {
         let name = endpoint.name().replace('.', "_");
         channels.push(Channel {
@@ -175,6 +188,10 @@ fn address_of_study(subject: fn(&StudyId) -> String) -> String {
 fn address_of_agent(subject: fn(&PoolId, &AgentId) -> String) -> String {
     let agent = AgentId::new(stand_in("agent")).expect("a stand-in is a token");
     opened(&subject(&pool(), &agent))
+}
+
+fn address_of_sampler() -> String {
+    opened(&subjects::sampler(&SamplerId::new(stand_in("sampler")).expect("a stand-in is a token")))
 }
 
 fn log_address(is_of_study: bool) -> String {

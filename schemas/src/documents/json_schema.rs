@@ -7,7 +7,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::api::{self, Endpoint, Reply};
-use crate::{beat, leader, log, offer, output, snapshot, stop};
+use crate::{ask, beat, leader, log, offer, output, snapshot, stop};
 
 /// A message: `offer`, `record.measured`, `request.study.create`, `answer.study.create`.
 pub struct Message {
@@ -23,6 +23,8 @@ pub fn messages() -> Vec<Message> {
         message("output", of::<output::Output>()),
         message("snapshot", of::<snapshot::Snapshot>()),
         message("elected", of::<leader::Elected>()),
+        message("ask", of::<ask::Ask>()),
+        message("suggestion", of::<ask::Suggestion>()),
     ];
     messages.extend(records());
     for endpoint in Endpoint::ALL {

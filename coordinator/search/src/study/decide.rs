@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use regatta_schemas::api::Failure;
 use regatta_schemas::log::{Concluded, Lineage, Offered, Proposed, Record, Stopped, StudyConcluded};
-use regatta_schemas::reasons::{OfferReason, Outcome, StopReason, StudyEnd};
+use regatta_schemas::reasons::{AskFailure, OfferReason, Outcome, StopReason, StudyEnd};
 use regatta_schemas::recipe::Recipe;
 use regatta_schemas::{Attempt, Params, TrialId};
 
@@ -32,6 +32,7 @@ impl Study {
             self.intents.ending = self.end_due(now);
         }
         let Some(reason) = self.end().cloned() else { return };
+        self.dialogue.end();
         let running: Vec<TrialId> = self.state.unended.difference(&self.intents.closings).copied().collect();
         for trial in running {
             let outranked = self.state.paused.contains(&trial).then(|| self.state.stopper.0.outranked(trial)).flatten();
@@ -78,7 +79,9 @@ impl Study {
     }
 
     pub(super) fn may_begin(&self) -> bool {
-        self.may_propose() && (self.is_at_rest() || self.state.stopper.0.admits(self.next_trial()))
+        !self.dialogue.is_open()
+            && self.may_propose()
+            && (self.is_at_rest() || self.state.stopper.0.admits(self.next_trial()))
     }
 
     fn may_propose(&self) -> bool {
@@ -93,7 +96,7 @@ impl Study {
 
     /// Whether nothing runs or is on its way: every trial has ended or is set aside.
     fn is_at_rest(&self) -> bool {
-        let is_decided = self.intents.lanes.is_empty() && self.intents.proposals() == 0;
+        let is_decided = self.intents.lanes.is_empty() && self.intents.proposals() == 0 && !self.dialogue.is_open();
         is_decided && self.state.unended.len() == self.state.paused.len()
     }
 
@@ -109,26 +112,29 @@ impl Study {
         lost.or_else(|| self.state.waiting.iter().map(|turn| turn.trial).find(|trial| self.is_free(*trial)))
     }
 
-    pub(super) fn use_lane(&mut self) {
+    pub(super) fn use_lane(&mut self, now: Time) {
         if !self.wants_lane() {
             return;
         }
         match self.next_waiting().or_else(|| self.promotion()) {
             Some(trial) => self.offer_again(trial),
-            None => self.propose(),
+            None => self.propose_next(now, self.state.next_index.max(self.intents.next_index())),
         }
     }
 
-    fn propose(&mut self) {
-        let index = self.state.next_index.max(self.intents.next_index());
+    /// `fallback`: why the sampler that proposes is the fallback.
+    pub(super) fn propose_own(&mut self, index: u64, fallback: Option<AskFailure>) {
         let pending: Vec<&Params> = self.intents.sampled().map(|sampled| &sampled.params).collect();
-        let Some(params) = self.state.sampler.0.propose(index, &pending) else {
-            self.intents.is_exhausted = true;
-            return;
-        };
-        let trial = self.next_trial();
-        self.intents.propose(trial, Some(Sampled { index, params: params.clone() }));
-        let (lineage, seed) = self.origin(trial, index);
+        match self.state.sampler.0.propose(index, &pending) {
+            Some(params) => self.propose_as(Sampled { index, params }, fallback),
+            None => self.intents.is_exhausted = true,
+        }
+    }
+
+    pub(super) fn propose_as(&mut self, sampled: Sampled, fallback: Option<AskFailure>) {
+        let (trial, params) = (self.next_trial(), sampled.params.clone());
+        let (lineage, seed) = self.origin(trial, sampled.index, fallback);
+        self.intents.propose(trial, Some(sampled));
         let recipe = self.recipe(&params, &lineage);
         let proposed = Proposed { params, lineage, seed, priority: 0, labels: Default::default() };
         self.append(Some(trial), Record::Proposed(proposed));
@@ -139,13 +145,13 @@ impl Study {
     }
 
     /// Where the sampler's configuration number `index` comes from, and the seed that it is trained with.
-    fn origin(&self, trial: TrialId, index: u64) -> (Lineage, u64) {
+    fn origin(&self, trial: TrialId, index: u64, fallback: Option<AskFailure>) -> (Lineage, u64) {
         match self.state.file.ablation.as_ref().and_then(|ablation| ablation.trial(index)) {
             Some((without, repeat)) => {
                 let seed = repeat_seed(self.state.file.seed, repeat);
                 (Lineage::Ablated { without, repeat }, seed)
             }
-            None => (Lineage::Sampled { index }, self.seed_of(trial)),
+            None => (Lineage::Sampled { index, fallback }, self.seed_of(trial)),
         }
     }
 

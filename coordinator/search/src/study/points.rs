@@ -30,7 +30,12 @@ impl Points {
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = Point> {
-        (0..self.len()).map(|place| self.at(place))
+        self.last(self.len())
+    }
+
+    /// So many of the last ones.
+    pub fn last(&self, count: usize) -> impl Iterator<Item = Point> {
+        (self.len().saturating_sub(count)..self.len()).map(|place| self.at(place))
     }
 
     /// What was measured last, by name.

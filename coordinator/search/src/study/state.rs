@@ -13,7 +13,9 @@ use regatta_schemas::reasons::{OfferReason, Outcome, StopReason, StudyEnd};
 use regatta_schemas::study::{Goal, StudyFile};
 use regatta_schemas::{AgentId, Attempt, Term, TrialId};
 
+use super::changes::Changes;
 use super::convergence::Convergence;
+use super::external::external;
 use super::lanes::LaneClock;
 use super::trial::{Due, Hearing, Phase, Trial};
 use crate::news::{Measurement, News};
@@ -41,6 +43,8 @@ pub struct State {
     pub objectives: Objectives,
     penalty: Penalty,
     pub convergence: Option<Convergence>,
+    /// Where an external sampler is to be told of them.
+    pub changes: Option<Changes>,
     /// Views of `trials`, kept so that no event costs a walk over all of them.
     pub waiting: BTreeSet<Turn>,
     pub open: BTreeSet<TrialId>,
@@ -100,6 +104,7 @@ impl State {
             objectives: Objectives::new(&file),
             penalty: Penalty::after_earlier(&file).0,
             convergence: file.budget.converged.map(|converged| Convergence::new(converged, file.objective.goal)),
+            changes: external(&file).map(|_| Changes::default()),
             file,
             created_at,
             is_paused: false,
@@ -187,6 +192,7 @@ impl State {
             (_, Phase::Ended(outcome)) => {
                 self.stopper.0.ended(id, *outcome);
                 self.sampler.0.observe(News::Ended { trial: id, outcome: *outcome });
+                self.note_change(id);
             }
             (Phase::Held | Phase::Offered, Phase::Paused) => self.stopper.0.paused(id, trial.resource),
             (Phase::Paused, Phase::Offered) => self.stopper.0.promoted(id),
@@ -209,7 +215,7 @@ impl State {
             return;
         }
         let index = match &proposed.lineage {
-            Lineage::Sampled { index } => Some(*index),
+            Lineage::Sampled { index, .. } => Some(*index),
             Lineage::Ablated { without, repeat } => {
                 self.file.ablation.as_ref().and_then(|ablation| ablation.index(without, *repeat))
             }
@@ -217,6 +223,7 @@ impl State {
         };
         self.next_index = self.next_index.max(index.map_or(0, |index| index + 1));
         self.sampler.0.observe(News::Proposed { trial: id, index, params: &proposed.params, at });
+        self.note_change(id);
         let trial = Trial::new(proposed);
         self.enter_views(id, &trial);
         self.trials.insert(id, trial);
@@ -329,10 +336,17 @@ impl State {
         let value = self.penalty.apply(value, violation);
         let measurement = Measurement { trial: id, resource, value, metrics };
         self.sampler.0.observe(News::Measured(measurement));
+        self.note_change(id);
         let verdict = self.stopper.0.measured(measurement);
         // A trial that is done with its whole resource has nothing left to be stopped for.
         if trial.due.is_none() && resource < self.file.budget.resource {
             trial.due = verdict.map(Due::Stop);
+        }
+    }
+
+    fn note_change(&mut self, id: TrialId) {
+        if let Some(changes) = &mut self.changes {
+            changes.note(id);
         }
     }
 

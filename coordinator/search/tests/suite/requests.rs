@@ -64,7 +64,7 @@ fn a_submitted_trial_goes_before_new_proposals_by_priority_and_counts_in_the_bud
     stage.beat("a", 4, &[]);
     assert_eq!(stage.take_offers(), [(1, 1), (0, 1), (2, 1), (3, 1)]);
     assert_eq!(stage.trial(1).proposed.lineage, Lineage::Submitted { by: "me".into() });
-    assert_eq!(stage.trial(3).proposed.lineage, Lineage::Sampled { index: 0 }, "the sampler's first");
+    assert_eq!(stage.trial(3).proposed.lineage, Lineage::Sampled { index: 0, fallback: None }, "the sampler's first");
     let late = stage.request(Request::TrialSubmit(submit(Some("study-0"), None, json!({"x": 0.1}))), "x");
     assert_eq!(code(late), Some(RejectionCode::Conflict), "the budget is spent");
 }

@@ -1,6 +1,7 @@
 //! A stage for short stories: a coordinator, a log that takes what it appends at once, and agents that are played by hand.
 
 use regatta_schemas::api::{Rejection, Request};
+use regatta_schemas::ask::Ask;
 use regatta_schemas::beat::{Beat, Held};
 use regatta_schemas::log::{
     Accepted, Checkpoint, Checkpointed, Failed, Finished, Measured, Place, Point, Record, Released, StudyCreated,
@@ -26,6 +27,8 @@ pub struct Stage {
     pub stops: Vec<(Option<TrialId>, Stop)>,
     pub deleted: Vec<String>,
     pub deleted_studies: Vec<StudyId>,
+    /// Questions to external samplers.
+    pub asks: Vec<Ask>,
     sequence: u64,
     /// What agents say in their records.
     pub term: Term,
@@ -46,6 +49,7 @@ impl Stage {
             stops: Vec::new(),
             deleted: Vec::new(),
             deleted_studies: Vec::new(),
+            asks: Vec::new(),
             sequence: 0,
             term: Term::default(),
         };
@@ -77,6 +81,7 @@ impl Stage {
                 Command::Offer { offer, .. } => self.offers.push(*offer),
                 Command::Stop { trial, stop, .. } => self.stops.push((trial, stop)),
                 Command::DeleteCheckpoint { object } => self.deleted.push(object),
+                Command::Ask { ask, .. } => self.asks.push(*ask),
                 Command::DeleteStudy { study } => self.deleted_studies.push(study),
             }
         }
