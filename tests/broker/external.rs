@@ -123,12 +123,10 @@ async fn whatever_a_sampler_does_the_study_goes_on() {
         }
         studies.push((cause, cluster.start_study(&external_study(cause, cause, 2)).await));
     }
-    let random = cluster.start_study(&{
-        let mut study = digits_study("random", 2, 1);
-        study["sampler"] = json!("random");
-        study
-    });
-    let random = cluster.until_concluded(&random.await).await;
+    let mut random = digits_study("random", 2, 1);
+    random["sampler"] = json!("random");
+    let random = cluster.start_study(&random).await;
+    let random = cluster.until_concluded(&random).await;
     let rates: Vec<f64> = sampled(&random).into_iter().map(|(rate, _)| rate).collect();
     for (cause, id) in studies {
         let history = cluster.until_concluded(&id).await;
