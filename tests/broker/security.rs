@@ -82,7 +82,7 @@ async fn each_role_may_say_what_it_needs_and_nothing_else() {
         ("_INBOX_publisher.>", &[Publisher]),
         ("_INBOX_viewer.>", &[Viewer]),
         ("regatta.v1.sampler.mine", &[Sampler]),
-        ("regatta.v1.sampler.>", &[]),
+        ("regatta.v1.>", &[]),
         ("regatta.v1.api.study.create", &[Coordinator]),
         ("regatta.v1.fleet.*.*", &[Coordinator]),
         ("regatta.v1.stop.s.1", &[Agent]),
