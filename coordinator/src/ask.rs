@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::ablate;
+use crate::calls;
 use crate::cli;
 use crate::follow::{Standing, View};
 use crate::history::History;
@@ -107,6 +108,8 @@ pub async fn trial(link: &Link, command: &cli::TrialCommand) -> anyhow::Result<(
             let answer: TrialSubmitted = ask(&client, Endpoint::TrialSubmit, &request).await?;
             print(submit.json.json, &answer, || format!("trial {} of {}", answer.trial, answer.study))
         }
+        cli::TrialCommand::Suggest(args) => calls::suggest(&client, args).await,
+        cli::TrialCommand::Observe(args) => calls::observe(&client, args).await,
         cli::TrialCommand::Export(args) => model::export(link, &history(link, &args.study).await?, args).await,
     }
 }
@@ -228,7 +231,7 @@ pub async fn ask<Q: Serialize, A: serde::de::DeserializeOwned>(
     }
 }
 
-fn print<T: Serialize>(json: bool, value: &T, text: impl FnOnce() -> String) -> anyhow::Result<()> {
+pub fn print<T: Serialize>(json: bool, value: &T, text: impl FnOnce() -> String) -> anyhow::Result<()> {
     let text = if json { serde_json::to_string_pretty(value)? } else { text() };
     writeln!(std::io::stdout(), "{}", text.trim_end()).context("nobody reads the output")
 }

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use regatta_broker::Server;
+use regatta_schemas::api::default_lease;
 use regatta_schemas::roles::Role;
-use regatta_schemas::{PoolId, StudyId, TenantId, TrialId};
+use regatta_schemas::{Attempt, PoolId, StudyId, TenantId, TrialId};
 
 /// Asynchronous hyperparameter search over a fleet of agents.
 ///
@@ -307,6 +308,17 @@ pub enum TrialCommand {
     Stop(TrialArg),
     /// Send a trial of your own into a study's space.
     Submit(Submit),
+    /// Get a trial to train in a loop of your own.
+    ///
+    /// Prints its number, its parameters, and the epochs to train it to. Report it with `regatta trial observe` at least
+    /// every --lease-s seconds, else somebody else gets it.
+    Suggest(Suggest),
+    /// Report what a trial of `regatta trial suggest` measured, or how it ended.
+    ///
+    ///   regatta trial observe STUDY TRIAL ATTEMPT --epoch 3 validation_accuracy=0.91
+    ///   regatta trial observe STUDY TRIAL ATTEMPT --epoch 9 validation_accuracy=0.95 --end done
+    #[command(verbatim_doc_comment)]
+    Observe(Observe),
     /// Write its trained model as an ONNX file.
     ///
     /// The model is that of the trial's last checkpoint: of its last epoch, once it has finished. The file takes what
@@ -321,6 +333,58 @@ pub struct TrialArg {
     pub trial: TrialId,
     #[command(flatten)]
     pub json: Json,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Suggest {
+    pub study: StudyId,
+
+    /// Seconds that may pass between two reports.
+    #[arg(long, default_value_t = default_lease())]
+    pub lease_s: u32,
+
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Observe {
+    pub study: StudyId,
+    pub trial: TrialId,
+    pub attempt: Attempt,
+
+    /// What was measured: metric=value. Without any, the trial is only kept.
+    #[arg(requires = "epoch")]
+    pub metrics: Vec<String>,
+
+    /// With how many epochs done.
+    #[arg(long)]
+    pub epoch: Option<u32>,
+
+    /// Seconds of training so far.
+    #[arg(long, default_value_t = 0.0)]
+    pub elapsed_s: f64,
+
+    /// How it ended.
+    #[arg(long)]
+    pub end: Option<End>,
+
+    /// With a failure: what happened, in a line.
+    #[arg(long, default_value = "")]
+    pub detail: String,
+
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum End {
+    /// Trained as far as it was asked to.
+    Done,
+    /// It cannot be trained.
+    Failed,
+    /// Given back for others.
+    Released,
 }
 
 #[derive(Debug, Clone, Args)]

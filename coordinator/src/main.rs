@@ -3,6 +3,7 @@
 mod ablate;
 mod ask;
 mod auth;
+mod calls;
 mod cli;
 mod clock;
 mod earlier;

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::ids::{AgentId, Attempt, PoolId, StudyId, TrialId};
+use crate::ids::{AgentId, Attempt, PoolId, StudyId, Term, TrialId};
 use crate::limits::LIMITS;
 use crate::log::{Best, Checkpoint, Lineage, Point};
 use crate::params::Params;
@@ -17,7 +17,7 @@ use crate::wire::{DecodeError, decode};
 pub const SERVICE_NAME: &str = "regatta";
 pub const SERVICE_VERSION: &str = "1.0.0";
 pub const API_DESCRIPTION: &str =
-    "Studies and trials of Regatta: create, list, show, stop, pause, resume, delete, submit";
+    "Studies and trials of Regatta: create, list, show, stop, pause, resume, delete, submit, suggest, observe";
 
 /// What can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,11 +33,13 @@ pub enum Endpoint {
     TrialList,
     TrialShow,
     TrialStop,
+    TrialSuggest,
+    TrialObserve,
     FleetShow,
 }
 
 impl Endpoint {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::StudyCreate,
         Self::StudyList,
         Self::StudyShow,
@@ -49,6 +51,8 @@ impl Endpoint {
         Self::TrialList,
         Self::TrialShow,
         Self::TrialStop,
+        Self::TrialSuggest,
+        Self::TrialObserve,
         Self::FleetShow,
     ];
 
@@ -66,6 +70,8 @@ impl Endpoint {
             Self::TrialList => "trial.list",
             Self::TrialShow => "trial.show",
             Self::TrialStop => "trial.stop",
+            Self::TrialSuggest => "trial.suggest",
+            Self::TrialObserve => "trial.observe",
             Self::FleetShow => "fleet.show",
         }
     }
@@ -80,7 +86,9 @@ impl Endpoint {
             | Self::StudyResume
             | Self::StudyDelete
             | Self::TrialSubmit
-            | Self::TrialStop => true,
+            | Self::TrialStop
+            | Self::TrialSuggest
+            | Self::TrialObserve => true,
         }
     }
 }
@@ -99,6 +107,8 @@ pub enum Request {
     TrialList(StudyRequest),
     TrialShow(TrialRequest),
     TrialStop(TrialRequest),
+    TrialSuggest(TrialSuggest),
+    TrialObserve(TrialObserve),
     FleetShow,
 }
 
@@ -124,6 +134,8 @@ impl Request {
             Endpoint::TrialList => Self::TrialList(decode(payload)?),
             Endpoint::TrialShow => Self::TrialShow(decode(payload)?),
             Endpoint::TrialStop => Self::TrialStop(decode(payload)?),
+            Endpoint::TrialSuggest => Self::TrialSuggest(decode(payload)?),
+            Endpoint::TrialObserve => Self::TrialObserve(decode(payload)?),
             Endpoint::FleetShow => Self::FleetShow,
         })
     }
@@ -180,6 +192,68 @@ pub struct TrialSubmit {
     pub labels: BTreeMap<String, String>,
     #[serde(default = "anonymous")]
     pub by: String,
+}
+
+/// Asks for a trial to train in a loop of one's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TrialSuggest {
+    pub study: StudyId,
+    /// Seconds within which the caller will report again, each time; else somebody else gets the trial.
+    #[serde(default = "default_lease")]
+    pub lease_s: u32,
+    #[serde(default = "anonymous")]
+    pub by: String,
+}
+
+/// Reports a trial that `trial.suggest` gave. Without points or an end it renews the lease alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TrialObserve {
+    pub study: StudyId,
+    pub trial: TrialId,
+    /// As `trial.suggest` answered it.
+    pub attempt: Attempt,
+    /// As `trial.suggest` answered it.
+    #[serde(default, skip_serializing_if = "Term::is_unknown")]
+    pub term: Term,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<OwnPoint>,
+    /// Absent: the training goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<OwnEnd>,
+    /// One line for a person; with a failure.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+    #[serde(default = "anonymous")]
+    pub by: String,
+}
+
+/// What was measured with so many epochs done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct OwnPoint {
+    pub resource: u32,
+    /// Seconds of training so far.
+    #[serde(default)]
+    pub elapsed_s: f64,
+    #[serde(with = "crate::wire::metrics")]
+    #[schemars(with = "BTreeMap<String, crate::log::MetricValue>")]
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OwnEnd {
+    /// It trained as far as it was asked to.
+    Done,
+    /// It cannot be trained.
+    Failed,
+    /// The caller gives it back, for somebody else to train.
+    Released,
+}
+
+/// Seconds between two reports, where nobody said.
+pub fn default_lease() -> u32 {
+    600
 }
 
 pub fn anonymous() -> String {
@@ -265,6 +339,35 @@ pub struct TrialSubmitted {
     pub trial: TrialId,
     /// Where its results arrive.
     pub log_subject: String,
+}
+
+/// Answers `trial.suggest`: the caller holds this attempt, and reports it by `trial.observe`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TrialSuggested {
+    pub study: StudyId,
+    pub trial: TrialId,
+    pub attempt: Attempt,
+    #[serde(default, skip_serializing_if = "Term::is_unknown")]
+    pub term: Term,
+    pub params: Params,
+    /// Drives everything random in the trial.
+    pub seed: u64,
+    /// Epochs done at which the attempt ends.
+    pub resource: u32,
+    /// Epochs that the trial was trained before: to go on from a checkpoint of the caller's, or to begin anew.
+    pub trained: u32,
+    pub lease_s: u32,
+}
+
+/// Answers `trial.observe`: it is in the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TrialObserved {
+    pub study: StudyId,
+    pub trial: TrialId,
+    /// Why the caller may stop training: it holds the attempt no more. What was decided by the points of this very report
+    /// is told by the next answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<StopReason>,
 }
 
 /// Answers `study.list`.

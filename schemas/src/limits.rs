@@ -23,6 +23,8 @@ pub struct Limits {
     pub suggestion_bytes_max: usize,
     /// Seconds that an external sampler may take for an answer; a server lets nobody answer after two minutes.
     pub suggestion_s_max: u32,
+    /// Seconds between two reports of somebody who trains in a loop of their own.
+    pub lease_s_max: u32,
     /// Objectives of a study beside the first.
     pub further_objectives_max: usize,
     /// Bounds that a study's trials must keep.
@@ -111,6 +113,7 @@ pub const LIMITS: Limits = Limits {
     ask_points_max: 64,
     suggestion_bytes_max: 64 * 1024,
     suggestion_s_max: 100,
+    lease_s_max: 7 * 24 * 60 * 60,
     further_objectives_max: 3,
     constraints_max: 16,
     parameters_max: 256,

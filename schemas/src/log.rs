@@ -123,6 +123,18 @@ pub struct Offered {
     /// Epochs done at which the attempt ends and the trial is set aside; absent: it trains to the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<u32>,
+    /// Who has the attempt from here on; absent: it lies in the pool's queue until an agent takes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<Caller>,
+}
+
+/// Somebody who trains an attempt in a loop of their own, and reports it through the api.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Caller {
+    /// In whose name the attempt's records are written.
+    pub agent: AgentId,
+    /// Seconds of silence after which the attempt is lost.
+    pub lease_s: u32,
 }
 
 /// A checkpoint in the object store, named by its content.

@@ -48,6 +48,8 @@ fn again(name: &str, bytes: &[u8]) -> Result<Value, DecodeError> {
             Endpoint::TrialSubmit => of::<Reply<api::TrialSubmitted>>(bytes),
             Endpoint::TrialList => of::<Reply<api::TrialList>>(bytes),
             Endpoint::TrialShow => of::<Reply<api::TrialShown>>(bytes),
+            Endpoint::TrialSuggest => of::<Reply<api::TrialSuggested>>(bytes),
+            Endpoint::TrialObserve => of::<Reply<api::TrialObserved>>(bytes),
             Endpoint::FleetShow => of::<Reply<api::FleetShown>>(bytes),
             Endpoint::StudyStop
             | Endpoint::StudyPause
@@ -79,6 +81,8 @@ fn request(endpoint: Endpoint, bytes: &[u8]) -> Result<Value, DecodeError> {
         | Request::StudyResume(request)
         | Request::StudyDelete(request)
         | Request::TrialList(request) => serde_json::to_value(request).unwrap(),
+        Request::TrialSuggest(request) => serde_json::to_value(request).unwrap(),
+        Request::TrialObserve(request) => serde_json::to_value(request).unwrap(),
         Request::TrialSubmit(request) => serde_json::to_value(request).unwrap(),
         Request::TrialShow(request) | Request::TrialStop(request) => serde_json::to_value(request).unwrap(),
     })

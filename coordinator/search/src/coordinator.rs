@@ -6,6 +6,7 @@
 //! [`Coordinator::next_command`], and sends [`Event::TimePassed`] at [`Coordinator::next_deadline`].
 
 mod archive;
+mod calls;
 mod request;
 mod summary;
 

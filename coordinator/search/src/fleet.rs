@@ -33,6 +33,15 @@ struct Lease {
     attempt: Attempt,
     agent: AgentId,
     renewed_at: Time,
+    timeout: Duration,
+}
+
+/// Whose silence ends an attempt, and after how long; None: as long as any agent's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leaseholder<'a> {
+    pub attempt: Attempt,
+    pub agent: &'a AgentId,
+    pub timeout: Option<Duration>,
 }
 
 /// A lease that ended by silence.
@@ -64,16 +73,24 @@ impl Fleet {
     }
 
     /// Makes the trial's lease what the study says: this holder's, new or as it was, or none.
-    pub fn set_lease(&mut self, now: Time, study: &StudyId, trial: TrialId, holder: Option<(Attempt, &AgentId)>) {
+    pub fn set_lease(&mut self, now: Time, study: &StudyId, trial: TrialId, holder: Option<Leaseholder>) {
         let key = (study.clone(), trial);
-        let Some((attempt, agent)) = holder else {
+        let Some(Leaseholder { attempt, agent, timeout }) = holder else {
             self.leases.remove(&key);
             return;
         };
         let is_same = |lease: &Lease| lease.attempt == attempt && lease.agent == *agent;
         if !self.leases.get(&key).is_some_and(is_same) {
-            self.leases.insert(key, Lease { attempt, agent: agent.clone(), renewed_at: now });
-            self.check_after(now);
+            let timeout = timeout.unwrap_or(self.lease_timeout);
+            self.leases.insert(key, Lease { attempt, agent: agent.clone(), renewed_at: now, timeout });
+            self.check_at(now + timeout);
+        }
+    }
+
+    /// The trial's holder was heard by another way than a beat.
+    pub fn renew(&mut self, now: Time, study: &StudyId, trial: TrialId) {
+        if let Some(lease) = self.leases.get_mut(&(study.clone(), trial)) {
+            lease.renewed_at = now;
         }
     }
 
@@ -97,9 +114,9 @@ impl Fleet {
         if self.next_check.is_none_or(|check| now < check) {
             return Vec::new();
         }
-        let is_overdue = |since: Time| now >= since + self.lease_timeout;
-        self.agents.retain(|_, agent| !is_overdue(agent.heard_at));
-        let overdue = self.leases.iter().filter(|(_, lease)| is_overdue(lease.renewed_at));
+        let is_overdue = |lease: &Lease| now >= lease.renewed_at + lease.timeout;
+        self.agents.retain(|_, agent| now < agent.heard_at + self.lease_timeout);
+        let overdue = self.leases.iter().filter(|(_, lease)| is_overdue(lease));
         let expired: Vec<Expired> = overdue
             .map(|((study, trial), lease)| Expired {
                 study: study.clone(),
@@ -108,10 +125,10 @@ impl Fleet {
                 silent: now - lease.renewed_at,
             })
             .collect();
-        self.leases.retain(|_, lease| !is_overdue(lease.renewed_at));
-        let heard = self.agents.values().map(|agent| agent.heard_at);
-        let renewed = self.leases.values().map(|lease| lease.renewed_at);
-        self.next_check = heard.chain(renewed).min().map(|oldest| oldest + self.lease_timeout);
+        self.leases.retain(|_, lease| !is_overdue(lease));
+        let agents_due = self.agents.values().map(|agent| agent.heard_at + self.lease_timeout);
+        let leases_due = self.leases.values().map(|lease| lease.renewed_at + lease.timeout);
+        self.next_check = agents_due.chain(leases_due).min();
         expired
     }
 
@@ -154,7 +171,10 @@ impl Fleet {
     }
 
     fn check_after(&mut self, now: Time) {
-        let check = now + self.lease_timeout;
+        self.check_at(now + self.lease_timeout);
+    }
+
+    fn check_at(&mut self, check: Time) {
         self.next_check = Some(self.next_check.map_or(check, |known| known.min(check)));
     }
 }

@@ -4,6 +4,7 @@
 //! only then does it take effect. Before [`Event::CaughtUp`] nothing is decided; after it, whatever the state calls for
 //! and no intent covers. It knows neither the fleet nor other studies: lanes are granted to it, leases are taken from it.
 
+mod call;
 mod changes;
 mod convergence;
 mod decide;
@@ -29,8 +30,10 @@ use regatta_schemas::stop::Stop;
 use regatta_schemas::study::StudyFile;
 use regatta_schemas::{AgentId, Attempt, Params, PoolId, SamplerId, StudyId, Term, TrialId};
 
+use crate::fleet::Leaseholder;
 use crate::random::trial_seed;
 use crate::time::Time;
+pub use call::NoSuggestion;
 use external::Dialogue;
 use intents::{Intents, Loss};
 pub use points::Points;
@@ -158,8 +161,10 @@ impl Study {
 
     /// Lanes that its attempts take, or are about to.
     pub fn lanes_taken(&self) -> usize {
-        let asked_for = usize::from(self.dialogue.is_open());
-        self.state.open.len() - self.intents.lost.len() + self.intents.lanes.len() + asked_for
+        let lost = self.intents.lost.keys().filter(|trial| !self.state.called.contains(trial)).count();
+        let held = self.state.open.len() - self.state.called.len() - lost;
+        let meant_for = self.intents.lanes.len() - self.intents.called.len() + usize::from(self.dialogue.is_open());
+        held + meant_for
     }
 
     /// Whether it has something for a free lane.
@@ -179,11 +184,11 @@ impl Study {
         checkpoints.map(|checkpoint| &checkpoint.object)
     }
 
-    /// Who must keep beating so that the trial's attempt goes on.
-    pub fn leaseholder(&self, trial: TrialId) -> Option<(Attempt, &AgentId)> {
+    /// Who must be heard so that the trial's attempt goes on.
+    pub fn leaseholder(&self, trial: TrialId) -> Option<Leaseholder<'_>> {
         let trial_state = self.state.trials.get(&trial)?;
         let tenure = trial_state.open_tenure().filter(|_| !self.intents.lost.contains_key(&trial))?;
-        Some((trial_state.attempt, &tenure.agent))
+        Some(Leaseholder { attempt: trial_state.attempt, agent: &tenure.agent, timeout: tenure.lease })
     }
 
     /// Trials of the budget that nobody has asked for yet.
@@ -265,7 +270,8 @@ impl Study {
             Some(trial) => {
                 self.intents.read_back(trial, &record);
                 let effect = self.state.apply_to_trial(trial, record, at);
-                if self.state.trials.get(&trial).is_none_or(|trial| trial.open_tenure().is_none()) {
+                let is_anew = matches!(effect, Effect::Offer { .. });
+                if is_anew || self.state.trials.get(&trial).is_none_or(|trial| trial.open_tenure().is_none()) {
                     self.intents.lost.remove(&trial);
                 }
                 effect
@@ -290,7 +296,9 @@ impl Study {
                 if let Some((attempt, agent)) = fenced {
                     self.turn_away(trial, attempt, agent, Term::default());
                 }
-                self.put_out(trial);
+                if self.state.trials[&trial].phase == Phase::Offered {
+                    self.put_out(trial);
+                }
             }
             (Effect::StopAttempt, Some(trial)) => self.stop_attempt(trial),
             (Effect::StopAgent { attempt, agent, term }, Some(trial)) => self.turn_away(trial, attempt, agent, term),

@@ -249,6 +249,8 @@ fn encode_reply(outcome: Result<Answer, Rejection>) -> Vec<u8> {
         Ok(Answer::TrialSubmitted(answer)) => encode(&Reply::Ok(answer)),
         Ok(Answer::TrialList(answer)) => encode(&Reply::Ok(answer)),
         Ok(Answer::TrialShown(answer)) => encode(&Reply::Ok(answer)),
+        Ok(Answer::TrialSuggested(answer)) => encode(&Reply::Ok(answer)),
+        Ok(Answer::TrialObserved(answer)) => encode(&Reply::Ok(answer)),
         Ok(Answer::FleetShown(answer)) => encode(&Reply::Ok(answer)),
         Err(rejection) => encode(&Reply::<()>::Rejected(rejection)),
     }

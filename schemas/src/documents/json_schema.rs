@@ -104,6 +104,8 @@ fn request(endpoint: Endpoint) -> Value {
             schema
         }
         Endpoint::TrialShow | Endpoint::TrialStop => of::<api::TrialRequest>(),
+        Endpoint::TrialSuggest => of::<api::TrialSuggest>(),
+        Endpoint::TrialObserve => of::<api::TrialObserve>(),
     }
 }
 
@@ -120,6 +122,8 @@ fn answer(endpoint: Endpoint) -> Value {
         Endpoint::TrialSubmit => of::<Reply<api::TrialSubmitted>>(),
         Endpoint::TrialList => of::<Reply<api::TrialList>>(),
         Endpoint::TrialShow => of::<Reply<api::TrialShown>>(),
+        Endpoint::TrialSuggest => of::<Reply<api::TrialSuggested>>(),
+        Endpoint::TrialObserve => of::<Reply<api::TrialObserved>>(),
         Endpoint::FleetShow => of::<Reply<api::FleetShown>>(),
     }
 }

@@ -64,6 +64,8 @@ impl Coordinator {
             | Request::StudyDelete(request)
             | Request::TrialList(request) => &request.study,
             Request::TrialShow(request) | Request::TrialStop(request) => &request.study,
+            Request::TrialSuggest(request) => &request.study,
+            Request::TrialObserve(request) => &request.study,
             Request::TrialSubmit(request) => request.study.as_ref()?,
             Request::StudyCreate(_) | Request::StudyList | Request::FleetShow => return None,
         };

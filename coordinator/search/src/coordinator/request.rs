@@ -2,7 +2,7 @@
 
 use regatta_schemas::api::{
     Done, Fault, FleetShown, Rejection, RejectionCode, Request, StudyCreate, StudyList, StudyRequest, StudyShown,
-    StudyStarted, TrialList, TrialRequest, TrialShown, TrialSubmit, TrialSubmitted,
+    StudyStarted, TrialList, TrialObserved, TrialRequest, TrialShown, TrialSubmit, TrialSubmitted, TrialSuggested,
 };
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::log::{ByWhom, Lineage, Place, Proposed, Record, StudyCreated};
@@ -25,6 +25,8 @@ pub enum Answer {
     TrialSubmitted(TrialSubmitted),
     TrialList(TrialList),
     TrialShown(TrialShown),
+    TrialSuggested(TrialSuggested),
+    TrialObserved(TrialObserved),
     FleetShown(FleetShown),
 }
 
@@ -60,6 +62,8 @@ impl Coordinator {
                 study.trial_shown(request.trial).map(Answer::TrialShown).ok_or_else(|| no_trial(request))
             }),
             Request::TrialStop(request) => self.stop_trial(request),
+            Request::TrialSuggest(request) => self.suggest(now, request),
+            Request::TrialObserve(request) => self.observe(now, request),
             Request::FleetShow => {
                 Ok(Answer::FleetShown(FleetShown { agents: self.fleet.summaries(now), leader: None }))
             }
@@ -208,7 +212,7 @@ impl Coordinator {
     }
 
     /// A study that is neither concluded nor about to be.
-    fn going_on(&mut self, id: &StudyId) -> Result<&mut Study, Rejection> {
+    pub(super) fn going_on(&mut self, id: &StudyId) -> Result<&mut Study, Rejection> {
         let unknown = self.unknown(id);
         let study = self.studies.get_mut(id).ok_or(unknown)?;
         match study.end() {
@@ -217,7 +221,7 @@ impl Coordinator {
         }
     }
 
-    fn unknown(&self, id: &StudyId) -> Rejection {
+    pub(super) fn unknown(&self, id: &StudyId) -> Rejection {
         if self.creating.contains_key(id) {
             return reject(RejectionCode::NotReady, format!("study `{id}` is just being created; ask again"));
         }
@@ -282,11 +286,11 @@ fn label_faults(request: &TrialSubmit) -> Vec<Fault> {
     faults
 }
 
-fn reject(code: RejectionCode, message: impl Into<String>) -> Rejection {
+pub(super) fn reject(code: RejectionCode, message: impl Into<String>) -> Rejection {
     Rejection { code, message: message.into(), faults: Vec::new() }
 }
 
-fn invalid(what: &str, faults: Vec<Fault>) -> Rejection {
+pub(super) fn invalid(what: &str, faults: Vec<Fault>) -> Rejection {
     let count = faults.len();
     let message = format!("{what} has {count} fault{}", if count == 1 { "" } else { "s" });
     Rejection { code: RejectionCode::Invalid, message, faults }
@@ -296,6 +300,6 @@ fn no_study(id: &StudyId) -> Rejection {
     reject(RejectionCode::NotFound, format!("there is no study `{id}`"))
 }
 
-fn no_trial(request: &TrialRequest) -> Rejection {
+pub(super) fn no_trial(request: &TrialRequest) -> Rejection {
     reject(RejectionCode::NotFound, format!("study `{}` has no trial {}", request.study, request.trial))
 }

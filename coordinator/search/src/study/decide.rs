@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use regatta_schemas::api::Failure;
-use regatta_schemas::log::{Concluded, Lineage, Offered, Proposed, Record, Stopped, StudyConcluded};
+use regatta_schemas::log::{Caller, Concluded, Lineage, Offered, Proposed, Record, Stopped, StudyConcluded};
 use regatta_schemas::reasons::{AskFailure, OfferReason, Outcome, StopReason, StudyEnd};
 use regatta_schemas::recipe::Recipe;
 use regatta_schemas::{Attempt, Params, TrialId};
@@ -117,21 +117,27 @@ impl Study {
             return;
         }
         match self.next_waiting().or_else(|| self.promotion()) {
-            Some(trial) => self.offer_again(trial),
-            None => self.propose_next(now, self.state.next_index.max(self.intents.next_index())),
+            Some(trial) => self.offer_again(trial, None),
+            None => self.propose_next(now, self.next_index()),
         }
     }
 
+    /// The number of the sampler's next configuration.
+    pub(super) fn next_index(&self) -> u64 {
+        self.state.next_index.max(self.intents.next_index())
+    }
+
     /// `fallback`: why the sampler that proposes is the fallback.
-    pub(super) fn propose_own(&mut self, index: u64, fallback: Option<AskFailure>) {
+    pub(super) fn propose_own(&mut self, index: u64, fallback: Option<AskFailure>, caller: Option<Caller>) {
         let pending: Vec<&Params> = self.intents.sampled().map(|sampled| &sampled.params).collect();
         match self.state.sampler.0.propose(index, &pending) {
-            Some(params) => self.propose_as(Sampled { index, params }, fallback),
+            Some(params) => self.propose_as(Sampled { index, params }, fallback, caller),
             None => self.intents.is_exhausted = true,
         }
     }
 
-    pub(super) fn propose_as(&mut self, sampled: Sampled, fallback: Option<AskFailure>) {
+    /// `caller`: who trains it, where that is no agent.
+    pub(super) fn propose_as(&mut self, sampled: Sampled, fallback: Option<AskFailure>, caller: Option<Caller>) {
         let (trial, params) = (self.next_trial(), sampled.params.clone());
         let (lineage, seed) = self.origin(trial, sampled.index, fallback);
         self.intents.propose(trial, Some(sampled));
@@ -139,8 +145,8 @@ impl Study {
         let proposed = Proposed { params, lineage, seed, priority: 0, labels: Default::default() };
         self.append(Some(trial), Record::Proposed(proposed));
         let (attempt, until) = (Attempt(1), self.state.stopper.0.until(trial));
-        let (pool, term) = (self.pool().clone(), self.office.unwrap_or_default());
-        let offered = Offered { attempt, term, pool, reason: OfferReason::First, resume: None, until };
+        let (pool, term, reason) = (self.pool().clone(), self.office.unwrap_or_default(), OfferReason::First);
+        let offered = Offered { attempt, term, pool, reason, resume: None, until, caller };
         self.offer_or_fail(trial, recipe, offered);
     }
 
@@ -155,7 +161,7 @@ impl Study {
         }
     }
 
-    fn offer_again(&mut self, id: TrialId) {
+    pub(super) fn offer_again(&mut self, id: TrialId, caller: Option<Caller>) {
         let trial = &self.state.trials[&id];
         let reason = match (self.intents.lost.get(&id), &trial.phase) {
             (Some(Loss { agent, silent }), _) => {
@@ -169,7 +175,7 @@ impl Study {
         let until = self.state.stopper.0.until(id);
         let recipe = self.recipe(&trial.proposed.params, &trial.proposed.lineage);
         let (pool, term) = (self.pool().clone(), self.office.unwrap_or_default());
-        let offered = Offered { attempt, term, pool, reason, resume, until };
+        let offered = Offered { attempt, term, pool, reason, resume, until, caller };
         self.offer_or_fail(id, recipe, offered);
     }
 
@@ -177,6 +183,9 @@ impl Study {
     /// is never right fails at the log's pace.
     fn offer_or_fail(&mut self, trial: TrialId, recipe: Result<Recipe, Failure>, offered: Offered) {
         self.intents.lanes.insert(trial);
+        if offered.caller.is_some() {
+            self.intents.called.insert(trial);
+        }
         match recipe {
             Ok(_) => self.append(Some(trial), Record::Offered(offered)),
             Err(failure) => self.close(trial, Due::Fail(failure)),

@@ -60,12 +60,16 @@ impl Dialogue {
 impl Study {
     /// Has configuration number `index` proposed: by whoever the study file names, or by the fallback.
     pub(super) fn propose_next(&mut self, now: Time, index: u64) {
-        let is_own = external(&self.state.file).is_none() || index < self.state.file.initial.len() as u64;
         match &self.dialogue.rest {
-            _ if is_own => self.propose_own(index, None),
-            Some((until, failure)) if now < *until => self.propose_own(index, Some(failure.clone())),
+            _ if !self.is_asked_elsewhere(index) => self.propose_own(index, None, None),
+            Some((until, failure)) if now < *until => self.propose_own(index, Some(failure.clone()), None),
             Some(_) | None => self.ask(index, self.dialogue.told, false),
         }
+    }
+
+    /// Whether an external sampler is to be asked for configuration number `index`.
+    pub(super) fn is_asked_elsewhere(&self, index: u64) -> bool {
+        external(&self.state.file).is_some() && index >= self.state.file.initial.len() as u64
     }
 
     /// Takes in the answer to the question for configuration number `index`.
@@ -82,13 +86,13 @@ impl Study {
             Next::Propose { params, told } => {
                 self.dialogue.told = told;
                 self.dialogue.rest = None;
-                self.propose_as(Sampled { index, params }, None);
+                self.propose_as(Sampled { index, params }, None, None);
             }
             Next::FallBack(failure) => {
                 if let (AskFailure::TimedOut { .. }, Some((_, timeout))) = (&failure, external(&self.state.file)) {
                     self.dialogue.rest = Some((now + timeout, failure.clone()));
                 }
-                self.propose_own(index, Some(failure));
+                self.propose_own(index, Some(failure), None);
             }
         }
     }

@@ -7,13 +7,17 @@ use std::time::Duration;
 
 use regatta_schemas::log::Record;
 use regatta_schemas::reasons::StudyEnd;
-use regatta_schemas::{AgentId, Params, TrialId};
+use regatta_schemas::{AgentId, Attempt, Params, Sequence, TrialId};
 
 #[derive(Debug, Default)]
 pub struct Intents {
     proposals: BTreeMap<TrialId, Option<Sampled>>,
     /// Trials with a lane set aside: to be offered, or closed as they cannot be.
     pub lanes: BTreeSet<TrialId>,
+    /// Those of `lanes` that callers get, who need none.
+    pub called: BTreeSet<TrialId>,
+    /// The last record of each attempt that a caller reported.
+    pub observed: BTreeMap<TrialId, (Attempt, Sequence)>,
     /// Trials that are being stopped or concluded.
     pub closings: BTreeSet<TrialId>,
     /// Trials whose agent fell silent.
@@ -62,9 +66,13 @@ impl Intents {
     pub fn read_back(&mut self, trial: TrialId, record: &Record) {
         match record {
             Record::Proposed(_) => drop(self.proposals.remove(&trial)),
-            Record::Offered(_) => drop(self.lanes.remove(&trial)),
+            Record::Offered(_) => {
+                self.lanes.remove(&trial);
+                self.called.remove(&trial);
+            }
             Record::Stopped(_) | Record::Concluded(_) => {
                 self.lanes.remove(&trial);
+                self.called.remove(&trial);
                 self.closings.remove(&trial);
             }
             Record::StudyCreated(_)

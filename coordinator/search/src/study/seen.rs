@@ -11,6 +11,11 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// Above all that were read.
+    pub fn next(&self) -> Sequence {
+        Sequence(self.above.last().map_or(self.below, |last| last + 1))
+    }
+
     /// Whether it is new; from now on it is not.
     pub fn insert(&mut self, sequence: Sequence) -> bool {
         if sequence.0 < self.below || !self.above.insert(sequence.0) {

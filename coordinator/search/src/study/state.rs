@@ -51,6 +51,8 @@ pub struct State {
     pub unended: BTreeSet<TrialId>,
     pub due: BTreeSet<TrialId>,
     pub paused: BTreeSet<TrialId>,
+    /// Those of `open` that callers hold.
+    pub called: BTreeSet<TrialId>,
 }
 
 /// A trial's place among those that wait: offered before, then by priority, then by age.
@@ -80,7 +82,7 @@ impl<T: Debug + ?Sized> PartialEq for Folded<T> {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     Nothing,
-    /// Put the trial before its pool; whoever held the attempt before is told to stop.
+    /// Put the trial before its pool, unless a caller has it; whoever held the attempt before is told to stop.
     Offer {
         fenced: Option<(Attempt, AgentId)>,
     },
@@ -119,6 +121,7 @@ impl State {
             unended: BTreeSet::new(),
             due: BTreeSet::new(),
             paused: BTreeSet::new(),
+            called: BTreeSet::new(),
         }
     }
 
@@ -195,8 +198,10 @@ impl State {
                 self.note_change(id);
             }
             (Phase::Held | Phase::Offered, Phase::Paused) => self.stopper.0.paused(id, trial.resource),
-            (Phase::Paused, Phase::Offered) => self.stopper.0.promoted(id),
-            (Phase::Waiting(OfferReason::First), Phase::Offered) => self.stopper.0.begun(id, trial.until),
+            (Phase::Paused, Phase::Offered | Phase::Held) => self.stopper.0.promoted(id),
+            (Phase::Waiting(OfferReason::First), Phase::Offered | Phase::Held) => {
+                self.stopper.0.begun(id, trial.until);
+            }
             _ => {}
         }
         let has_trained = match (before, &trial.phase) {
@@ -416,6 +421,9 @@ impl State {
         if trial.phase == Phase::Paused {
             self.paused.insert(id);
         }
+        if trial.is_called() {
+            self.called.insert(id);
+        }
     }
 
     fn forget_views(&mut self, id: TrialId, trial: &Trial) {
@@ -424,6 +432,7 @@ impl State {
         self.unended.remove(&id);
         self.due.remove(&id);
         self.paused.remove(&id);
+        self.called.remove(&id);
     }
 }
 
@@ -434,7 +443,8 @@ impl Turn {
 }
 
 fn lane_of(trial: &Trial) -> Option<(AgentId, u32)> {
-    trial.open_tenure().map(|tenure| (tenure.agent.clone(), tenure.lane))
+    let tenure = trial.open_tenure().filter(|tenure| tenure.lease.is_none())?;
+    Some((tenure.agent.clone(), tenure.lane))
 }
 
 /// What to tell the sender of a record that changes nothing: to stop, unless it just said that it did.

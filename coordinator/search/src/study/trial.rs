@@ -3,6 +3,7 @@
 //! | phase | record | becomes |
 //! | --- | --- | --- |
 //! | Waiting | offered (n+1) | Offered, attempt n+1 |
+//! | Waiting, Offered, Held, Paused | offered (n+1) to a caller | Held by the caller, attempt n+1; no lane is taken |
 //! | Offered | accepted by A, or any record of A, the first | Held by A |
 //! | Offered, Held | offered (n+1): the lease was lost | Offered, attempt n+1; whoever held n is fenced |
 //! | Held | measured, checkpointed | Held |
@@ -19,13 +20,15 @@
 //! Everything else changes nothing: records read before, records of another attempt than the current one, records of
 //! an agent that does not hold it.
 
+use std::time::Duration;
+
 use regatta_schemas::api::Failure;
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::log::{
     Checkpoint, Checkpointed, Concluded, Failed, Finished, Offered, Proposed, Released, ReportKey,
 };
 use regatta_schemas::reasons::{FailCause, OfferReason, Outcome, ReleaseReason, StopReason};
-use regatta_schemas::{AgentId, Attempt, Term};
+use regatta_schemas::{AgentId, Attempt, Sequence, Term};
 
 use super::points::Points;
 use super::seen::Seen;
@@ -92,6 +95,8 @@ pub struct Tenure {
     pub lane: u32,
     /// Until its last record: the attempt occupies a lane.
     pub is_open: bool,
+    /// Of a caller, who takes no lane: how long it may be silent.
+    pub lease: Option<Duration>,
     seen: Seen,
 }
 
@@ -147,6 +152,16 @@ impl Trial {
         self.tenure.as_ref().filter(|tenure| tenure.is_open)
     }
 
+    /// Whether a caller holds it, in the place of a lane.
+    pub fn is_called(&self) -> bool {
+        self.open_tenure().is_some_and(|tenure| tenure.lease.is_some())
+    }
+
+    /// The number of the holder's next record.
+    pub fn next_sequence(&self) -> Sequence {
+        self.tenure.as_ref().map_or(Sequence(0), |tenure| tenure.seen.next())
+    }
+
     /// Whether the record took effect.
     pub fn offered(&mut self, record: &Offered) -> bool {
         let may_be_offered = match self.phase {
@@ -157,10 +172,16 @@ impl Trial {
             self.promotions += u32::from(self.phase == Phase::Paused);
             self.losses += u32::from(matches!(record.reason, OfferReason::LeaseLost { .. }));
             self.until = record.until;
-            self.phase = Phase::Offered;
             self.attempt = record.attempt;
             self.term = record.term;
-            self.tenure = None;
+            self.phase = if record.caller.is_some() { Phase::Held } else { Phase::Offered };
+            self.tenure = record.caller.as_ref().map(|caller| Tenure {
+                agent: caller.agent.clone(),
+                lane: 0,
+                is_open: true,
+                lease: Some(Duration::from_secs(caller.lease_s.into())),
+                seen: Seen::default(),
+            });
         }
         may_be_offered
     }
@@ -176,6 +197,7 @@ impl Trial {
             agent: agent.clone(),
             lane: 0,
             is_open: true,
+            lease: None,
             seen: Seen::default(),
         });
         if tenure.agent != *agent {
@@ -297,6 +319,10 @@ impl Trial {
     }
 
     fn end(&mut self, outcome: Outcome) {
+        // A caller has no lane that its last record would free; it learns by its next report.
+        if self.is_called() {
+            self.close_tenure();
+        }
         self.phase = Phase::Ended(outcome);
         self.due = None;
     }

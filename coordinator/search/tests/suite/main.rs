@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails")]
 
 mod ablation;
+mod calls;
 mod external;
 mod files;
 mod fleet;
