@@ -8,6 +8,7 @@ use regatta_schemas::check;
 use regatta_schemas::params::ParamValue;
 use regatta_schemas::resolve::resolve_recipe;
 use regatta_schemas::study::{Domain, Parameter, Stopper, StudyFile};
+use serde_json::{Map, Value};
 
 /// Data that is too large for the repository; the data's README says what it is.
 const FETCHED: [&str; 1] = ["data/fashion_mnist.npz"];
@@ -38,8 +39,10 @@ fn every_example_is_right_and_its_data_is_there() {
     for path in studies {
         let study = read(&path);
         assert_eq!(study.name, path.file_stem().unwrap().to_str().unwrap());
-        let files = study.recipe.get("command").and_then(|command| command["files"].as_object());
-        let files = files.map_or_else(|| vec![&study.recipe["data"]], |files| files.values().collect());
+        let files: Vec<&Value> = match study.recipe.get("command") {
+            Some(command) => command.get("files").and_then(Value::as_object).into_iter().flat_map(Map::values).collect(),
+            None => vec![&study.recipe["data"]],
+        };
         for data in files.iter().map(|place| place["file"].as_str().unwrap()) {
             let is_fetched = FETCHED.contains(&data) && about_data.contains(data.rsplit('/').next().unwrap());
             assert!(is_fetched || examples().join(data).is_file(), "{data}");
