@@ -50,7 +50,7 @@ def train(params: dict, resource: int):
 
 
 async def train_one(connection, trial: dict):
-    held = {key: trial[key] for key in ("study", "trial", "attempt")}
+    held = {key: trial[key] for key in ("study", "trial", "attempt", "term") if key in trial}
     for epoch, metrics in train(trial["params"], trial["resource"]):
         point = {"resource": epoch, "metrics": metrics}
         end = {"end": "done"} if epoch == trial["resource"] else {}

@@ -40,7 +40,9 @@ fn every_example_is_right_and_its_data_is_there() {
         let study = read(&path);
         assert_eq!(study.name, path.file_stem().unwrap().to_str().unwrap());
         let files: Vec<&Value> = match study.recipe.get("command") {
-            Some(command) => command.get("files").and_then(Value::as_object).into_iter().flat_map(Map::values).collect(),
+            Some(command) => {
+                command.get("files").and_then(Value::as_object).into_iter().flat_map(Map::values).collect()
+            }
             None => vec![&study.recipe["data"]],
         };
         for data in files.iter().map(|place| place["file"].as_str().unwrap()) {

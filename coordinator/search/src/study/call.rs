@@ -105,7 +105,7 @@ impl Study {
             let measured = Measured { attempt, term, sequence, agent: agent.clone(), points };
             self.append(Some(id), Record::Measured(measured));
         }
-        let Some(end) = request.end else { return None };
+        let end = request.end?;
         let sequence = self.next_sequence(id);
         let released =
             |reason| Record::Released(Released { attempt, term, sequence, agent: agent.clone(), reason, resource });
