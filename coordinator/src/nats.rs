@@ -9,6 +9,7 @@ pub mod snapshots;
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use futures_util::{Stream, StreamExt};
 use regatta_broker::async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
 use regatta_broker::async_nats::jetstream::message::PublishMessage;
@@ -178,11 +179,14 @@ impl Wire {
         for letter in letters {
             sent.push((*letter, self.send(letter).await));
         }
-        for (letter, outcome) in sent {
-            let stored = match outcome {
-                Ok(ack) => ack.await,
-                Err(error) => Err(error),
-            };
+        // Together: where a server went away with a thousand answers, they are waited for once, not a thousand times.
+        let answers = sent.into_iter().map(|(letter, outcome)| async move {
+            match outcome {
+                Ok(ack) => (letter, ack.await),
+                Err(error) => (letter, Err(error)),
+            }
+        });
+        for (letter, stored) in join_all(answers).await {
             match stored {
                 Ok(ack) => last_sequence = last_sequence.max(ack.sequence),
                 Err(error) => {
