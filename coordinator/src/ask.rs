@@ -19,6 +19,7 @@ use crate::follow::{Standing, View};
 use crate::history::History;
 use crate::model;
 use crate::nats::{AskError, Client, OutputReader, Until, Wire};
+use crate::recorded::Recorded;
 use crate::run::{Afterwards, follow_and_ask, who};
 use crate::show;
 
@@ -159,10 +160,7 @@ pub async fn export(link: &Link, args: &cli::Export) -> anyhow::Result<()> {
 }
 
 fn export_json(history: &History) -> anyhow::Result<Vec<u8>> {
-    let study = history.shown().context("the study has just been deleted")?;
-    let numbers: Vec<_> = history.trials().into_iter().map(|trial| trial.trial).collect();
-    let trials: Vec<_> = numbers.into_iter().filter_map(|trial| history.trial(trial)).collect();
-    let mut text = serde_json::to_vec_pretty(&serde_json::json!({"study": study, "trials": trials}))?;
+    let mut text = serde_json::to_vec_pretty(&serde_json::to_value(Recorded::of(history)?)?)?;
     text.push(b'\n');
     Ok(text)
 }
@@ -211,7 +209,11 @@ fn text_of(value: &regatta_schemas::ParamValue) -> String {
     }
 }
 
-async fn history(link: &Link, study: &StudyId) -> anyhow::Result<History> {
+/// All that the log holds of a study.
+///
+/// # Errors
+/// When the server is away, or there is no such study.
+pub async fn history(link: &Link, study: &StudyId) -> anyhow::Result<History> {
     History::read(link, study).await?.with_context(|| format!("there is no study {study}; see `regatta study list`"))
 }
 

@@ -52,9 +52,7 @@ async fn read(link: &Link, source: &str) -> anyhow::Result<Recorded> {
 /// None: it measured nothing, or nothing that this study would judge it by.
 fn entry(file: &StudyFile, trial: &TrialShown) -> Option<Value> {
     let metrics = &trial.summary.metrics;
-    let objectives = std::iter::once(&file.objective).chain(&file.further_objectives).map(|one| &one.metric);
-    let mut wanted = objectives.chain(file.constraints.iter().map(|constraint| &constraint.metric));
-    let is_judged = !trial.points.is_empty() && wanted.all(|name| metrics.contains_key(name));
+    let is_judged = !trial.points.is_empty() && file.judging_metrics().all(|name| metrics.contains_key(name));
     let params = check::params(&file.space, &json!(trial.summary.params)).ok().filter(|_| is_judged)?;
     Some(json!({"params": params, "metrics": metrics, "resource": trial.summary.resource.max(1)}))
 }

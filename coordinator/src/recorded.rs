@@ -6,12 +6,13 @@ use anyhow::Context;
 use regatta_broker::Link;
 use regatta_schemas::StudyId;
 use regatta_schemas::api::{StudyShown, TrialShown};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use crate::ask;
 use crate::history::History;
 
 /// As `regatta export --format json` writes it.
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub struct Recorded {
     pub study: StudyShown,
     pub trials: Vec<TrialShown>,
@@ -29,9 +30,12 @@ impl Recorded {
     /// # Errors
     /// When the server is away, or there is no such study.
     pub async fn fetch(link: &Link, id: &StudyId) -> anyhow::Result<Self> {
-        let history = History::read(link, id)
-            .await?
-            .with_context(|| format!("there is no study {id}; see `regatta study list`"))?;
+        Self::of(&ask::history(link, id).await?)
+    }
+
+    /// # Errors
+    /// When the study is gone.
+    pub fn of(history: &History) -> anyhow::Result<Self> {
         let study = history.shown().context("the study has just been deleted")?;
         let trials = history.trials().into_iter().filter_map(|trial| history.trial(trial.trial)).collect();
         Ok(Self { study, trials })

@@ -53,6 +53,16 @@ pub struct StudyFile {
     pub recipe: RecipeTemplate,
 }
 
+impl StudyFile {
+    /// The metrics that judge a trial: of its objectives, and of its constraints.
+    pub fn judging_metrics(&self) -> impl Iterator<Item = &String> {
+        let objectives = std::iter::once(&self.objective).chain(&self.further_objectives);
+        objectives
+            .map(|objective| &objective.metric)
+            .chain(self.constraints.iter().map(|constraint| &constraint.metric))
+    }
+}
+
 fn default_weight() -> f64 {
     1.0
 }

@@ -12,7 +12,7 @@ use regatta_schemas::ask::{Ask, Pending, Suggestion, TrialSoFar};
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::log::{Lineage, Point};
 use regatta_schemas::reasons::AskFailure;
-use regatta_schemas::study::{Objective, Sampler, StudyFile};
+use regatta_schemas::study::{Sampler, StudyFile};
 use regatta_schemas::{Params, SamplerId, TrialId, check, encode};
 
 use super::intents::Sampled;
@@ -191,10 +191,7 @@ pub fn external(file: &StudyFile) -> Option<(&SamplerId, Duration)> {
 
 /// A point with the metrics alone that the study's objectives and constraints name.
 fn named_only(file: &StudyFile, point: Point) -> Point {
-    let objectives = std::iter::once(&file.objective).chain(&file.further_objectives);
-    let names = objectives.map(|Objective { metric, .. }| metric);
-    let names = names.chain(file.constraints.iter().map(|constraint| &constraint.metric));
-    let metrics: BTreeMap<String, f64> =
-        names.filter_map(|name| Some((name.clone(), *point.metrics.get(name)?))).collect();
+    let named = file.judging_metrics().filter_map(|name| Some((name.clone(), *point.metrics.get(name)?)));
+    let metrics: BTreeMap<String, f64> = named.collect();
     Point { metrics, ..point }
 }
