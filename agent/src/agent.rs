@@ -316,11 +316,9 @@ impl Agent {
     fn is_given_up_for(&mut self, offer: &Offer) -> bool {
         let mut is_held = false;
         for lane in self.lane_numbers() {
-            let Some(lease) = self.lease_mut(lane).filter(|lease| is_of(&lease.held, offer)) else { continue };
-            is_held = true;
-            if lease.ending.is_none() && lease.interrupted_for != Some(ReleaseReason::Stopped) {
-                lease.interrupted_for = Some(ReleaseReason::Stopped);
-                self.commands.push_back(Command::Interrupt { lane, keep: false });
+            if self.lease_mut(lane).is_some_and(|lease| is_of(&lease.held, offer)) {
+                is_held = true;
+                self.stop_lane(lane);
             }
         }
         is_held
@@ -331,10 +329,16 @@ impl Agent {
         for lane in self.lane_numbers() {
             let Some(lease) = self.lease_mut(lane) else { continue };
             let is_named = lease.held.study == *study && trial.is_none_or(|trial| trial == lease.held.trial);
-            let is_ending = lease.ending.is_some() || lease.interrupted_for == Some(ReleaseReason::Stopped);
-            if !is_named || is_ending || !stop.is_for(&agent, lease.held.attempt, lease.term) {
-                continue;
+            if is_named && stop.is_for(&agent, lease.held.attempt, lease.term) {
+                self.stop_lane(lane);
             }
+        }
+    }
+
+    /// Ends the lane's training for good, once.
+    fn stop_lane(&mut self, lane: Lane) {
+        let Some(lease) = self.lease_mut(lane) else { return };
+        if lease.ending.is_none() && lease.interrupted_for != Some(ReleaseReason::Stopped) {
             lease.interrupted_for = Some(ReleaseReason::Stopped);
             self.commands.push_back(Command::Interrupt { lane, keep: false });
         }

@@ -222,33 +222,26 @@ impl Simulator<'_> {
         let is_set_aside = done < whole && training.offer.until.is_some_and(|until| done >= until);
         let object = format!("{}-{}-{done}", training.offer.study, training.offer.trial);
         let elapsed_s = training.elapsed_s;
-        self.report(agent, lane, |attempt, sequence, agent| {
-            Record::Measured(Measured { attempt, term: Term::default(), sequence, agent, points })
+        self.report(agent, lane, |attempt, term, sequence, agent| {
+            Record::Measured(Measured { attempt, term, sequence, agent, points })
         });
         if is_set_aside || (checkpoint_every > 0 && done % checkpoint_every == 0) {
             let elapsed_ms = (elapsed_s * 1e3) as u64;
             let checkpoint = Checkpoint { object, bytes: 1, step, resource: done, elapsed_ms };
-            self.report(agent, lane, |attempt, sequence, agent| {
-                Record::Checkpointed(Checkpointed { attempt, term: Term::default(), sequence, agent, checkpoint })
+            self.report(agent, lane, |attempt, term, sequence, agent| {
+                Record::Checkpointed(Checkpointed { attempt, term, sequence, agent, checkpoint })
             });
         }
         if is_failing {
             let (cause, detail) = (FailCause::Device, "played".to_owned());
-            self.end_lane(agent, lane, |attempt, sequence, agent| {
-                Record::Failed(Failed { attempt, term: Term::default(), sequence, agent, cause, detail })
+            self.end_lane(agent, lane, |attempt, term, sequence, agent| {
+                Record::Failed(Failed { attempt, term, sequence, agent, cause, detail })
             });
         } else if is_set_aside {
             self.release(agent, lane, ReleaseReason::Paused);
         } else if done >= whole {
-            self.end_lane(agent, lane, |attempt, sequence, agent| {
-                Record::Finished(Finished {
-                    attempt,
-                    term: Term::default(),
-                    sequence,
-                    agent,
-                    resource: done,
-                    elapsed_s,
-                })
+            self.end_lane(agent, lane, |attempt, term, sequence, agent| {
+                Record::Finished(Finished { attempt, term, sequence, agent, resource: done, elapsed_s })
             });
         } else {
             self.plan_agent(agent, seconds, Happening::EpochEnds { lane, run });
@@ -282,8 +275,8 @@ impl Simulator<'_> {
     fn release(&mut self, agent: usize, lane: usize, reason: ReleaseReason) {
         let Lane::Training(training) = &self.agents[agent].lanes[lane] else { return };
         let resource = training.epochs_done;
-        self.end_lane(agent, lane, |attempt, sequence, agent| {
-            Record::Released(Released { attempt, term: Term::default(), sequence, agent, reason, resource })
+        self.end_lane(agent, lane, |attempt, term, sequence, agent| {
+            Record::Released(Released { attempt, term, sequence, agent, reason, resource })
         });
     }
 
@@ -326,18 +319,18 @@ impl Simulator<'_> {
     }
 
     /// The attempt's last record; then the lane asks for another trial.
-    fn end_lane(&mut self, agent: usize, lane: usize, record: impl FnOnce(Attempt, Sequence, AgentId) -> Record) {
+    fn end_lane(&mut self, agent: usize, lane: usize, record: impl FnOnce(Attempt, Term, Sequence, AgentId) -> Record) {
         self.report(agent, lane, record);
         self.agents[agent].lanes[lane] = Lane::Free;
         self.hand_out(&self.agents[agent].pool.clone());
     }
 
-    fn report(&mut self, agent: usize, lane: usize, record: impl FnOnce(Attempt, Sequence, AgentId) -> Record) {
+    fn report(&mut self, agent: usize, lane: usize, record: impl FnOnce(Attempt, Term, Sequence, AgentId) -> Record) {
         let id = self.agents[agent].id.clone();
         let Lane::Training(training) = &mut self.agents[agent].lanes[lane] else { return };
         training.sequence = training.sequence.next();
         let place = Place::trial(training.offer.study.clone(), training.offer.trial);
-        let record = record(training.offer.attempt, training.sequence, id);
+        let record = record(training.offer.attempt, training.offer.term, training.sequence, id);
         self.send(agent, place, record);
     }
 
