@@ -46,7 +46,7 @@ async fn read(link: &Link, source: &str) -> anyhow::Result<Recorded> {
         return Recorded::read(Path::new(source));
     }
     let id = StudyId::new(source).with_context(|| format!("{source} is neither a file nor a study's id"))?;
-    Recorded::fetch(link, &id).await
+    Recorded::fetch(link, &id).await.with_context(|| format!("--earlier {source}: there is no such file"))
 }
 
 /// None: it measured nothing, or nothing that this study would judge it by.

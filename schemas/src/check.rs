@@ -80,6 +80,7 @@ pub fn recipe(value: &Value) -> Result<Recipe, Vec<Fault>> {
 /// Every fault, in the order of their paths.
 pub fn params(space: &BTreeMap<String, Parameter>, value: &Value) -> Result<Params, Vec<Fault>> {
     let faults = Faults::default();
-    let params = assignment::check(space, &Node::new(value, "params", &faults));
+    let names = space.keys().cloned().collect();
+    let params = assignment::check(space, &names, &Node::new(value, "params", &faults));
     faults.or(params)
 }

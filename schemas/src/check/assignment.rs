@@ -1,6 +1,6 @@
 //! Whether values fit a space: bounds, choices, steps, conditions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -12,14 +12,15 @@ use super::reader::{Node, list_of, nearest};
 /// How far a value may lie from its step, as a share of the step.
 const STEP_TOLERANCE: f64 = 1e-6;
 
-pub fn check(space: &BTreeMap<String, Parameter>, node: &Node) -> Option<Params> {
+/// `names`: of all parameters, those included that are faulty and thus not in the space; nothing is said of their values.
+pub fn check(space: &BTreeMap<String, Parameter>, names: &BTreeSet<String>, node: &Node) -> Option<Params> {
     let empty = Value::Object(serde_json::Map::new());
     let node = if node.value.is_null() { Node { value: &empty, ..node.clone() } } else { node.clone() };
     let fields = node.fields()?;
-    for (key, field) in fields.nodes().filter(|(key, _)| !space.contains_key(*key)) {
-        let help = match nearest(key, space.keys().map(String::as_str)) {
+    for (key, field) in fields.nodes().filter(|(key, _)| !names.contains(*key)) {
+        let help = match nearest(key, names.iter().map(String::as_str)) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("remove it; the parameters are {}", list_of(space.keys().map(String::as_str))),
+            None => format!("remove it; the parameters are {}", list_of(names.iter().map(String::as_str))),
         };
         field.fault("is not a parameter of the space", help);
     }

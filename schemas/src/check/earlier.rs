@@ -35,7 +35,7 @@ fn entry(node: &Node, space: &Space, wanted: &[&str]) -> Option<Earlier> {
     let fields = node.fields()?;
     fields.only(&["params", "metrics", "resource"]);
     let params = fields.required("params", "the configuration that was measured")?;
-    let params = assignment::check(&space.parameters, &params);
+    let params = assignment::check(&space.parameters, &space.names, &params);
     let metrics = fields.required("metrics", "what it measured, by name")?.fields()?;
     for name in wanted.iter().filter(|name| metrics.optional(name).is_none()) {
         metrics.fault(name, "is missing", "give what was measured, or leave the entry out");

@@ -141,7 +141,7 @@ fn initial(fields: &Fields, space: &Space) -> Vec<Params> {
         node.fault(format!("has {} entries", nodes.len()), format!("give at most {}", LIMITS.initial_max));
         return Vec::new();
     }
-    nodes.iter().filter_map(|node| assignment::check(&space.parameters, node)).collect()
+    nodes.iter().filter_map(|node| assignment::check(&space.parameters, &space.names, node)).collect()
 }
 
 fn name(fields: &Fields) {
