@@ -62,6 +62,7 @@ fn environment(library: &Path) -> Result<Environment, RuntimeError> {
     let builder = ort::init_from(&library).map_err(|error| failed(error.to_string()))?;
     let environment = builder.with_name("regatta").build().map_err(|error| failed(error.to_string()))?;
     environment.set_log_level(LogLevel::Error);
+    operators::announce(&environment)?;
     *shared = Some((library, environment.clone()));
     Ok(environment)
 }

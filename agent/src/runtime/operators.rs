@@ -15,10 +15,14 @@ mod tensor;
 
 use std::cell::RefCell;
 
+use ort::environment::Environment;
 use ort::operator::{ComputeContext, OperatorDomain};
+use ort::session::Session;
+use regatta_autodiff::graph::{Dtype, Graph, Provider};
 use regatta_autodiff::own::DOMAIN;
 use regatta_kernels::{InParallel, Scratch};
 
+use super::{RuntimeError, refused, unset};
 use adamw::AdamW;
 use convolution::Conv;
 
@@ -36,6 +40,24 @@ pub(super) fn domain() -> ort::Result<OperatorDomain> {
         .add(layer_norm::LayerNormGradient)?
         .add(pooling::MaxPoolGradient)?
         .add(softmax::SoftmaxGradient)
+}
+
+/// Compiles a first graph with the operators, to be called before a second thread has the environment.
+///
+/// ONNX Runtime writes the name of a domain into a table of the whole process when a first session brings it, without a
+/// lock: where two sessions are the first, one is refused (onnxruntime's issue 26366).
+pub(super) fn announce(environment: &Environment) -> Result<(), RuntimeError> {
+    let mut graph = Graph::new(Provider::Cpu);
+    let one = graph.scalar(Dtype::F32, 1.0);
+    graph.output(one);
+    Session::builder(environment)?
+        .with_intra_threads(1)
+        .map_err(unset)?
+        .with_operators(domain()?)
+        .map_err(unset)?
+        .commit_from_memory(&graph.encode())
+        .map_err(refused)?;
+    Ok(())
 }
 
 /// Hands a computation the threads of the session.
