@@ -21,7 +21,7 @@ use crate::agent::{Ending, Lane};
 use crate::clock::Stopwatch;
 use crate::command::{self, CommandSettings, Workplace};
 use crate::recipe::plan;
-use crate::runtime::{CudaSettings, Device, RuntimeError};
+use crate::runtime::{self, CudaSettings, Device, RuntimeError};
 use crate::training::{Engine, Source, Training, TrainingError};
 pub(crate) use cadence::Cadence;
 use time_limit::TimeLimit;
@@ -62,6 +62,9 @@ pub struct Snapshot {
     /// Lives until the checkpoint is stored or lost.
     pub pending: Arc<()>,
 }
+
+/// From breaking a training off to giving it up: far longer than a node of a graph computes.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(60);
 
 /// How to build a lane's engine.
 #[derive(Debug, Clone)]
@@ -201,7 +204,7 @@ impl LaneFloor {
         let plan = plan(recipe, model, offer.resource, offer.seed)?;
         let before = resume.map_or(Duration::ZERO, |(_, elapsed)| elapsed);
         let mut training = engine.start(&plan, data, resume.map(|(bytes, _)| bytes))?;
-        training.sign(owner);
+        training.sign(owner.clone());
         if resume.is_none() {
             for notice in training.notices() {
                 send(reports, *lane, Report::Line(format!("model: {notice}")));
@@ -209,7 +212,8 @@ impl LaneFloor {
         }
         let limit = recipe.time_limit_s.map(|limit_s| {
             let left = Duration::from_secs_f64(limit_s.clamp(0.0, 1e9)).saturating_sub(before);
-            TimeLimit::watch(left, training.interrupt_handle())
+            let training = training.interrupt_handle();
+            TimeLimit::watch(left, move || break_off(&training), GIVEN_UP_AFTER, move || give_up(&owner))
         });
         let _limit = limit.transpose().map_err(no_thread)?;
         let session = Session {
@@ -331,6 +335,21 @@ enum Flow {
 pub(crate) fn send(reports: &mpsc::Sender<(Lane, Report)>, lane: Lane, report: Report) {
     // A closed channel means that the agent is going: nobody is left to tell.
     drop(reports.blocking_send((lane, report)));
+}
+
+fn break_off(training: &runtime::Interrupt) {
+    if let Err(error) = training.raise() {
+        tracing::warn!(%error, "a training that is over its time ends with its step");
+    }
+}
+
+/// Ends the agent at once: whoever started it starts it again, and its trials go on elsewhere when their leases are lost.
+fn give_up(owner: &str) {
+    tracing::error!(
+        attempt = owner,
+        "hangs in one operator, long after its time limit; only a new process frees its lane: this agent aborts"
+    );
+    std::process::abort();
 }
 
 fn no_thread(error: std::io::Error) -> TrainingError {
