@@ -168,3 +168,20 @@ fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     };
     write().with_context(|| format!("cannot write {}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In its containers all but the volumes is read-only, and a new volume takes over the owner of the image's folder.
+    #[test]
+    fn compose_has_a_volume_for_the_key_of_each_role() {
+        let (compose, image) = (include_str!("../../compose.yaml"), include_str!("../../docker/Dockerfile"));
+        for role in Role::ALL {
+            let key = key_file(Path::new("/auth"), &TenantId::default(), role);
+            let folder = key.parent().expect("it is a file").display();
+            assert!(compose.contains(&format!("\"auth-{role}:{folder}\"")), "compose.yaml: {role}");
+            assert!(image.split_whitespace().any(|word| word == folder.to_string()), "docker/Dockerfile: {role}");
+        }
+    }
+}

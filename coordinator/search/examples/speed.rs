@@ -1,5 +1,5 @@
 //! How fast the core is: `time cargo run --release -p regatta-search --example speed [TRIALS [STOPPER]]` simulates a
-//! study of so many trials, 50 reports each, on 100 lanes, and tells what that came to.
+//! study of so many random trials, 50 reports each, on 100 lanes, and tells what that came to.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -42,6 +42,7 @@ fn study(trials: u32, stopper: &str) -> StudyFile {
         "name": "speed",
         "objective": {"metric": "validation_loss", "goal": "minimize"},
         "space": {"x": {"type": "float", "low": 0.001, "high": 1.0}},
+        "sampler": "random",
         "stopper": stopper,
         "budget": {"trials": trials, "resource": 50},
         "recipe": {
