@@ -21,9 +21,12 @@ use regatta_schemas::offer::Offer;
 use regatta_schemas::reasons::AskFailure;
 use regatta_schemas::stop::Stop;
 use regatta_schemas::{AgentId, PoolId, SamplerId, StudyId, TrialId, decode, encode, streams, subjects};
+use regatta_search::office::Standing;
 use tokio::sync::watch;
 
-pub use leader::{Candidate, Standing};
+use crate::clock;
+
+pub use leader::Candidate;
 pub use reader::{Entry, LogReader, OutputReader, Read, Until};
 pub use requests::{AskError, Asked, Client, serve_requests};
 
@@ -213,7 +216,9 @@ impl Wire {
     /// Before what the server does not fence: a coordinator that slept may have been replaced meanwhile.
     async fn make_sure(&self) -> Result<(), Deposed> {
         match &self.mandate {
-            Some(mandate) if !mandate.standing.borrow().is_sure() => self.check_office().await,
+            Some(Mandate { fence, standing }) if !standing.borrow().is_sure_of(*fence, clock::steady()) => {
+                self.check_office().await
+            }
             Some(_) | None => Ok(()),
         }
     }

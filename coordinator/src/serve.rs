@@ -14,13 +14,14 @@ use futures_util::StreamExt;
 use regatta_broker::{BrokerError, Link, ensure_everything};
 use regatta_schemas::api::Leader;
 use regatta_schemas::snapshot::Snapshot;
+use regatta_search::office::{Office, Standing};
 use regatta_search::{Event, Settings, Time};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::cli;
 use crate::clock;
-use crate::nats::{Asked, Candidate, Read, Standing, Wire, serve_requests, snapshots};
+use crate::nats::{Asked, Candidate, Read, Wire, serve_requests, snapshots};
 use desk::{Desk, Outgoing};
 use intake::{read_log, recall_studies};
 
@@ -149,7 +150,7 @@ impl Term<'_> {
         tasks.spawn(recall_studies(self.link.clone(), wanted, recall));
         tasks.spawn(keep_snapshots(self.link.clone(), taken));
         tasks.spawn(list_checkpoints(wire.clone(), self.setup.sweep_age, stored));
-        let mut office = Office::new(self.name);
+        let mut office = Office::default();
         let mut desk = Desk::new(wire, self.setup.settings.clone(), Outgoing { deletions, recalls, snapshots });
         let mut snapshot = snapshots::last(self.link).await?;
         if let Some(snapshot) = &mut snapshot {
@@ -181,11 +182,11 @@ impl Term<'_> {
                 }
                 Ok(()) = self.standing.changed() => {}
                 Some(reading) = logged.recv() => {
-                    office.take_in(reading, &mut desk);
+                    take_in(self.name, reading, &mut office, &mut desk);
                     // What lies ready is taken in together.
                     for _ in 1..RECORDS_AT_ONCE {
                         let Ok(reading) = logged.try_recv() else { break };
-                        office.take_in(reading, &mut desk);
+                        take_in(self.name, reading, &mut office, &mut desk);
                     }
                 }
                 () = wait_until(deadline) => {
@@ -198,9 +199,9 @@ impl Term<'_> {
                 return Ok(End::Deposed);
             }
             let elected = self.standing.borrow_and_update().elected;
-            if let Some(fence) = office.entered(elected) {
+            if let Some(fence) = office.enter(elected) {
                 tracing::info!(name = self.name, "leading");
-                let leader = Leader { coordinator: self.name.to_owned(), since_ms: office.elected_at_ms };
+                let leader = Leader { coordinator: self.name.to_owned(), since_ms: office.since().as_millis() };
                 desk.lead(fence, self.standing.clone(), leader);
                 let (link, ask) = (self.link.clone(), ask.clone());
                 tasks.spawn(async move { serve_requests(link, ask).await.context("the api cannot be served") });
@@ -225,47 +226,17 @@ impl Term<'_> {
     }
 }
 
-/// What the log says of who leads.
-struct Office<'a> {
-    name: &'a str,
-    /// The number of the last `elected` that was read.
-    last: u64,
-    /// When the server stored that.
-    elected_at_ms: u64,
-    /// The number of this coordinator's `elected`, while it leads.
-    fence: Option<u64>,
-}
-
-impl<'a> Office<'a> {
-    fn new(name: &'a str) -> Self {
-        Self { name, last: 0, elected_at_ms: 0, fence: None }
-    }
-
-    fn take_in(&mut self, read: Read, desk: &mut Desk) {
-        match read {
-            Read::Record(entry) => desk.read(*entry),
-            Read::Elected { elected, sequence, at_us } => {
-                self.last = sequence;
-                self.elected_at_ms = at_us / 1_000;
-                if elected.coordinator != self.name {
-                    tracing::info!(name = self.name, leader = elected.coordinator, "another coordinator was elected");
-                }
+/// Tells what was read to whom it concerns.
+fn take_in(name: &str, read: Read, office: &mut Office, desk: &mut Desk) {
+    match read {
+        Read::Record(entry) => desk.read(*entry),
+        Read::Elected { elected, sequence, at_us } => {
+            office.read(sequence, Time::from_micros(at_us));
+            if elected.coordinator != name {
+                tracing::info!(name, leader = elected.coordinator, "another coordinator was elected");
             }
-            Read::Foreign | Read::End => {}
         }
-    }
-
-    fn is_lost(&self) -> bool {
-        self.fence.is_some_and(|fence| fence != self.last)
-    }
-
-    /// The fence, if this coordinator leads from now on: its election is the last, and all before it is read.
-    fn entered(&mut self, elected: Option<u64>) -> Option<u64> {
-        if self.fence.is_some() || elected != Some(self.last) {
-            return None;
-        }
-        self.fence = elected;
-        elected
+        Read::Foreign | Read::End => {}
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Mean times are per agent, or for the one part named; None: never.
+/// Mean times are per agent, per coordinator, or for the broker; None: never.
 #[derive(Debug, Clone)]
 pub struct Faults {
     /// From here on nothing goes wrong any more, so that everything can end.
@@ -14,7 +14,15 @@ pub struct Faults {
     pub agent_cut_every: Option<Duration>,
     pub agent_drain_every: Option<Duration>,
     pub coordinator_crash_every: Option<Duration>,
+    /// SIGSTOP, also in the middle of a decision.
+    pub coordinator_pause_every: Option<Duration>,
     pub coordinator_cut_every: Option<Duration>,
+    /// What it sends and hears is late, but comes.
+    pub coordinator_slow_every: Option<Duration>,
+    /// SIGTERM: it gives its office back.
+    pub coordinator_leave_every: Option<Duration>,
+    /// Whether the broker stores a decision only while its coordinator is the last that was elected.
+    pub has_fence: bool,
     /// The broker is away for everybody; what it stored it has.
     pub broker_restart_every: Option<Duration>,
     /// The broker forgets what it has not brought to the disk, and is away for everybody.
@@ -40,7 +48,11 @@ impl Faults {
             agent_cut_every: None,
             agent_drain_every: None,
             coordinator_crash_every: None,
+            coordinator_pause_every: None,
             coordinator_cut_every: None,
+            coordinator_slow_every: None,
+            coordinator_leave_every: None,
+            has_fence: true,
             broker_restart_every: None,
             power_cut_every: None,
             away_max: Duration::ZERO,
@@ -59,8 +71,12 @@ impl Faults {
             agent_pause_every: every(40),
             agent_cut_every: every(40),
             agent_drain_every: every(80),
-            coordinator_crash_every: every(15),
+            coordinator_crash_every: every(25),
+            coordinator_pause_every: every(30),
             coordinator_cut_every: every(40),
+            coordinator_slow_every: every(40),
+            coordinator_leave_every: every(40),
+            has_fence: true,
             broker_restart_every: every(60),
             power_cut_every: None,
             away_max: Duration::from_secs(15),

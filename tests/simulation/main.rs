@@ -1,13 +1,18 @@
 //! The real machines in a played world: `Coordinator`, `Agent` and its `Spool` exchange the wire's own bytes over a bus
-//! in memory that delays, loses, doubles and reorders, is cut and comes back, while every part dies, hangs and leaves.
+//! in memory that delays, loses, doubles and reorders, is cut and comes back, while every part dies, hangs and leaves. Of
+//! two or three coordinators one leads, by the real `Candidacy` and `Office`.
 //!
 //! A failure prints its seed; `REGATTA_SEED=<seed> cargo test -p regatta-tests --test simulation` runs it alone.
 //! `REGATTA_SEEDS=<count>` runs so many, as `scripts/soak` does.
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails")]
 
+mod broker;
 mod desk;
+mod election;
 mod faults;
+mod link;
+mod mail;
 #[path = "../../coordinator/search/tests/suite/reference.rs"]
 #[allow(dead_code, reason = "the search core's own tests ask it for more")]
 mod reference;
@@ -25,7 +30,7 @@ use serde_json::{Value, json};
 
 use faults::Faults;
 use watch::Watch;
-use world::World;
+use world::{Crew, World};
 
 const SEEDS: u64 = 100;
 const STEPS_MAX: u64 = 400_000;
@@ -52,6 +57,11 @@ fn study(changes: &Value) -> StudyFile {
         file[key] = value.clone();
     }
     check::study_file(&file).unwrap()
+}
+
+/// Two coordinators, sometimes three.
+fn crew(seed: u64, lanes: &[u32]) -> Crew<'_> {
+    Crew { coordinators: if seed % 5 == 1 { 3 } else { 2 }, lanes }
 }
 
 /// Lets a world run to its end and holds it against its witnesses after every event.
@@ -104,7 +114,7 @@ fn real_machines_keep_their_promises_whatever_fails() {
         let twin = study(&json!({"seed": seed, "budget": {"trials": 4, "resource": 6}, "weight": 2.0}));
         let power_cut_every = has_power_cuts.then_some(Duration::from_secs(30));
         let faults = Faults { power_cut_every, ..Faults::all() };
-        let (world, watch) = run_and_watch(World::new(seed, vec![first, twin], &[2, 1, 1], faults));
+        let (world, watch) = run_and_watch(World::new(seed, vec![first, twin], &crew(seed, &[2, 1, 1]), faults));
         assert_eq!(world.trials(0), trials, "the budget is exact");
         assert_eq!(world.trials(1), 4, "the budget is exact");
         watch
@@ -116,7 +126,7 @@ fn the_best_value_is_that_of_a_world_without_faults() {
     for_each_seed(|seed| {
         let best = |faults: Faults| {
             let file = study(&json!({"seed": seed, "budget": {"trials": 16, "resource": 5}}));
-            let (world, watch) = run_and_watch(World::new(seed, vec![file], &[2, 2], faults));
+            let (world, watch) = run_and_watch(World::new(seed, vec![file], &crew(seed, &[2, 2]), faults));
             let outcomes = world.outcomes(0);
             assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Finished), "{outcomes:?}");
             (world.best(0), watch)
@@ -132,8 +142,8 @@ fn the_best_value_is_that_of_a_world_without_faults() {
 #[test]
 fn a_world_repeats_to_the_last_record() {
     let log = || {
-        let (world, _) = run_and_watch(World::new(3, vec![study(&json!({}))], &[2, 1], Faults::all()));
-        world.log.clone()
+        let (world, _) = run_and_watch(World::new(3, vec![study(&json!({}))], &crew(3, &[2, 1]), Faults::all()));
+        world.broker.log.clone()
     };
     assert!(log() == log());
 }

@@ -132,7 +132,7 @@ impl World {
         let delay = self.around(mean);
         self.plan(delay, move |world| {
             if world.faults_go_on() && !world.stations[agent].is_gone {
-                *world.happened.entry(name).or_default() += 1;
+                world.count(name);
                 fault(world, agent);
                 world.befall(agent, every, name, fault);
             }
@@ -162,7 +162,7 @@ impl World {
     }
 
     fn is_connected(&self, agent: usize) -> bool {
-        self.is_broker_up && !self.stations[agent].is_cut
+        self.broker.is_up && !self.stations[agent].is_cut
     }
 
     /// The connection is there again: a pull that waited is forgotten, kept stops are read, the spool is sent.
@@ -174,7 +174,7 @@ impl World {
             if world.stations[agent].pull.take().is_some() {
                 world.tell_agent(agent, Event::PullEnded);
             }
-            for ((study, trial), stop) in world.stops.clone() {
+            for ((study, trial), stop) in world.broker.stops.clone() {
                 world.tell_agent(agent, Event::StopHeard { study, trial, stop });
             }
             world.send(agent);
@@ -269,7 +269,7 @@ impl World {
         if is_sent {
             let delay = self.delay();
             self.plan(delay, move |world| {
-                if world.is_broker_up {
+                if world.broker.is_up {
                     world.wait_for_offer(agent, pull, PULL_EXPIRES);
                 }
             });
@@ -286,7 +286,7 @@ impl World {
     fn send_beat(&mut self, agent: usize, beat: Beat) {
         if self.is_connected(agent) && !self.is_lost() {
             let (id, delay) = (self.stations[agent].id.clone(), self.delay());
-            self.plan(delay, move |world| world.hear_beat(id, beat));
+            self.plan(delay, move |world| world.hear_beat(&id, &beat));
         }
     }
 
@@ -303,7 +303,7 @@ impl World {
             if !self.is_lost() {
                 let delay = self.delay();
                 self.plan(delay, move |world| {
-                    if !world.stations[agent].is_cut && world.store(&subject, &payload, id.as_deref()) {
+                    if !world.stations[agent].is_cut && world.store(&subject, &payload, id) {
                         world.confirm(agent, flight);
                     }
                 });
@@ -331,9 +331,9 @@ impl World {
         if self.is_lost() {
             return;
         }
-        let (delay, losses) = (self.delay(), self.losses);
+        let (delay, losses) = (self.delay(), self.broker.losses);
         self.at_agent(agent, delay, move |world| {
-            if !world.is_connected(agent) || world.losses != losses {
+            if !world.is_connected(agent) || world.broker.losses != losses {
                 return;
             }
             let Some(parcel) = world.stations[agent].flying.remove(&flight) else { return };
@@ -356,7 +356,7 @@ impl World {
         self.stations[agent].lanes[lane.0 as usize] = Some(Run { number, offer, epochs_done, interrupted: false });
         let delay = self.delay();
         self.at_agent(agent, delay, move |world| {
-            if let Some(stop) = world.stops.get(&key).filter(|_| world.is_connected(agent)).cloned() {
+            if let Some(stop) = world.broker.stops.get(&key).filter(|_| world.is_connected(agent)).cloned() {
                 world.tell_agent(agent, Event::StopHeard { study: key.0, trial: key.1, stop });
             }
             world.supply(agent, lane, number);
@@ -368,15 +368,15 @@ impl World {
         let resume = run.offer.resume.clone();
         let place = Place::trial(run.offer.study.clone(), run.offer.trial);
         let attempt = run.offer.attempt;
-        let missing = resume.filter(|checkpoint| !self.checkpoints.contains(&checkpoint.object));
+        let missing = resume.filter(|checkpoint| !self.broker.checkpoints.contains(&checkpoint.object));
         if let Some(checkpoint) = missing {
             // An offer that has been overtaken may name one that nobody needs any more; and a power cut forgets that one
             // which was deleted is needed after all.
             assert!(
-                self.losses > 0 || !self.is_current(agent, &place, attempt),
+                self.broker.losses > 0 || !self.is_current(agent, &place, attempt),
                 "{place:?} attempt {attempt}: {checkpoint:?} was deleted too early"
             );
-            *self.happened.entry("an overtaken offer named a deleted checkpoint").or_default() += 1;
+            self.count("an overtaken offer named a deleted checkpoint");
             let ending = Ending::Failed { cause: FailCause::Checkpoint, detail: "it is gone".to_owned() };
             return self.end_run(agent, lane, ending);
         }
@@ -386,7 +386,7 @@ impl World {
     /// Whether this attempt is the last of a trial that goes on, and this agent the first to take it, as the log has it.
     fn is_current(&self, agent: usize, place: &Place, attempt: Attempt) -> bool {
         let me = &self.stations[agent].id;
-        let of_trial = self.log.iter().filter(|entry| entry.place == *place);
+        let of_trial = self.broker.entries().filter(|entry| entry.place == *place);
         let mut last = Attempt(0);
         for entry in of_trial {
             match &entry.record {
@@ -461,7 +461,7 @@ impl World {
         let delay = self.delay();
         self.at_agent(agent, delay, move |world| {
             if world.is_connected(agent) && !world.is_lost() {
-                world.checkpoints.insert(checkpoint.object.clone());
+                world.broker.checkpoints.insert(checkpoint.object.clone());
                 world.tell_agent(agent, Event::CheckpointStored { lane, checkpoint });
             } else {
                 world.tell_agent(agent, Event::CheckpointLost { lane });

@@ -1,13 +1,16 @@
-//! Two witnesses beside a world, asked after every event: a replay of its log, and the reference.
+//! Three witnesses beside a world, asked after every event: a replay of its log, the reference, and the minutes of who decided.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use regatta_schemas::log::Record;
 use regatta_schemas::reasons::Outcome;
-use regatta_schemas::{StudyId, TrialId};
+use regatta_schemas::{Attempt, StudyId, TrialId};
+use regatta_search::simulator::Entry;
 use regatta_search::{Coordinator, Event, Settings, Time};
 
+use crate::broker::{Mandate, Message};
 use crate::reference::Reference;
 use crate::station::value_of;
 use crate::world::World;
@@ -18,9 +21,12 @@ const THOROUGH_EVERY: u64 = 5;
 pub struct Watch {
     replayed: Coordinator,
     reference: Reference,
+    minutes: Minutes,
     read: usize,
     losses: u64,
     outcomes: BTreeMap<(StudyId, TrialId), Outcome>,
+    /// The term of each coordinator, and how far it had read, when it was last compared.
+    compared: BTreeMap<usize, (u64, usize)>,
     pub seen: Seen,
 }
 
@@ -31,6 +37,7 @@ pub struct Seen {
     records: usize,
     replays: u64,
     comparisons: u64,
+    takeovers: Vec<Duration>,
     happened: BTreeMap<&'static str, u64>,
 }
 
@@ -40,6 +47,7 @@ impl Seen {
         self.records += other.records;
         self.replays += other.replays;
         self.comparisons += other.comparisons;
+        self.takeovers.extend(&other.takeovers);
         for (name, count) in &other.happened {
             *self.happened.entry(name).or_default() += count;
         }
@@ -48,8 +56,14 @@ impl Seen {
 
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { events, records, replays, comparisons, happened } = self;
+        let Self { events, records, replays, comparisons, takeovers, happened } = self;
         write!(f, "{events} events, {records} records, {replays} replays and {comparisons} references equal")?;
+        let mut takeovers = takeovers.clone();
+        takeovers.sort_unstable();
+        if let Some(longest) = takeovers.last() {
+            let [p50, p99] = [50, 99].map(|percent| takeovers[(takeovers.len() - 1) * percent / 100]);
+            write!(f, "\n{} takeovers: p50 {p50:.2?}, p99 {p99:.2?}, longest {longest:.2?}", takeovers.len())?;
+        }
         happened.iter().try_for_each(|(name, count)| write!(f, "\n{count:>8} times {name}"))
     }
 }
@@ -59,9 +73,11 @@ impl Default for Watch {
         Self {
             replayed: Coordinator::new(Settings::default()),
             reference: Reference::default(),
+            minutes: Minutes::default(),
             read: 0,
             losses: 0,
             outcomes: BTreeMap::new(),
+            compared: BTreeMap::new(),
             seen: Seen::default(),
         }
     }
@@ -70,34 +86,44 @@ impl Default for Watch {
 impl Watch {
     pub fn look(&mut self, world: &World, steps: u64) {
         self.seen.events += 1;
-        let Some(coordinator) = &world.desk.machine else { return };
-        if world.desk.losses != world.losses {
-            return;
-        }
-        if self.losses != world.losses {
+        if self.losses != world.broker.losses {
             // What was forgotten never was.
-            *self = Self { losses: world.losses, seen: std::mem::take(&mut self.seen), ..Self::default() };
+            *self = Self { losses: world.broker.losses, seen: std::mem::take(&mut self.seen), ..Self::default() };
         }
-        if self.read == world.desk.read {
-            return;
+        let log = &world.broker.log;
+        if let Some(fault) = self.minutes.read(log, &world.broker.forgotten) {
+            panic!("{fault}");
         }
-        for entry in &world.log[self.read..world.desk.read] {
+        for (number, desk) in world.desks.iter().enumerate() {
+            let Some(coordinator) = desk.machine.as_ref().filter(|_| desk.read_what_is_in(log)) else { continue };
+            // One that reads later than others is compared when it has read as far.
+            let known = (desk.term, desk.read());
+            if desk.read() < self.read || self.compared.insert(number, known) == Some(known) {
+                continue;
+            }
+            self.read_up_to(desk.read(), log);
+            self.reference.compare(coordinator);
+            self.seen.comparisons += 1;
+            if steps.is_multiple_of(THOROUGH_EVERY) {
+                self.check_replay(coordinator);
+            }
+        }
+    }
+
+    fn read_up_to(&mut self, read: usize, log: &[Message]) {
+        for message in &log[self.read..read] {
+            let Message::Record { entry, .. } = message else { continue };
             let (place, record, at) = (entry.place.clone(), entry.record.clone(), entry.at);
             self.replayed.handle(Time::default(), Event::Logged { place, record, at });
             self.reference.read(entry);
         }
-        self.read = world.desk.read;
+        self.read = read;
         assert_eq!(self.replayed.next_command(), None, "a replay does nothing");
-        self.reference.compare(coordinator);
-        self.seen.comparisons += 1;
         for (key, followed) in self.reference.trials() {
             if let Some(outcome) = followed.outcome {
                 let first = *self.outcomes.entry(key.clone()).or_insert(outcome);
                 assert_eq!(first, outcome, "{key:?} ends once");
             }
-        }
-        if steps.is_multiple_of(THOROUGH_EVERY) {
-            self.check_replay(coordinator);
         }
     }
 
@@ -110,11 +136,14 @@ impl Watch {
     }
 
     pub fn check_the_end(&mut self, world: &World) {
-        self.seen.records = world.log.len();
+        self.seen.records = world.broker.log.len();
+        self.seen.takeovers.clone_from(&world.succession.takeovers);
         self.seen.happened.clone_from(&world.happened);
-        let coordinator = world.desk.machine.as_ref().expect("it is up when all is over");
-        self.check_replay(coordinator);
-        for (id, study) in coordinator.studies() {
+        let coordinators = || world.desks.iter().map(|desk| desk.machine.as_ref().expect("it is up when all is over"));
+        for coordinator in coordinators() {
+            self.check_replay(coordinator);
+        }
+        for (id, study) in coordinators().flat_map(Coordinator::studies) {
             assert_eq!(study.lanes_taken(), 0, "{id}: a lane is left behind");
             for (trial, followed) in &study.state().trials {
                 for point in followed.points.iter() {
@@ -123,12 +152,56 @@ impl Watch {
                 }
             }
         }
-        let logged: BTreeSet<String> =
-            world.log.iter().filter_map(|entry| entry.record.message_id(&entry.place)).collect();
         for id in &world.acknowledged {
-            assert!(logged.contains(id), "{id} was acknowledged and is not in the log");
+            assert!(world.broker.has(id), "{id} was acknowledged and is not in the log");
         }
-        let finished = world.log.iter().filter(|entry| matches!(entry.record, Record::StudyConcluded(_)));
-        assert!(finished.count() >= coordinator.studies().count());
+        let finished = world.broker.entries().filter(|entry| matches!(entry.record, Record::StudyConcluded(_)));
+        assert!(finished.count() >= self.replayed.studies().count());
+    }
+}
+
+/// Reads the log as a protocol of who decided what.
+#[derive(Debug, Default)]
+pub struct Minutes {
+    read: usize,
+    last_elected: Option<Mandate>,
+    proposed: BTreeSet<(StudyId, TrialId)>,
+    offered: BTreeSet<(StudyId, TrialId, Attempt)>,
+}
+
+impl Minutes {
+    /// What in the rest of the log nobody had the right to decide, or was decided twice. `forgotten`: elections that were
+    /// lost in a power cut; their numbers may have been given to others since.
+    pub fn read(&mut self, log: &[Message], forgotten: &BTreeSet<Mandate>) -> Option<String> {
+        for (index, message) in log.iter().enumerate().skip(self.read) {
+            self.read = index + 1;
+            match message {
+                Message::Elected { coordinator, .. } => {
+                    self.last_elected = Some(Mandate { coordinator: coordinator.clone(), fence: index as u64 + 1 });
+                }
+                Message::Record { by: None, .. } => {}
+                Message::Record { entry, by: Some(mandate), .. } => {
+                    if self.last_elected.as_ref() != Some(mandate) && !forgotten.contains(mandate) {
+                        return Some(format!("{entry:?} of {mandate:?}, where {:?} was elected", self.last_elected));
+                    }
+                    if forgotten.is_empty() && self.is_second(entry) {
+                        return Some(format!("a second {entry:?}"));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether the attempt was offered before. What is offered of a trial that was not proposed yet counts for nothing.
+    fn is_second(&mut self, entry: &Entry) -> bool {
+        let (study, Some(trial)) = (entry.place.study.clone(), entry.place.trial) else { return false };
+        match &entry.record {
+            Record::Proposed(_) => !self.proposed.insert((study, trial)),
+            Record::Offered(offered) if self.proposed.contains(&(study.clone(), trial)) => {
+                !self.offered.insert((study, trial, offered.attempt))
+            }
+            _ => false,
+        }
     }
 }

@@ -1,30 +1,33 @@
-//! The played world: time, chance, the broker with its log and its queue, and the ways to it.
+//! The played world: time and chance, who is in it, and when it is over.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
+use regatta_schemas::TrialId;
 use regatta_schemas::log::{Place, Record, StudyCreated};
-use regatta_schemas::offer::Offer;
 use regatta_schemas::reasons::Outcome;
-use regatta_schemas::stop::Stop;
-use regatta_schemas::streams::OFFER_ACK_WAIT;
 use regatta_schemas::study::StudyFile;
-use regatta_schemas::{StudyId, TrialId, decode, subjects};
-use regatta_search::Time;
-use regatta_search::simulator::{Entry, study_id};
-use regatta_search::study::Phase;
+use regatta_search::simulator::study_id;
+use regatta_search::study::{Phase, Study};
+use regatta_search::{Coordinator, Time};
 
+use crate::broker::Broker;
 use crate::desk::Desk;
+use crate::election::Succession;
 use crate::faults::Faults;
 use crate::station::Station;
 
-/// Between two times that the broker brings to the disk what it stored.
-const SYNC_INTERVAL: Duration = Duration::from_secs(4);
 const START: Time = Time::from_millis(1_000_000_000);
 
-type Action = Box<dyn FnOnce(&mut World)>;
+pub type Action = Box<dyn FnOnce(&mut World)>;
+
+/// Who takes part: coordinators, and the lanes of each agent.
+pub struct Crew<'a> {
+    pub coordinators: usize,
+    pub lanes: &'a [u32],
+}
 
 pub struct World {
     pub now: Time,
@@ -32,76 +35,52 @@ pub struct World {
     random: ChaCha8Rng,
     /// What is to happen, by time; of equals, what was planned first.
     agenda: BTreeMap<(Time, u64), Action>,
-    planned: u64,
-    pub log: Vec<Entry>,
-    stored_ids: BTreeSet<String>,
-    pub is_broker_up: bool,
-    queue: VecDeque<Box<Offer>>,
-    /// Pulls that wait at the broker: the agent and the number of its pull.
-    pulls: VecDeque<(usize, u64)>,
-    unacknowledged: BTreeMap<u64, Box<Offer>>,
-    /// The last stop of each subject.
-    pub stops: BTreeMap<(StudyId, Option<TrialId>), Stop>,
-    /// The object store's checkpoints.
-    pub checkpoints: BTreeSet<String>,
-    disk: Disk,
-    /// How often the broker forgot what was not on its disk.
-    pub losses: u64,
-    pub desk: Desk,
+    numbers: u64,
+    pub broker: Broker,
+    pub desks: Vec<Desk>,
+    pub succession: Succession,
     pub stations: Vec<Station>,
-    /// Ids of records that agents were told are stored.
+    /// Ids of messages of which agents and coordinators were told that they are stored.
     pub acknowledged: BTreeSet<String>,
     /// Faults that happened, by their name.
     pub happened: BTreeMap<&'static str, u64>,
 }
 
-/// What the broker still has after a power cut.
-#[derive(Default)]
-struct Disk {
-    records: usize,
-    stored_ids: BTreeSet<String>,
-    queue: VecDeque<Box<Offer>>,
-    stops: BTreeMap<(StudyId, Option<TrialId>), Stop>,
-    checkpoints: BTreeSet<String>,
-}
-
 impl World {
-    pub fn new(seed: u64, studies: Vec<StudyFile>, lanes: &[u32], faults: Faults) -> Self {
+    pub fn new(seed: u64, studies: Vec<StudyFile>, crew: &Crew, faults: Faults) -> Self {
         let mut world = Self {
             now: START,
             faults,
             random: ChaCha8Rng::seed_from_u64(seed),
             agenda: BTreeMap::new(),
-            planned: 0,
-            log: Vec::new(),
-            stored_ids: BTreeSet::new(),
-            is_broker_up: true,
-            queue: VecDeque::new(),
-            pulls: VecDeque::new(),
-            unacknowledged: BTreeMap::new(),
-            stops: BTreeMap::new(),
-            checkpoints: BTreeSet::new(),
-            disk: Disk::default(),
-            losses: 0,
-            desk: Desk::default(),
+            numbers: 0,
+            broker: Broker::started(),
+            desks: Vec::new(),
+            succession: Succession::default(),
             stations: Vec::new(),
             acknowledged: BTreeSet::new(),
             happened: BTreeMap::new(),
         };
         for (number, study) in studies.into_iter().enumerate() {
             let record = Record::StudyCreated(StudyCreated { study: Box::new(study) });
-            world.append(Place::study(study_id(number)), record);
+            world.append_record(Place::study(study_id(number)), record, None, None);
         }
         world.sync();
-        world.plan(Duration::ZERO, World::start_coordinator);
-        for lanes in lanes.iter().copied() {
+        for _ in 0..crew.coordinators {
+            world.open_desk();
+        }
+        for lanes in crew.lanes.iter().copied() {
             let delay = world.delay();
             world.plan(delay, move |world| world.join(lanes));
         }
-        world.repeat(world.faults.broker_restart_every, "broker restarted", World::restart_broker);
-        world.repeat(world.faults.power_cut_every, "power cut", World::cut_power);
-        world.repeat(world.faults.coordinator_crash_every, "coordinator killed", World::crash_coordinator);
-        world.repeat(world.faults.coordinator_cut_every, "coordinator cut off", World::cut_coordinator);
+        world.repeat(world.faults.broker_restart_every, |world| {
+            world.count("broker restarted");
+            world.restart_broker();
+        });
+        world.repeat(world.faults.power_cut_every, |world| {
+            world.count("power cut");
+            world.cut_power();
+        });
         world
     }
 
@@ -110,6 +89,7 @@ impl World {
         let Some(((at, _), action)) = self.agenda.pop_first() else { return false };
         self.now = at;
         action(self);
+        self.look_who_leads();
         true
     }
 
@@ -118,13 +98,18 @@ impl World {
     }
 
     pub fn why_not_over(&self) -> String {
-        let Some(machine) = &self.desk.machine else { return "the coordinator is down".to_owned() };
-        if self.desk.losses != self.losses {
-            return "the coordinator has not noticed a power cut".to_owned();
+        if self.led_with().is_none() {
+            return "nobody leads".to_owned();
         }
-        let running: Vec<_> = machine.studies().filter(|(_, study)| !study.is_over()).map(|(id, _)| id).collect();
-        if !running.is_empty() || machine.studies().next().is_none() || self.desk.read < self.log.len() {
-            return format!("studies {running:?} run, {} of {} records are read", self.desk.read, self.log.len());
+        for desk in &self.desks {
+            let Some(machine) = &desk.machine else { return format!("{desk} is down") };
+            if desk.read() < self.broker.log.len() || !desk.read_what_is_in(&self.broker.log) {
+                return format!("{desk} has read {} of {} messages", desk.read(), self.broker.log.len());
+            }
+            let running: Vec<_> = machine.studies().filter(|(_, study)| !study.is_over()).map(|(id, _)| id).collect();
+            if !running.is_empty() || machine.studies().next().is_none() {
+                return format!("studies {running:?} run for {desk}");
+            }
         }
         let busy = self.stations.iter().filter(|station| !station.is_gone && !station.is_idle());
         busy.map(Station::to_string).collect::<Vec<_>>().join(", ")
@@ -134,22 +119,31 @@ impl World {
         self.now - START
     }
 
+    /// No other has it.
+    pub fn next_number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
     pub fn plan(&mut self, delay: Duration, action: impl FnOnce(&mut World) + 'static) {
-        self.agenda.insert((self.now + delay, self.planned), Box::new(action));
-        self.planned += 1;
+        let number = self.next_number();
+        self.agenda.insert((self.now + delay, number), Box::new(action));
     }
 
     /// Plans a fault again and again for as long as there are faults.
-    fn repeat(&mut self, every: Option<Duration>, name: &'static str, fault: fn(&mut World)) {
+    pub fn repeat(&mut self, every: Option<Duration>, fault: impl Fn(&mut World) + 'static) {
         let Some(mean) = every else { return };
         let delay = self.around(mean);
         self.plan(delay, move |world| {
             if world.faults_go_on() {
-                *world.happened.entry(name).or_default() += 1;
                 fault(world);
-                world.repeat(every, name, fault);
+                world.repeat(every, fault);
             }
         });
+    }
+
+    pub fn count(&mut self, name: &'static str) {
+        *self.happened.entry(name).or_default() += 1;
     }
 
     pub fn faults_go_on(&self) -> bool {
@@ -183,105 +177,13 @@ impl World {
         (self.random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// A message arrives at the log; whether it is stored, or was before.
-    pub fn store(&mut self, subject: &str, payload: &[u8], id: Option<&str>) -> bool {
-        if !self.is_broker_up {
-            return false;
-        }
-        let forgotten = self.faults.forgotten_ids;
-        let is_known = id.is_some_and(|id| !self.stored_ids.insert(id.to_owned()));
-        if !is_known || self.chance(forgotten) {
-            let place = subjects::read_log(subject).expect("agents write to the log");
-            self.append(place, decode(payload).expect("agents write records"));
-        }
-        true
+    /// A coordinator's machine, once all is over; they all say the same.
+    fn machine(&self) -> &Coordinator {
+        self.desks[0].machine.as_ref().expect("it is up when all is over")
     }
 
-    pub fn append(&mut self, place: Place, record: Record) {
-        self.log.push(Entry { place, record, at: self.now });
-        let delay = self.delay();
-        self.plan(delay, World::read_log);
-    }
-
-    /// An agent's pull arrives; it ends by itself after `expires`.
-    pub fn wait_for_offer(&mut self, agent: usize, pull: u64, expires: Duration) {
-        self.pulls.push_back((agent, pull));
-        self.plan(expires, move |world| world.pulls.retain(|waiting| *waiting != (agent, pull)));
-        self.hand_out();
-    }
-
-    pub fn enqueue(&mut self, offer: Box<Offer>) {
-        self.queue.push_back(offer);
-        self.hand_out();
-    }
-
-    pub fn acknowledge(&mut self, delivery: u64) {
-        self.unacknowledged.remove(&delivery);
-    }
-
-    /// The offer goes back to the queue, unless it was acknowledged.
-    pub fn redeliver(&mut self, delivery: u64) {
-        if let Some(offer) = self.unacknowledged.remove(&delivery) {
-            self.enqueue(offer);
-        }
-    }
-
-    fn hand_out(&mut self) {
-        while self.is_broker_up && !self.queue.is_empty() && !self.pulls.is_empty() {
-            let (agent, pull) = self.pulls.pop_front().expect("one waits");
-            let offer = self.queue.pop_front().expect("one waits");
-            let delivery = self.planned;
-            self.unacknowledged.insert(delivery, offer.clone());
-            self.plan(OFFER_ACK_WAIT, move |world| world.redeliver(delivery));
-            if !self.is_lost() {
-                let delay = self.delay();
-                self.at_agent(agent, delay, move |world| world.receive_offer(agent, pull, delivery, offer));
-            }
-        }
-    }
-
-    /// Brings all that is stored to the disk, and does so again after a while.
-    fn sync(&mut self) {
-        if self.faults.power_cut_every.is_none() {
-            return;
-        }
-        self.disk = Disk {
-            records: self.log.len(),
-            stored_ids: self.stored_ids.clone(),
-            queue: self.queue.iter().chain(self.unacknowledged.values()).cloned().collect(),
-            stops: self.stops.clone(),
-            checkpoints: self.checkpoints.clone(),
-        };
-        let interval = self.around(SYNC_INTERVAL);
-        self.plan(interval, World::sync);
-    }
-
-    fn cut_power(&mut self) {
-        let forgotten = self.log.len() - self.disk.records;
-        *self.happened.entry("records forgotten in a power cut").or_default() += forgotten as u64;
-        self.log.truncate(self.disk.records);
-        self.stored_ids.clone_from(&self.disk.stored_ids);
-        self.queue.clone_from(&self.disk.queue);
-        self.unacknowledged.clear();
-        self.stops.clone_from(&self.disk.stops);
-        self.checkpoints.clone_from(&self.disk.checkpoints);
-        self.acknowledged.retain(|id| self.stored_ids.contains(id));
-        self.losses += 1;
-        self.restart_broker();
-    }
-
-    fn restart_broker(&mut self) {
-        self.is_broker_up = false;
-        self.pulls.clear();
-        let down = self.absence();
-        self.plan(down, |world| {
-            world.is_broker_up = true;
-            world.hand_out();
-            world.reconnect_coordinator();
-            for agent in 0..world.stations.len() {
-                world.reconnect(agent);
-            }
-        });
+    fn study(&self, study: usize) -> &Study {
+        self.machine().study(&study_id(study)).expect("the world has as many studies")
     }
 
     pub fn trials(&self, study: usize) -> usize {
@@ -289,17 +191,15 @@ impl World {
     }
 
     pub fn outcomes(&self, study: usize) -> Vec<Outcome> {
-        let state = self.desk.machine.as_ref().unwrap().study(&study_id(study)).unwrap().state();
         let outcome = |phase: &Phase| match phase {
             Phase::Ended(outcome) => *outcome,
             other => panic!("a trial has no end: {other:?}"),
         };
-        state.trials.values().map(|trial| outcome(&trial.phase)).collect()
+        self.study(study).state().trials.values().map(|trial| outcome(&trial.phase)).collect()
     }
 
     pub fn best(&self, study: usize) -> (TrialId, f64) {
-        let state = self.desk.machine.as_ref().unwrap().study(&study_id(study)).unwrap().state();
-        let best = state.best.as_ref().expect("something was measured");
+        let best = self.study(study).state().best.as_ref().expect("something was measured");
         (best.trial, best.value)
     }
 }

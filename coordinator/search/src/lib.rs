@@ -10,6 +10,7 @@ pub mod fleet;
 mod hash;
 pub mod news;
 mod objectives;
+pub mod office;
 pub mod pareto;
 mod random;
 pub mod samplers;

@@ -1,9 +1,7 @@
-//! Which coordinator leads: one at a time, and only as long as it lives.
+//! Which coordinator leads: the candidacy's questions, put to NATS.
 //!
 //! Whoever holds the one key of a bucket campaigns: it appends `elected` to the log, fenced by the last such record.
 //! The key dies with its holder; the record is what counts. See [`regatta_schemas::leader`].
-
-use std::time::Duration;
 
 use regatta_broker::async_nats::jetstream::context::PublishErrorKind;
 use regatta_broker::async_nats::jetstream::kv::{CreateErrorKind, Store, UpdateErrorKind};
@@ -12,36 +10,19 @@ use regatta_broker::async_nats::jetstream::stream::LastRawMessageErrorKind;
 use regatta_broker::{BrokerError, Link};
 use regatta_schemas::encode;
 use regatta_schemas::leader::Elected;
-use regatta_schemas::streams::{LEADER_BUCKET, LEADER_KEY, LEADER_LEASE, LOG};
+use regatta_schemas::streams::{LEADER_BUCKET, LEADER_KEY, LOG};
 use regatta_schemas::subjects;
+use regatta_search::office::{Candidacy, PACE, Standing, Step};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
-/// How often the key is written again, and how often another looks whether it is free.
-const PACE: Duration = LEADER_LEASE.checked_div(6).expect("six is not zero");
-
-/// How a coordinator stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Standing {
-    /// The number of its last `elected`; there may be a later one of another.
-    pub elected: Option<u64>,
-    /// Until then nobody else can have been elected.
-    pub sure_until: Option<Instant>,
-}
-
-impl Standing {
-    pub fn is_sure(&self) -> bool {
-        self.sure_until.is_some_and(|until| Instant::now() < until)
-    }
-}
+use crate::clock;
 
 /// A coordinator that stands for office.
 pub struct Candidate {
     link: Link,
     name: String,
     bucket: Store,
-    /// The key's revision, while it is ours.
-    held: Option<u64>,
+    candidacy: Candidacy,
     standing: watch::Sender<Standing>,
 }
 
@@ -53,7 +34,8 @@ impl Candidate {
     pub async fn new(link: &Link, name: &str) -> Result<(Self, watch::Receiver<Standing>), BrokerError> {
         let bucket = link.jetstream.get_key_value(LEADER_BUCKET).await.map_err(BrokerError::away(LEADER_BUCKET))?;
         let (standing, told) = watch::channel(Standing::default());
-        Ok((Self { link: link.clone(), name: name.to_owned(), bucket, held: None, standing }, told))
+        let candidacy = Candidacy::default();
+        Ok((Self { link: link.clone(), name: name.to_owned(), bucket, candidacy, standing }, told))
     }
 
     /// Stands for office until `withdraw` turns true; then gives the key back, so that another takes over at once.
@@ -76,7 +58,7 @@ impl Candidate {
             }
             has_failed = outcome.is_err();
         }
-        if let Some(revision) = self.held
+        if let Some(revision) = self.candidacy.held()
             && let Err(error) = self.bucket.delete_expect_revision(LEADER_KEY, Some(revision)).await
             && error.kind() != UpdateErrorKind::WrongLastRevision
         {
@@ -84,40 +66,36 @@ impl Candidate {
         }
     }
 
-    /// Keeps the key, or takes it where it is free; and sees to it that the last `elected` is ours while we hold it.
+    /// One round of the candidacy.
     async fn campaign(&mut self) -> Result<(), BrokerError> {
-        const WHAT: &str = "keeping the leader's key";
-        let name = self.name.clone().into_bytes();
-        // The server's lease begins later than this.
-        let sure_until = Some(Instant::now() + LEADER_LEASE);
-        if let Some(revision) = self.held {
-            match self.bucket.update(LEADER_KEY, name.into(), revision).await {
-                Ok(revision) => {
-                    self.held = Some(revision);
-                    self.standing.send_modify(|standing| standing.sure_until = sure_until);
-                }
-                Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => self.held = None,
-                Err(error) => return Err(BrokerError::away(WHAT)(error)),
-            }
-            return Ok(());
+        let mut next = Some(self.candidacy.begin(clock::steady()));
+        while let Some(step) = next {
+            let answer = self.put(step).await?;
+            next = self.candidacy.hear(step, answer);
+            let standing = self.candidacy.standing();
+            self.standing.send_if_modified(|told| std::mem::replace(told, standing) != standing);
         }
-        match self.bucket.create(LEADER_KEY, name.into()).await {
-            Ok(revision) => self.held = Some(revision),
-            Err(error) if error.kind() == CreateErrorKind::AlreadyExists => return Ok(()),
-            Err(error) => return Err(BrokerError::away(WHAT)(error)),
-        }
-        let last = last_elected(&self.link).await?;
-        let mut elected = Some(last);
-        if self.standing.borrow().elected != elected {
-            let won = self.be_elected(last).await;
-            if won.is_err() {
-                // Without the record the key is worth nothing: the next round begins anew.
-                self.held = None;
-            }
-            elected = won?;
-        }
-        self.standing.send_replace(Standing { elected, sure_until });
         Ok(())
+    }
+
+    /// What the server says to a step; None where its condition does not hold.
+    async fn put(&self, step: Step) -> Result<Option<u64>, BrokerError> {
+        const WHAT: &str = "keeping the leader's key";
+        let name = || self.name.clone().into_bytes().into();
+        match step {
+            Step::Take => match self.bucket.create(LEADER_KEY, name()).await {
+                Ok(revision) => Ok(Some(revision)),
+                Err(error) if error.kind() == CreateErrorKind::AlreadyExists => Ok(None),
+                Err(error) => Err(BrokerError::away(WHAT)(error)),
+            },
+            Step::Keep { revision } => match self.bucket.update(LEADER_KEY, name(), revision).await {
+                Ok(revision) => Ok(Some(revision)),
+                Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Ok(None),
+                Err(error) => Err(BrokerError::away(WHAT)(error)),
+            },
+            Step::Look => last_elected(&self.link).await.map(Some),
+            Step::Stand { last } => self.be_elected(last).await,
+        }
     }
 
     /// Appends `elected`, unless another did since `last`; its number.

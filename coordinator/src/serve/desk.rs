@@ -6,13 +6,14 @@ use regatta_schemas::api::{Leader, Rejection, Reply, Request};
 use regatta_schemas::log::{Lineage, Place, Proposed, Record};
 use regatta_schemas::snapshot::{LogPosition, OverStudy, Snapshot};
 use regatta_schemas::{StudyId, Term, encode};
+use regatta_search::office::Standing;
 use regatta_search::{Answer, Command, Coordinator, Event, Settings, Time};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::intake::Recalled;
 use crate::clock;
-use crate::nats::{Asked, Deposed, Entry, Letter, Standing, Wire};
+use crate::nats::{Asked, Deposed, Entry, Letter, Wire};
 
 /// An encoded reply, and who waits for it.
 type Ready = (Vec<u8>, oneshot::Sender<Vec<u8>>);
