@@ -292,7 +292,7 @@ impl World {
 
     fn plan_wake(&mut self, desk: usize) {
         let Some(deadline) = self.desks[desk].machine.as_ref().and_then(Coordinator::next_deadline) else { return };
-        if self.desks[desk].wake_at.is_none_or(|planned| deadline < planned) {
+        if self.is_desk_connected(desk) && self.desks[desk].wake_at.is_none_or(|planned| deadline < planned) {
             self.desks[desk].wake_at = Some(deadline);
             self.wake_at(desk, deadline.since(self.now));
         }
