@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use regatta_search::Time;
 use regatta_search::office::{PACE, Step};
+use regatta_search::{Coordinator, Time};
 
-use crate::desk::News;
+use crate::desk::{Desk, News};
 use crate::world::World;
 
 /// Within this time another leads, if only one is there that can.
@@ -56,10 +56,14 @@ impl World {
         self.desks[desk].office.fence() == Some(self.broker.last_elected)
     }
 
-    /// The fence of the coordinator that leads and is able to.
-    pub fn led_with(&self) -> Option<u64> {
-        let leader = (0..self.desks.len()).find(|desk| self.is_able(*desk) && self.leads(*desk))?;
-        self.desks[leader].office.fence()
+    /// The desk that leads and is able to.
+    fn leading_desk(&self) -> Option<&Desk> {
+        (0..self.desks.len()).find(|desk| self.is_able(*desk) && self.leads(*desk)).map(|desk| &self.desks[desk])
+    }
+
+    /// The machine of the coordinator that leads and is able to.
+    pub fn leader(&self) -> Option<&Coordinator> {
+        self.leading_desk().and_then(|desk| desk.machine.as_ref())
     }
 
     pub fn look_who_leads(&mut self) {
@@ -71,7 +75,7 @@ impl World {
                 self.succession.able_since.remove(&desk);
             }
         }
-        let led_with = self.led_with();
+        let led_with = self.leading_desk().and_then(|desk| desk.office.fence());
         let succession = &mut self.succession;
         let since = *succession.leaderless_since.get_or_insert(now);
         let Some(able_since) = succession.able_since.values().min() else { return };

@@ -9,9 +9,9 @@ use regatta_schemas::TrialId;
 use regatta_schemas::log::{Place, Record, StudyCreated};
 use regatta_schemas::reasons::Outcome;
 use regatta_schemas::study::StudyFile;
+use regatta_search::Time;
 use regatta_search::simulator::study_id;
 use regatta_search::study::{Phase, Study};
-use regatta_search::{Coordinator, Time};
 
 use crate::broker::Broker;
 use crate::desk::Desk;
@@ -98,18 +98,16 @@ impl World {
     }
 
     pub fn why_not_over(&self) -> String {
-        if self.led_with().is_none() {
-            return "nobody leads".to_owned();
-        }
+        let Some(leader) = self.leader() else { return "nobody leads".to_owned() };
         for desk in &self.desks {
-            let Some(machine) = &desk.machine else { return format!("{desk} is down") };
-            if desk.read() < self.broker.log.len() || !desk.read_what_is_in(&self.broker.log) {
+            if desk.machine.is_none() || desk.read() < self.broker.log.len() || !desk.read_what_is_in(&self.broker.log)
+            {
                 return format!("{desk} has read {} of {} messages", desk.read(), self.broker.log.len());
             }
-            let running: Vec<_> = machine.studies().filter(|(_, study)| !study.is_over()).map(|(id, _)| id).collect();
-            if !running.is_empty() || machine.studies().next().is_none() {
-                return format!("studies {running:?} run for {desk}");
-            }
+        }
+        let running: Vec<_> = leader.studies().filter(|(_, study)| !study.is_over()).map(|(id, _)| id).collect();
+        if !running.is_empty() || leader.studies().next().is_none() {
+            return format!("studies {running:?} run");
         }
         let busy = self.stations.iter().filter(|station| !station.is_gone && !station.is_idle());
         busy.map(Station::to_string).collect::<Vec<_>>().join(", ")
@@ -177,13 +175,9 @@ impl World {
         (self.random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// A coordinator's machine, once all is over; they all say the same.
-    fn machine(&self) -> &Coordinator {
-        self.desks[0].machine.as_ref().expect("it is up when all is over")
-    }
-
     fn study(&self, study: usize) -> &Study {
-        self.machine().study(&study_id(study)).expect("the world has as many studies")
+        let leader = self.leader().expect("somebody leads when all is over");
+        leader.study(&study_id(study)).expect("the world has as many studies")
     }
 
     pub fn trials(&self, study: usize) -> usize {
