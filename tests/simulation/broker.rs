@@ -94,6 +94,7 @@ struct Leader {
 
 #[derive(Debug, Clone)]
 struct Key {
+    holder: String,
     revision: u64,
     dies_at: Time,
 }
@@ -133,17 +134,20 @@ impl Broker {
         }
     }
 
-    /// Gives back the leader's key, if this is still its revision.
-    pub fn release(&mut self, revision: u64) {
-        if self.leader.key.as_ref().is_some_and(|key| key.revision == revision) {
-            self.leader.key = None;
-        }
+    /// Who holds the leader's key.
+    pub fn key_holder(&self, now: Time) -> Option<&str> {
+        self.leader.key.as_ref().filter(|key| now < key.dies_at).map(|key| key.holder.as_str())
     }
 
-    fn write_key(&mut self, now: Time) -> u64 {
+    /// Gives back the leader's key, if it is still this coordinator's.
+    pub fn release(&mut self, holder: &str) {
+        self.leader.key.take_if(|key| key.holder == holder);
+    }
+
+    fn write_key(&mut self, holder: String, now: Time) -> u64 {
         self.leader.last_revision += 1;
         let revision = self.leader.last_revision;
-        self.leader.key = Some(Key { revision, dies_at: now + LEADER_LEASE });
+        self.leader.key = Some(Key { holder, revision, dies_at: now + LEADER_LEASE });
         revision
     }
 }
@@ -155,8 +159,10 @@ impl World {
         let broker = &mut self.broker;
         let key = broker.leader.key.as_ref().filter(|key| now < key.dies_at);
         match step {
-            Step::Take => key.is_none().then(|| broker.write_key(now)),
-            Step::Keep { revision } => key.is_some_and(|key| key.revision == revision).then(|| broker.write_key(now)),
+            Step::Take => key.is_none().then(|| broker.write_key(coordinator, now)),
+            Step::Keep { revision } => {
+                key.is_some_and(|key| key.revision == revision).then(|| broker.write_key(coordinator, now))
+            }
             Step::Look => Some(broker.last_elected),
             Step::Stand { last } if last == broker.last_elected => {
                 Some(self.append(Message::Elected { coordinator, at: now }))

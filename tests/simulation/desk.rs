@@ -207,9 +207,8 @@ impl World {
     }
 
     fn give_key_back(&mut self, desk: usize) {
-        if let Some(revision) = self.desks[desk].candidacy.held() {
-            self.send_to_broker(desk, move |world| world.broker.release(revision));
-        }
+        let holder = self.desks[desk].to_string();
+        self.send_to_broker(desk, move |world| world.broker.release(&holder));
     }
 
     /// Every coordinator is sent what was appended.

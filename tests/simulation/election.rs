@@ -18,9 +18,11 @@ pub struct Succession {
     /// The fence of the last that led.
     fence: Option<u64>,
     leaderless_since: Option<Time>,
+    /// The desk that holds the key and is about to lead.
+    heir: Option<usize>,
     /// Since when each desk could lead, of those that can.
     able_since: BTreeMap<usize, Time>,
-    /// From the moment when a leader fell, or from when another could lead, until that one did.
+    /// From the moment when the one that led, or was about to, fell, or from when another could lead, until that one did.
     pub takeovers: Vec<Duration>,
 }
 
@@ -66,6 +68,11 @@ impl World {
         self.leading_desk().and_then(|desk| desk.machine.as_ref())
     }
 
+    fn heir(&self) -> Option<usize> {
+        let holder = self.broker.key_holder(self.now)?;
+        (0..self.desks.len()).find(|desk| self.is_able(*desk) && self.desks[*desk].to_string() == holder)
+    }
+
     pub fn look_who_leads(&mut self) {
         let now = self.now;
         for desk in 0..self.desks.len() {
@@ -76,7 +83,13 @@ impl World {
             }
         }
         let led_with = self.leading_desk().and_then(|desk| desk.office.fence());
+        let heir = if led_with.is_none() { self.heir() } else { None };
+        let has_heir_fallen = self.succession.heir.is_some_and(|heir| !self.is_able(heir));
         let succession = &mut self.succession;
+        succession.heir = heir;
+        if has_heir_fallen {
+            succession.leaderless_since = None;
+        }
         let since = *succession.leaderless_since.get_or_insert(now);
         let Some(able_since) = succession.able_since.values().min() else { return };
         let took = now - since.max(*able_since);
