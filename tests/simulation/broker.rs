@@ -23,7 +23,7 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(4);
 pub enum Message {
     /// `by`: which coordinator decided it, if one did.
     Record {
-        entry: Entry,
+        entry: Box<Entry>,
         id: Option<String>,
         by: Option<Mandate>,
     },
@@ -117,7 +117,7 @@ impl Broker {
 
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.log.iter().filter_map(|message| match message {
-            Message::Record { entry, .. } => Some(entry),
+            Message::Record { entry, .. } => Some(entry.as_ref()),
             Message::Elected { .. } => None,
         })
     }
@@ -220,7 +220,7 @@ impl World {
     }
 
     pub fn append_record(&mut self, place: Place, record: Record, id: Option<String>, by: Option<Mandate>) -> u64 {
-        let entry = Entry { place, record, at: self.now };
+        let entry = Box::new(Entry { place, record, at: self.now });
         let number = self.append(Message::Record { entry, id: id.clone(), by });
         self.broker.ids.extend(id.map(|id| (id, number)));
         number

@@ -29,7 +29,7 @@ use regatta_schemas::study::StudyFile;
 use serde_json::{Value, json};
 
 use faults::Faults;
-use watch::Watch;
+use watch::{Minutes, Watch};
 use world::{Crew, World};
 
 const SEEDS: u64 = 100;
@@ -137,6 +137,22 @@ fn the_best_value_is_that_of_a_world_without_faults() {
         assert_eq!(calm, stormy);
         watch
     });
+}
+
+#[test]
+fn without_the_fence_a_deposed_coordinator_decides_and_is_caught() {
+    let faults = Faults { has_fence: false, ..Faults::all() };
+    let is_caught = |seed: u64| {
+        let mut world = World::new(seed, vec![study(&json!({"seed": seed}))], &crew(seed, &[2, 1]), faults.clone());
+        let mut minutes = Minutes::default();
+        while world.faults_go_on() && world.step() {
+            if minutes.read(&world.broker.log, &world.broker.forgotten).is_some() {
+                return true;
+            }
+        }
+        false
+    };
+    assert!((0..20).any(is_caught), "the fence is what keeps this from happening");
 }
 
 #[test]
