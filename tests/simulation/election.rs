@@ -35,9 +35,10 @@ impl World {
 
     fn put(&mut self, desk: usize, begun: Time, step: Step) {
         let name = self.desks[desk].to_string();
-        let at_broker = move |world: &mut World| world.obey_candidate(step, name);
+        // A server that has just come back says at once that it cannot, and so does one of a cluster without a leader.
+        let at_broker = move |world: &mut World| (!world.is_lost()).then(|| world.obey_candidate(step, name));
         self.ask_broker(desk, at_broker, move |world, answer| {
-            let next = answer.and_then(|answer| world.desks[desk].candidacy.hear(step, answer));
+            let next = answer.flatten().and_then(|answer| world.desks[desk].candidacy.hear(step, answer));
             if let Some(step) = next {
                 world.put(desk, begun, step);
             } else {
