@@ -61,6 +61,16 @@ struct Mandate {
 #[error("another coordinator leads")]
 pub struct Deposed;
 
+/// That a stream took a letter.
+#[derive(Debug, Clone)]
+pub struct Receipt {
+    /// Its number there.
+    pub sequence: u64,
+    message_id: String,
+    /// Which connection it was sent on, by their count.
+    connection: u64,
+}
+
 /// Something to publish into a stream, and the id that makes a second try harmless.
 pub struct Letter {
     subject: String,
@@ -145,28 +155,27 @@ impl Wire {
     }
 
     /// Publishes all letters, in order, and returns when every one is stored; tries for as long as it takes.
-    /// The answer is the number, in its stream, of the last one.
     ///
     /// # Errors
     /// `Deposed` when another coordinator leads.
-    pub async fn publish(&self, letters: &[Letter]) -> Result<u64, Deposed> {
+    pub async fn publish(&self, letters: &[Letter]) -> Result<Vec<Receipt>, Deposed> {
         if letters.iter().any(|letter| !letter.is_fenced) {
             self.make_sure().await?;
         }
-        let mut last_sequence = 0;
+        let mut receipts = Vec::with_capacity(letters.len());
         let mut unsent: Vec<&Letter> = letters.iter().collect();
         let mut window = unsent.len().max(1);
         loop {
             let mut refused = Vec::new();
             for letters in unsent.chunks(window) {
-                last_sequence = last_sequence.max(self.publish_once(letters, &mut refused).await?);
+                receipts.append(&mut self.publish_once(letters, &mut refused).await?);
             }
             unsent = refused;
             if unsent.is_empty() {
                 if self.refusal.send_replace(None).is_some() {
                     tracing::info!("NATS stores again");
                 }
-                return Ok(last_sequence);
+                return Ok(receipts);
             }
             // A cluster refuses a fenced message while another is under way.
             window = 1;
@@ -175,9 +184,14 @@ impl Wire {
         }
     }
 
-    /// One try of letters that are under way together. The answer is the number of the last one that was stored.
-    async fn publish_once<'a>(&self, letters: &[&'a Letter], unsent: &mut Vec<&'a Letter>) -> Result<u64, Deposed> {
-        let mut last_sequence = 0;
+    /// One try of letters that are under way together.
+    async fn publish_once<'a>(
+        &self,
+        letters: &[&'a Letter],
+        unsent: &mut Vec<&'a Letter>,
+    ) -> Result<Vec<Receipt>, Deposed> {
+        let connection = self.connection();
+        let mut receipts = Vec::with_capacity(letters.len());
         let mut sent = Vec::with_capacity(letters.len());
         for letter in letters {
             sent.push((*letter, self.send(letter).await));
@@ -191,7 +205,10 @@ impl Wire {
         });
         for (letter, stored) in join_all(answers).await {
             match stored {
-                Ok(ack) => last_sequence = last_sequence.max(ack.sequence),
+                Ok(ack) => {
+                    let (sequence, message_id) = (ack.sequence, letter.message_id.clone());
+                    receipts.push(Receipt { sequence, message_id, connection });
+                }
                 Err(error) => {
                     if error.kind() == PublishErrorKind::WrongLastSequence {
                         self.check_office().await?;
@@ -201,7 +218,26 @@ impl Wire {
                 }
             }
         }
-        Ok(last_sequence)
+        Ok(receipts)
+    }
+
+    fn connection(&self) -> u64 {
+        *self.link.connections.borrow()
+    }
+
+    /// Whether the log has what was sent on the connections before this one; where that cannot be known, it has not.
+    pub async fn still_has(&self, receipts: impl Iterator<Item = &Receipt>) -> bool {
+        let now = self.connection();
+        // A log loses its end: where it has the last, it has them all.
+        let last = receipts.filter(|receipt| receipt.connection != now).max_by_key(|receipt| receipt.sequence);
+        let Some(Receipt { sequence, message_id, .. }) = last else { return true };
+        match reader::holds_decision(&self.link, *sequence, message_id).await {
+            Ok(is_there) => is_there,
+            Err(error) => {
+                tracing::warn!(%error, "whether the last decisions are still stored cannot be known");
+                false
+            }
+        }
     }
 
     fn note_refusal(&self, error: BrokerError, letter: &Letter) {

@@ -164,6 +164,7 @@ impl Term<'_> {
         loop {
             // While the server is away nobody can be heard: no lease ends for that.
             let deadline = if desk.wire.is_connected() { desk.machine.next_deadline() } else { None };
+            let mut is_reconnected = false;
             tokio::select! {
                 // In this order: a beat that was heard must be told before the time of a lease is.
                 biased;
@@ -172,7 +173,7 @@ impl Term<'_> {
                     ended.context("a part of the coordinator broke off")??;
                     anyhow::bail!("a part of the coordinator ended");
                 }
-                Ok(()) = connections.changed() => desk.tell(Event::ConnectionRestored),
+                Ok(()) = connections.changed() => is_reconnected = true,
                 Some((pool, agent, beat)) = beats.next() => desk.tell(Event::BeatHeard { pool, agent, beat }),
                 Some(asked) = asked.recv() => desk.answer(asked),
                 Some(objects) = listed.recv() => desk.sweep(objects),
@@ -194,6 +195,9 @@ impl Term<'_> {
                         desk.tell(Event::TimePassed);
                     }
                 }
+            }
+            if is_reconnected {
+                desk.reconnect().await?;
             }
             if office.is_lost() {
                 return Ok(End::Deposed);

@@ -49,6 +49,7 @@ pub enum News {
     Read(Message),
     /// The candidate heard from the broker.
     Stood,
+    Reconnected,
     /// What was read is not in the log any more.
     TailLost,
 }
@@ -262,6 +263,11 @@ impl World {
                     self.count("coordinator noticed that the log lost its end");
                     return self.begin_anew(number);
                 }
+                Some(News::Reconnected) if !desk.outbox.is_in(&self.broker, desk.link.broken) => {
+                    self.count("leader noticed that what it decided was forgotten");
+                    return self.begin_anew(number);
+                }
+                Some(News::Reconnected) => machine.handle(now, Event::ConnectionRestored),
                 Some(News::Happened(event)) => machine.handle(now, event),
                 Some(News::Stood) => {}
                 Some(News::Read(message)) => {

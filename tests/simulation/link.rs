@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use regatta_search::{Event, Time};
+use regatta_search::Time;
 
 use crate::desk::News;
 use crate::world::{Action, World};
@@ -21,7 +21,7 @@ pub struct Link {
     pub is_cut: bool,
     pub is_slow: bool,
     /// Connections that broke.
-    broken: u64,
+    pub broken: u64,
     /// When the last of what is under way arrives.
     last_arrival: Time,
     /// What the client keeps while there is no connection.
@@ -72,7 +72,7 @@ impl World {
             for action in std::mem::take(&mut world.desks[desk].link.kept) {
                 world.send_to_broker(desk, action);
             }
-            world.tell(desk, News::Happened(Event::ConnectionRestored));
+            world.tell(desk, News::Reconnected);
             world.hear_from_broker(desk, move |world| world.read_log(desk));
         });
     }

@@ -10,7 +10,7 @@ use regatta_schemas::stop::Stop;
 use regatta_schemas::{StudyId, TrialId};
 use regatta_search::{Command, Event};
 
-use crate::broker::{Mandate, Stored};
+use crate::broker::{Broker, Mandate, Stored};
 use crate::desk::News;
 use crate::world::{Action, World};
 
@@ -56,8 +56,16 @@ pub struct Outbox {
     batches: BTreeMap<Tray, Batch>,
     offers: VecDeque<Letter>,
     written: u64,
-    /// The number of the last decision that is stored.
-    pub last_stored: u64,
+    /// Decisions that are stored and not read back yet.
+    receipts: Vec<Receipt>,
+}
+
+/// That the log took a decision.
+struct Receipt {
+    number: u64,
+    id: String,
+    /// Connections that had broken when it was sent.
+    broken: u64,
 }
 
 #[derive(Default)]
@@ -72,11 +80,19 @@ impl Outbox {
     pub fn is_busy(&self) -> bool {
         self.is_busy
     }
+
+    /// Whether the log has what was sent on the connections before this one.
+    pub fn is_in(&self, broker: &Broker, broken: u64) -> bool {
+        let before = self.receipts.iter().filter(|receipt| receipt.broken != broken);
+        before.max_by_key(|receipt| receipt.number).is_none_or(|receipt| broker.has(&receipt.id))
+    }
 }
 
 impl World {
     pub fn carry_out(&mut self, desk: usize, commands: Vec<Command>) {
+        let read = self.desks[desk].read() as u64;
         self.desks[desk].outbox.is_busy = true;
+        self.desks[desk].outbox.receipts.retain(|receipt| receipt.number > read);
         let (mut decisions, mut stops, mut offers) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
         for command in commands {
             let contents = match command {
@@ -155,14 +171,16 @@ impl World {
     }
 
     fn post_letter(&mut self, desk: usize, tray: Tray, letter: Letter) {
-        let mandate = self.mandate(desk);
+        let (mandate, broken) = (self.mandate(desk), self.desks[desk].link.broken);
         self.batch(desk, tray).under_way += 1;
         let sent = letter.clone();
         let store = move |world: &mut World| world.store_letter(sent, mandate);
         self.ask_broker(desk, store, move |world, answer| match answer {
             Some(Stored::As(number)) => {
-                let outbox = &mut world.desks[desk].outbox;
-                outbox.last_stored = outbox.last_stored.max(number);
+                if tray == Tray::Decisions {
+                    let receipt = Receipt { number, id: letter.id.clone(), broken };
+                    world.desks[desk].outbox.receipts.push(receipt);
+                }
                 world.acknowledged.insert(letter.id);
                 world.batch(desk, tray).under_way -= 1;
                 world.post(desk, tray);

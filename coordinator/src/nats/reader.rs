@@ -1,9 +1,11 @@
 //! Reads the streams in their order, from the beginning, across every loss of the connection.
 
 use futures_util::StreamExt;
+use regatta_broker::async_nats::header::NATS_MESSAGE_ID;
 use regatta_broker::async_nats::jetstream::ErrorCode;
 use regatta_broker::async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use regatta_broker::async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
+use regatta_broker::async_nats::jetstream::message::StreamMessage;
 use regatta_broker::async_nats::jetstream::stream::RawMessageErrorKind;
 use regatta_broker::{BrokerError, Link, is_copy};
 use regatta_schemas::leader::Elected;
@@ -273,6 +275,31 @@ impl OutputReader {
     }
 }
 
+/// What a stream has under a number.
+enum Found {
+    Message(Box<StreamMessage>),
+    /// It was deleted on purpose.
+    Deleted,
+    /// It is not that far.
+    Nothing,
+}
+
+async fn find(link: &Link, spec: &StreamSpec, sequence: u64) -> Result<Found, BrokerError> {
+    let mut stream = match link.jetstream.get_stream(spec.name).await {
+        Ok(stream) => stream,
+        Err(error) if is_no_stream(&error) => return Ok(Found::Nothing),
+        Err(error) => return Err(away(error.into())),
+    };
+    match stream.get_raw_message(sequence).await {
+        Ok(message) => Ok(Found::Message(Box::new(message))),
+        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => {
+            let info = stream.info().await.map_err(|error| away(error.into()))?;
+            Ok(if sequence <= info.state.last_sequence { Found::Deleted } else { Found::Nothing })
+        }
+        Err(error) => Err(away(error.into())),
+    }
+}
+
 /// Whether this message is still in its stream, unless it was deleted on purpose.
 ///
 /// # Errors
@@ -282,19 +309,25 @@ pub async fn still_holds(link: &Link, spec: &StreamSpec, position: LogPosition) 
     if sequence == 0 {
         return Ok(true);
     }
-    let mut stream = match link.jetstream.get_stream(spec.name).await {
-        Ok(stream) => stream,
-        Err(error) if is_no_stream(&error) => return Ok(false),
-        Err(error) => return Err(away(error.into())),
-    };
-    match stream.get_raw_message(sequence).await {
-        Ok(message) => Ok(micros(message.time.unix_timestamp_nanos()) == at_us),
-        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => {
-            let info = stream.info().await.map_err(|error| away(error.into()))?;
-            Ok(sequence <= info.state.last_sequence)
+    Ok(match find(link, spec, sequence).await? {
+        Found::Message(message) => micros(message.time.unix_timestamp_nanos()) == at_us,
+        Found::Deleted => true,
+        Found::Nothing => false,
+    })
+}
+
+/// Whether the log has this decision under this number, unless it was deleted on purpose.
+///
+/// # Errors
+/// `Away` when the server is.
+pub async fn holds_decision(link: &Link, sequence: u64, message_id: &str) -> Result<bool, BrokerError> {
+    Ok(match find(link, &LOG, sequence).await? {
+        Found::Message(message) => {
+            message.headers.get(NATS_MESSAGE_ID).is_some_and(|stored| stored.as_str() == message_id)
         }
-        Err(error) => Err(away(error.into())),
-    }
+        Found::Deleted => true,
+        Found::Nothing => false,
+    })
 }
 
 fn is_no_stream(error: &GetStreamError) -> bool {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use regatta_broker::BrokerError;
 use regatta_schemas::api::{Leader, Rejection, Reply, Request};
 use regatta_schemas::log::{Lineage, Place, Proposed, Record};
 use regatta_schemas::snapshot::{LogPosition, OverStudy, Snapshot};
+use regatta_schemas::streams::LOG;
 use regatta_schemas::{StudyId, Term, encode};
 use regatta_search::office::Standing;
 use regatta_search::{Answer, Command, Coordinator, Event, Settings, Time};
@@ -13,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::intake::Recalled;
 use crate::clock;
-use crate::nats::{Asked, Deposed, Entry, Letter, Wire};
+use crate::nats::{Asked, Deposed, Entry, Letter, Receipt, Wire};
 
 /// An encoded reply, and who waits for it.
 type Ready = (Vec<u8>, oneshot::Sender<Vec<u8>>);
@@ -51,6 +53,8 @@ pub struct Desk {
     leader: Option<Leader>,
     /// Records read, and studies over, since the last snapshot.
     news: News,
+    /// Decisions that are stored and not read back yet.
+    receipts: Vec<Receipt>,
     /// Answers to requests whose commands are not carried out yet.
     answers: Vec<Ready>,
     /// Answers that go out once the record of this number is read back: who asks next sees what was done.
@@ -69,6 +73,7 @@ impl Desk {
             read: LogPosition::default(),
             leader: None,
             news: News::default(),
+            receipts: Vec::new(),
             answers: Vec::new(),
             answers_by_record: BTreeMap::new(),
         }
@@ -83,6 +88,19 @@ impl Desk {
         self.leader = Some(leader);
         self.wire = self.wire.clone().in_office(fence, standing);
         self.tell(Event::CaughtUp);
+    }
+
+    /// Goes on with a new connection.
+    ///
+    /// # Errors
+    /// `TailLost` when the log has not all any more that this coordinator decided: what it forgot in a power cut before it
+    /// was read back, the machine would wait for in vain.
+    pub async fn reconnect(&mut self) -> Result<(), BrokerError> {
+        if !self.wire.still_has(self.receipts.iter()).await {
+            return Err(BrokerError::TailLost { stream: LOG.name });
+        }
+        self.tell(Event::ConnectionRestored);
+        Ok(())
     }
 
     /// Begins where a snapshot ends.
@@ -170,7 +188,7 @@ impl Desk {
     /// `Deposed` when another coordinator leads; then this desk's machine has decided what never was.
     pub async fn carry_out(&mut self) -> Result<(), Deposed> {
         let (mut records, mut stops, mut offers) = (Vec::new(), Vec::new(), Vec::new());
-        let mut last_record = 0;
+        let mut stored = Vec::new();
         while let Some(command) = self.machine.next_command() {
             match command {
                 Command::Append { place, record } => {
@@ -178,7 +196,7 @@ impl Desk {
                     records.push(Letter::record(&place, &record, &self.unique()));
                     if matches!(record, Record::StudyCreated(_)) {
                         // Nothing of a study may come before it, whatever has to be sent again.
-                        last_record = self.wire.publish(&std::mem::take(&mut records)).await?;
+                        stored.append(&mut self.wire.publish(&std::mem::take(&mut records)).await?);
                     }
                 }
                 Command::Stop { study, trial, stop } => {
@@ -196,8 +214,11 @@ impl Desk {
                 Command::DeleteStudy { study } => self.wire.delete_study(&study).await,
             }
         }
-        let (_, last_of_these) = tokio::try_join!(self.wire.publish(&stops), self.wire.publish(&records))?;
-        last_record = last_record.max(last_of_these);
+        let (_, mut rest) = tokio::try_join!(self.wire.publish(&stops), self.wire.publish(&records))?;
+        stored.append(&mut rest);
+        let last_record = stored.iter().map(|receipt| receipt.sequence).max().unwrap_or(0);
+        self.receipts.retain(|receipt| receipt.sequence > self.read.sequence);
+        self.receipts.append(&mut stored);
         self.wire.publish(&offers).await?;
         if !self.answers.is_empty() {
             self.answers_by_record.entry(last_record).or_default().append(&mut self.answers);
