@@ -179,6 +179,9 @@ impl Screen {
                 Lineage::Ablated { without, repeat } => {
                     format!("repeat {repeat}, {}  {why}", ablate::without(without))
                 }
+                Lineage::Inherited { parent, checkpoint, .. } => {
+                    format!("from trial {parent} at {}  {why}", checkpoint.resource)
+                }
                 Lineage::Sampled { .. } | Lineage::Submitted { .. } | Lineage::Unknown => why,
             };
             let value = summary.best.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::ensure;
 use regatta_schemas::Params;
 use regatta_schemas::check;
-use regatta_schemas::study::StudyFile;
-use regatta_search::simulator::Epoch;
+use regatta_schemas::study::{Stopper, StudyFile};
+use regatta_search::simulator::{Epoch, Stretch};
 use serde::Serialize;
 
 use crate::cli;
@@ -40,6 +40,10 @@ type Curves = BTreeMap<String, BTreeMap<u32, (f64, BTreeMap<String, f64>)>>;
 /// # Errors
 /// When a stopper is faulty, or nothing was measured.
 pub fn replay(args: &cli::Replay, recorded: &Recorded) -> anyhow::Result<()> {
+    ensure!(
+        !is_population(&recorded.study.file),
+        "a copy's curve says nothing of its configuration: no stopper can be replayed"
+    );
     let curves = curves(recorded);
     ensure!(!curves.is_empty(), "no trial of the study has measured anything yet");
     let lanes = args.lanes.or(recorded.study.summary.lanes.map(|lanes| lanes.lanes)).unwrap_or(1).max(1);
@@ -60,15 +64,15 @@ pub fn replay(args: &cli::Replay, recorded: &Recorded) -> anyhow::Result<()> {
 fn play(recorded: &Recorded, curves: &Curves, stopper: &str, lanes: u32) -> anyhow::Result<Row> {
     let file = study(recorded, curves, stopper)?;
     let unknown: RefCell<BTreeSet<String>> = RefCell::default();
-    let curve = |params: &Params, epoch: u32| {
-        let key = key(params);
+    let course = |stretches: &[Stretch], epoch: u32| {
+        let key = key(&stretches[0].params);
         let measured = &curves[&key];
         if measured.keys().next_back().is_some_and(|last| epoch > *last) {
             unknown.borrow_mut().insert(key);
         }
         epoch_of(measured, epoch)
     };
-    let outcome = simulate::play(file, Fleet::calm(lanes), &curve, || Ok(()))?;
+    let outcome = simulate::play(file, Fleet::calm(lanes), &course, || Ok(()))?;
     let unknown = unknown.into_inner().len();
     Ok(Row { stopper: stopper.to_owned(), unknown, outcome })
 }
@@ -78,6 +82,7 @@ fn study(recorded: &Recorded, curves: &Curves, stopper: &str) -> anyhow::Result<
     let mut file = serde_json::to_value(&recorded.study.file)?;
     file["stopper"] = check::study_text(stopper).map_err(faulty)?;
     let mut file = check::simulated_study_file(&file).map_err(faulty)?;
+    ensure!(!is_population(&file), "no curve tells what a copy with changed values would have measured");
     // Time is what the trials take; what anybody asked for while it ran is no part of the question.
     file.budget.wall_time_s = None;
     file.initial = recorded
@@ -89,6 +94,10 @@ fn study(recorded: &Recorded, curves: &Curves, stopper: &str) -> anyhow::Result<
         .collect();
     file.budget.trials = file.initial.len() as u32;
     Ok(file)
+}
+
+fn is_population(file: &StudyFile) -> bool {
+    matches!(file.stopper, Stopper::Pbt { .. })
 }
 
 fn curves(recorded: &Recorded) -> Curves {

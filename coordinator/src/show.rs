@@ -6,6 +6,7 @@ use regatta_schemas::api::Fault;
 use regatta_schemas::api::{
     FleetShown, StudyList, StudyShown, StudyStatus, StudySummary, TrialShown, TrialStatus, TrialSummary,
 };
+use regatta_schemas::log::Lineage;
 use regatta_search::Time;
 
 use crate::clock;
@@ -142,6 +143,10 @@ pub fn trial(shown: &TrialShown) -> String {
         summary.elapsed_s
     )];
     lines.extend(summary.params.iter().map(|(name, value)| format!("  {name} = {value}")));
+    if let Lineage::Inherited { parent, checkpoint, replaced, .. } = &summary.lineage {
+        let resource = checkpoint.resource;
+        lines.push(format!("goes on from trial {parent} at epoch {resource}, in the place of trial {replaced}"));
+    }
     lines.extend(summary.stop.iter().map(|reason| format!("stopped: {reason}")));
     lines.extend(summary.failure.iter().map(|failure| format!("failed ({}): {}", failure.cause, failure.detail)));
     lines.extend(

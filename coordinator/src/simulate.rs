@@ -15,7 +15,7 @@ use regatta_schemas::limits::LIMITS;
 use regatta_schemas::log::Best;
 use regatta_schemas::study::{RecipeTemplate, Sampler, StudyFile};
 use regatta_search::Settings;
-use regatta_search::simulator::{AgentPlan, Curve, Epoch, Faults, Plan, Simulator, study_id};
+use regatta_search::simulator::{AgentPlan, Course, Epoch, Faults, Plan, Simulator, Stretch, study_id};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -75,8 +75,8 @@ pub fn simulate(args: &cli::Simulate) -> anyhow::Result<()> {
     let (resource, metric) = (file.budget.resource, file.objective.metric.clone());
     let objective = RefCell::new(Objective::start(&args.objective, args.send.clone(), resource, metric)?);
     let failure: RefCell<Option<anyhow::Error>> = RefCell::default();
-    let curve = |params: &Params, epoch: u32| {
-        objective.borrow_mut().epoch(params, epoch).unwrap_or_else(|error| {
+    let course = |stretches: &[Stretch], epoch: u32| {
+        objective.borrow_mut().epoch(stretches, epoch).unwrap_or_else(|error| {
             failure.borrow_mut().get_or_insert(error);
             Epoch { metrics: Default::default(), seconds: 1.0 }
         })
@@ -91,7 +91,7 @@ pub fn simulate(args: &cli::Simulate) -> anyhow::Result<()> {
     if let Sampler::External { service, .. } = &file.sampler {
         eprintln!("note: a simulation asks nobody; the fallback proposes in the place of the sampler `{service}`");
     }
-    let outcome = play(file, fleet, &curve, || failure.borrow_mut().take().map_or(Ok(()), Err))?;
+    let outcome = play(file, fleet, &course, || failure.borrow_mut().take().map_or(Ok(()), Err))?;
     if args.json {
         println!("{}", serde_json::to_string(&outcome)?);
     } else {
@@ -107,11 +107,11 @@ pub fn simulate(args: &cli::Simulate) -> anyhow::Result<()> {
 pub fn play(
     file: StudyFile,
     fleet: Fleet,
-    curve: Curve,
+    course: Course,
     look: impl Fn() -> anyhow::Result<()>,
 ) -> anyhow::Result<Outcome> {
     let (name, seed, goal, lanes) = (file.name.clone(), file.seed, file.objective.goal, fleet.lanes);
-    let mut simulator = Simulator::new(plan(&fleet, file), curve);
+    let mut simulator = Simulator::along(plan(&fleet, file), course);
     let progress = ProgressBar::new_spinner();
     let mut rise: Vec<(f64, f64)> = Vec::new();
     let mut steps: u64 = 0;

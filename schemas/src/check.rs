@@ -15,6 +15,7 @@ mod loss;
 mod model;
 mod objectives;
 mod optimizer;
+mod pbt;
 mod place;
 mod reader;
 mod recipe;

@@ -7,6 +7,7 @@ pub mod ablation;
 pub mod api;
 pub mod ask;
 pub mod beat;
+pub mod changeable;
 pub mod check;
 pub mod documents;
 pub mod ids;

@@ -85,7 +85,7 @@ pub struct Proposed {
 }
 
 /// Where a trial comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "from", rename_all = "snake_case")]
 pub enum Lineage {
     /// The `index`-th configuration of the study's sampler.
@@ -104,9 +104,28 @@ pub enum Lineage {
         /// All trials of one repeat have one seed.
         repeat: u32,
     },
+    /// Population-based training: another trial's configuration with changed values, which goes on from that trial's
+    /// checkpoint.
+    Inherited {
+        parent: TrialId,
+        checkpoint: Checkpoint,
+        /// The trial whose place it takes, and why that one ends.
+        replaced: TrialId,
+        reason: StopReason,
+    },
     /// A lineage that this version does not know.
     #[serde(other)]
     Unknown,
+}
+
+impl Lineage {
+    /// Where the trial begins; None: at the beginning.
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        match self {
+            Self::Inherited { checkpoint, .. } => Some(checkpoint),
+            Self::Sampled { .. } | Self::Submitted { .. } | Self::Ablated { .. } | Self::Unknown => None,
+        }
+    }
 }
 
 /// The trial was put before a pool of agents.

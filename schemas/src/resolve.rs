@@ -81,6 +81,26 @@ pub(crate) fn reference(value: &Value) -> Option<&str> {
     value.as_str()?.strip_prefix('$').filter(|name| !name.starts_with('$'))
 }
 
+/// The path of each reference in a template, and the parameter that it names.
+pub(crate) fn references(value: &Value, path: &str) -> BTreeMap<String, String> {
+    let mut references = BTreeMap::new();
+    collect(value, path, &mut references);
+    references
+}
+
+fn collect(value: &Value, path: &str, references: &mut BTreeMap<String, String>) {
+    if let Some(name) = reference(value) {
+        references.insert(path.to_owned(), name.to_owned());
+    }
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, value)| collect(value, &check::join(path, key), references)),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(index, item)| collect(item, &format!("{path}[{index}]"), references))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
 /// A template with values in it.
 pub(crate) struct Filled {
     pub value: Value,

@@ -354,6 +354,22 @@ pub enum Stopper {
         #[serde(default)]
         early_stopping: EarlyStopping,
     },
+    /// Population-based training (Jaderberg et al., 2017): of trials that train side by side, those that fall behind are
+    /// replaced by copies of those ahead, with values changed on the way. US patent 11,941,527 covers it as published.
+    Pbt {
+        /// Trials that train side by side.
+        #[serde(default = "default_population")]
+        population: u32,
+        /// Epochs between two comparisons; left out: a tenth of `resource`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        interval: Option<u32>,
+        /// The share that is replaced at a comparison, and the share that is copied.
+        #[serde(default = "default_quantile")]
+        quantile: f64,
+        /// Parameters whose values a copy changes; left out: all that may change during a training.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        perturb: Option<Vec<String>>,
+    },
 }
 
 /// What becomes of a trial that arrives at a rung.
@@ -431,6 +447,19 @@ pub fn first_rung(min_resource: Option<u32>, resource: u32) -> u32 {
 
 fn default_stage() -> u32 {
     8
+}
+
+pub(crate) fn default_population() -> u32 {
+    8
+}
+
+pub(crate) fn default_quantile() -> f64 {
+    0.25
+}
+
+/// Epochs between two comparisons of a population, where they may be left out: a tenth of `resource`.
+pub fn pbt_interval(interval: Option<u32>, resource: u32) -> u32 {
+    interval.unwrap_or_else(|| resource.div_ceil(10)).max(1)
 }
 
 pub(crate) fn default_brackets() -> u32 {

@@ -170,9 +170,10 @@ impl Coordinator {
         &self.fleet
     }
 
-    /// Whether a trial would go on, or be exported, from this checkpoint.
+    /// Whether a trial would go on, or be exported, from this checkpoint; one that is on its way to the log too.
     pub fn needs_checkpoint(&self, object: &str) -> bool {
-        self.uses_by_checkpoint.contains_key(object)
+        let is_about_to = || self.active.iter().any(|id| self.studies[id].is_about_to_need(object));
+        self.uses_by_checkpoint.contains_key(object) || is_about_to()
     }
 
     /// Lanes of the pool that nothing is meant for; below zero while agents are away or offers wait.
@@ -206,11 +207,7 @@ impl Coordinator {
         if let Some(trial) = trial {
             self.fleet.set_lease(now, &id, trial, study.leaseholder(trial));
             let kept = checkpoint_of(study, trial);
-            match (checkpoint, kept_before) {
-                (Some(object), before) => self.keep_checkpoint(object, before, kept),
-                (None, Some(object)) if kept.is_none() => self.drop_checkpoint(object),
-                (None, _) => {}
-            }
+            self.keep_checkpoint(checkpoint, kept_before, kept);
         }
         self.collect(&id);
     }
@@ -250,7 +247,7 @@ impl Coordinator {
 
     /// Counts who needs which checkpoint, and deletes what nobody needs any more: the one that was superseded, or the
     /// announced one itself, if it came too late to count.
-    fn keep_checkpoint(&mut self, announced: String, before: Option<String>, kept: Option<String>) {
+    fn keep_checkpoint(&mut self, announced: Option<String>, before: Option<String>, kept: Option<String>) {
         if before != kept {
             if let Some(object) = kept {
                 *self.uses_by_checkpoint.entry(object).or_default() += 1;
@@ -258,8 +255,8 @@ impl Coordinator {
             if let Some(object) = before {
                 self.drop_checkpoint(object);
             }
-        } else if !self.uses_by_checkpoint.contains_key(&announced) && self.is_live {
-            self.commands.push_back(Command::DeleteCheckpoint { object: announced });
+        } else if let Some(object) = announced.filter(|object| self.is_live && !self.needs_checkpoint(object)) {
+            self.commands.push_back(Command::DeleteCheckpoint { object });
         }
     }
 
@@ -270,7 +267,7 @@ impl Coordinator {
             return;
         }
         self.uses_by_checkpoint.remove(&object);
-        if self.is_live {
+        if self.is_live && !self.needs_checkpoint(&object) {
             self.commands.push_back(Command::DeleteCheckpoint { object });
         }
     }

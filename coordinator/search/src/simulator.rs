@@ -15,7 +15,7 @@ use rand_core::{Rng, SeedableRng};
 use regatta_schemas::api::{Rejection, Request};
 use regatta_schemas::ask::{Ask, Suggestion};
 use regatta_schemas::beat::Beat;
-use regatta_schemas::log::{Place, Record, StudyCreated};
+use regatta_schemas::log::{Lineage, Place, Record, StudyCreated};
 use regatta_schemas::offer::Offer;
 use regatta_schemas::reasons::AskFailure;
 use regatta_schemas::stop::Stop;
@@ -69,6 +69,16 @@ pub struct Epoch {
 /// The metrics of an epoch, counted from 1, of a trial with these parameters.
 pub type Curve<'a> = &'a dyn Fn(&Params, u32) -> Epoch;
 
+/// What a trial was trained with from so many epochs on. A trial has one, and before it those of its parents.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stretch {
+    pub after: u32,
+    pub params: Params,
+}
+
+/// The metrics of an epoch, counted from 1, of a trial that came this way, first stretch first.
+pub type Course<'a> = &'a dyn Fn(&[Stretch], u32) -> Epoch;
+
 /// What an external sampler answers.
 pub type Suggest<'a> = &'a dyn Fn(&Ask) -> Result<Suggestion, AskFailure>;
 
@@ -83,8 +93,10 @@ pub struct Entry {
 /// A search under way.
 pub struct Simulator<'a> {
     plan: Plan,
-    curve: Curve<'a>,
+    course: Box<dyn Fn(&[Stretch], u32) -> Epoch + 'a>,
     suggest: Suggest<'a>,
+    /// How each trial came to where it is.
+    stretches: BTreeMap<(StudyId, TrialId), Vec<Stretch>>,
     now: Time,
     random: ChaCha8Rng,
     /// What is to happen, by time; of equals, what was planned first.
@@ -153,6 +165,19 @@ impl<'a> Simulator<'a> {
     }
 
     pub fn with_sampler(plan: Plan, curve: Curve<'a>, suggest: Suggest<'a>) -> Self {
+        let now = |stretches: &[Stretch], epoch: u32| {
+            let last = stretches.last().expect("a trial has a configuration");
+            curve(&last.params, epoch)
+        };
+        Self::begun(plan, Box::new(now), suggest)
+    }
+
+    /// One in which what a trial measures depends on all that it, and its parents, were trained with.
+    pub fn along(plan: Plan, course: Course<'a>) -> Self {
+        Self::begun(plan, Box::new(course), &|_| Err(AskFailure::Simulated))
+    }
+
+    fn begun(plan: Plan, course: Box<dyn Fn(&[Stretch], u32) -> Epoch + 'a>, suggest: Suggest<'a>) -> Self {
         let mut simulator = Self {
             now: START,
             random: ChaCha8Rng::seed_from_u64(plan.seed),
@@ -168,8 +193,9 @@ impl<'a> Simulator<'a> {
             stops: BTreeMap::new(),
             agents: Vec::new(),
             plan,
-            curve,
+            course,
             suggest,
+            stretches: BTreeMap::new(),
         };
         simulator.begin();
         simulator
@@ -200,6 +226,7 @@ impl<'a> Simulator<'a> {
         self.now = at;
         match happening {
             Happening::Written { place, record } => {
+                self.note_stretches(&place, &record);
                 self.log.push(Entry { place, record, at });
                 self.plan_after(READ_DELAY, Happening::Read);
             }
@@ -299,6 +326,18 @@ impl<'a> Simulator<'a> {
             let next = self.around(every);
             self.plan_after(next, Happening::CoordinatorDies);
         }
+    }
+
+    fn note_stretches(&mut self, place: &Place, record: &Record) {
+        let (Some(trial), Record::Proposed(proposed)) = (place.trial, record) else { return };
+        let (mut stretches, mut after) = (Vec::new(), 0);
+        if let Lineage::Inherited { parent, checkpoint, .. } = &proposed.lineage {
+            after = checkpoint.resource;
+            let before = self.stretches.get(&(place.study.clone(), *parent)).into_iter().flatten();
+            stretches.extend(before.filter(|stretch| stretch.after < after).cloned());
+        }
+        stretches.push(Stretch { after, params: proposed.params.clone() });
+        self.stretches.entry((place.study.clone(), trial)).or_insert(stretches);
     }
 
     fn read_log(&mut self) {

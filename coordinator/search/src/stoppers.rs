@@ -12,6 +12,7 @@ mod halving;
 mod none;
 mod pasha;
 mod patience;
+mod pbt;
 mod percentile;
 mod promotion;
 mod rungs;
@@ -20,12 +21,13 @@ mod threshold;
 
 use std::fmt::Debug;
 
-use regatta_schemas::TrialId;
+use regatta_schemas::log::Checkpoint;
 use regatta_schemas::reasons::{Outcome, StopReason};
 use regatta_schemas::study::{
     AshaMode, EarlyStopping, Goal, Stopper as Choice, StudyFile, default_es_min, default_grace, default_patience,
-    first_rung,
+    first_rung, pbt_interval,
 };
+use regatta_schemas::{Params, TrialId};
 
 use crate::news::Measurement;
 use crate::objectives::Objectives;
@@ -68,6 +70,17 @@ pub trait Stopper: Debug + Send {
         true
     }
 
+    /// Who takes the place of this trial, which was set aside and has a lane; None: it goes on itself. `child` is the
+    /// number of the trial that would come, `parent` gives what there is to go on from of a trial that may be copied.
+    fn heir<'a>(
+        &self,
+        _trial: TrialId,
+        _child: TrialId,
+        _parent: &dyn Fn(TrialId) -> Option<Parent<'a>>,
+    ) -> Option<Heir> {
+        None
+    }
+
     /// Why the trial, set aside, was never promoted; None: it was not ranked.
     fn outranked(&self, _trial: TrialId) -> Option<StopReason> {
         None
@@ -81,6 +94,26 @@ pub struct Chances<'a> {
     pub is_free: &'a dyn Fn(TrialId) -> bool,
     /// Whether the study ends unless a trial goes on: no new configuration can come, and none is running.
     pub is_last: bool,
+    /// The trial that a new configuration would become; None: there can be none now.
+    pub next: Option<TrialId>,
+}
+
+/// What a copy of a trial begins with.
+#[derive(Debug, Clone, Copy)]
+pub struct Parent<'a> {
+    pub params: &'a Params,
+    pub checkpoint: &'a Checkpoint,
+}
+
+/// A new trial that goes on from another's checkpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Heir {
+    pub parent: TrialId,
+    pub params: Params,
+    /// Until which resource it trains before it is set aside; None: to its end.
+    pub until: Option<u32>,
+    /// Why the trial whose place it takes ends.
+    pub reason: StopReason,
 }
 
 /// The table of stoppers.
@@ -111,6 +144,10 @@ pub fn stopper_for(study: &StudyFile) -> Box<dyn Stopper> {
         Choice::Pasha { eta, min_resource } => Box::new(pasha::Pasha::new(goal, from_first(eta, min_resource))),
         Choice::Halving { eta, min_resource } => {
             Box::new(halving::Halving::new(goal, from_first(eta, min_resource), budget.trials))
+        }
+        Choice::Pbt { population, interval, quantile, .. } => {
+            let rules = pbt::Rules { population, interval: pbt_interval(interval, budget.resource), quantile };
+            Box::new(pbt::Pbt::new(study, rules))
         }
         Choice::Stages { size, early_stopping } => {
             let cohorts = halving::Cohorts { size, trials: budget.trials };

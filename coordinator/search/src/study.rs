@@ -35,7 +35,7 @@ use crate::random::trial_seed;
 use crate::time::Time;
 pub use call::NoSuggestion;
 use external::Dialogue;
-use intents::{Intents, Loss};
+use intents::{Intents, Loss, Proposal};
 pub use points::Points;
 use state::Effect;
 pub use state::State;
@@ -184,6 +184,11 @@ impl Study {
         checkpoints.map(|checkpoint| &checkpoint.object)
     }
 
+    /// Whether a trial that is on its way to the log goes on from this object.
+    pub fn is_about_to_need(&self, object: &str) -> bool {
+        self.intents.needs(object)
+    }
+
     /// Who must be heard so that the trial's attempt goes on.
     pub fn leaseholder(&self, trial: TrialId) -> Option<Leaseholder<'_>> {
         let trial_state = self.state.trials.get(&trial)?;
@@ -227,14 +232,14 @@ impl Study {
     /// Adds a trial from outside; checked by the caller, `trials_left` included.
     pub fn submit(&mut self, proposed: Proposed) -> TrialId {
         let trial = self.next_trial();
-        self.intents.propose(trial, None);
+        self.intents.propose(trial, Proposal::Submitted);
         self.append(Some(trial), Record::Proposed(proposed));
         trial
     }
 
     /// A trial from outside is on its way to the log.
     pub fn expect(&mut self, trial: TrialId) {
-        self.intents.propose(trial, None);
+        self.intents.propose(trial, Proposal::Submitted);
     }
 
     pub fn pause(&mut self, by: String) {

@@ -8,8 +8,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
-use regatta_schemas::Params;
-use regatta_search::simulator::Epoch;
+use regatta_search::simulator::{Epoch, Stretch};
 use serde_json::{Map, Value, json};
 
 const ELAPSED: &str = "elapsed_s";
@@ -24,7 +23,7 @@ pub struct Objective {
     /// Epochs of a curve.
     resource: u32,
     metric: String,
-    curve_by_params: BTreeMap<String, Curve>,
+    curve_by_question: BTreeMap<String, Curve>,
 }
 
 #[derive(Debug)]
@@ -48,31 +47,45 @@ impl Objective {
             bail!("the objective `{command}` has no input or output");
         };
         let (command, answers) = (command.to_owned(), BufReader::new(answers));
-        Ok(Self { command, program, questions, answers, extra, resource, metric, curve_by_params: BTreeMap::new() })
+        Ok(Self { command, program, questions, answers, extra, resource, metric, curve_by_question: BTreeMap::new() })
     }
 
-    /// What an epoch, counted from 1, of a trial with these parameters gives. Each configuration is asked for once.
+    /// What an epoch, counted from 1, of a trial that came this way gives. Each way is asked for once.
     ///
     /// # Errors
     /// When the program ends, or answers something else than a curve.
-    pub fn epoch(&mut self, params: &Params, number: u32) -> anyhow::Result<Epoch> {
-        let key = serde_json::to_string(params)?;
-        if !self.curve_by_params.contains_key(&key) {
-            let curve = self.ask(params)?;
-            self.curve_by_params.insert(key.clone(), curve);
+    pub fn epoch(&mut self, stretches: &[Stretch], number: u32) -> anyhow::Result<Epoch> {
+        let question = self.question(stretches);
+        if !self.curve_by_question.contains_key(&question) {
+            let curve = self.ask(&question)?;
+            self.curve_by_question.insert(question.clone(), curve);
         }
-        let Curve { values_by_metric, elapsed_s } = &self.curve_by_params[&key];
+        let Curve { values_by_metric, elapsed_s } = &self.curve_by_question[&question];
         let place = number.clamp(1, self.resource) as usize - 1;
         let metrics = values_by_metric.iter().map(|(name, values)| (name.clone(), values[place])).collect();
         let before = if place == 0 { 0.0 } else { elapsed_s[place - 1] };
         Ok(Epoch { metrics, seconds: elapsed_s[place] - before })
     }
 
-    fn ask(&mut self, params: &Params) -> anyhow::Result<Curve> {
+    fn question(&self, stretches: &[Stretch]) -> String {
         let mut question = self.extra.clone();
-        question.insert("params".to_owned(), json!(params));
+        if let [before @ .., last] = stretches {
+            question.insert("params".to_owned(), json!(last.params));
+            let began = stretches.iter().skip(1).map(|next| next.after);
+            let parents: Vec<Value> = before
+                .iter()
+                .zip(began)
+                .map(|(parent, until)| json!({ "params": parent.params, "until": until }))
+                .collect();
+            if !parents.is_empty() {
+                question.insert("before".to_owned(), parents.into());
+            }
+        }
         question.insert("resource".to_owned(), self.resource.into());
-        let question = Value::Object(question).to_string();
+        Value::Object(question).to_string()
+    }
+
+    fn ask(&mut self, question: &str) -> anyhow::Result<Curve> {
         let mut answer = String::new();
         let asked = writeln!(self.questions, "{question}").and_then(|()| self.questions.flush());
         if asked.and_then(|()| self.answers.read_line(&mut answer)).is_err() || answer.is_empty() {

@@ -5,10 +5,11 @@ use serde_json::Value;
 use crate::limits::LIMITS;
 use crate::study::{default_brackets, default_eta, first_rung};
 
+use super::pbt;
 use super::reader::{Fields, Node};
 use super::study::{named, ranks_by_several, whole_in};
 
-const STOPPERS: [&str; 11] = [
+const STOPPERS: [&str; 12] = [
     "none",
     "median",
     "percentile",
@@ -20,6 +21,7 @@ const STOPPERS: [&str; 11] = [
     "pasha",
     "halving",
     "stages",
+    "pbt",
 ];
 /// Those that can rank by several objectives.
 const OF_SEVERAL: [&str; 2] = ["none", "asha"];
@@ -74,6 +76,7 @@ pub fn check(fields: &Fields, resource: Option<u64>) {
                 node.word(&["none", "agent", "global"]);
             }
         }
+        "pbt" => pbt::settings(&stopper),
         _ => stopper.only(&["name"]),
     }
 }

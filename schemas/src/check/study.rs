@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::ablation::Ablation;
 use crate::api::Fault;
+use crate::changeable::changeable;
 use crate::ids::PoolId;
 use crate::limits::LIMITS;
 use crate::params::Params;
@@ -12,7 +13,7 @@ use crate::study::{Sampler, Stopper, StudyFile};
 use super::reader::{Faults, Fields, Node, list_of};
 use super::recipe::without_nulls;
 use super::space::{self, Space};
-use super::{ablation, assignment, earlier, objectives, sampler, stopper, template};
+use super::{ablation, assignment, earlier, objectives, pbt, sampler, stopper, template};
 
 const KEYS: [&str; 16] = [
     "name",
@@ -87,6 +88,9 @@ fn read(node: &Node, measured: Measured) -> Option<StudyFile> {
         template::check(recipe, &fields.path_of("space"), space);
     }
     let template = recipe.as_ref().and_then(|recipe| recipe.value.as_object());
+    if let Some(space) = &space {
+        pbt::check(&fields, resource, space, template);
+    }
     let ablation = ablation.and_then(|node| ablation::check(&node, template));
     if !node.faults.is_empty() {
         return None;
@@ -97,6 +101,10 @@ fn read(node: &Node, measured: Measured) -> Option<StudyFile> {
     file.initial = initial;
     file.earlier = earlier;
     file.ablation = ablation;
+    let may_change = changeable(&file.recipe, &file.space);
+    if let Stopper::Pbt { perturb, .. } = &mut file.stopper {
+        perturb.get_or_insert_with(|| may_change.into_iter().collect());
+    }
     Some(file)
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::api::Fault;
 use crate::params::{ParamValue, Params};
-use crate::resolve::{fill, reference};
+use crate::resolve::{fill, references};
 use crate::study::{Domain, OneOrMany, Parameter};
 
 use super::assignment::{condition, parents_first};
@@ -25,8 +25,7 @@ const VALUES_MAX: usize = 200_000;
 
 pub fn check(node: &Node, space_path: &str, space: &Space) {
     let Some(template) = node.fields() else { return };
-    let mut references = BTreeMap::new();
-    collect(node.value, &node.path, &mut references);
+    let references = references(node.value, &node.path);
     check_references(node, space_path, space, &references);
     let ignored: BTreeSet<&str> = references
         .iter()
@@ -46,20 +45,6 @@ pub fn check(node: &Node, space_path: &str, space: &Space) {
         if !ignored.contains(path.as_str()) {
             node.faults.extend([if times == count { without_context(fault) } else { fault }]);
         }
-    }
-}
-
-/// Each reference's path and parameter.
-fn collect(value: &Value, path: &str, references: &mut BTreeMap<String, String>) {
-    if let Some(name) = reference(value) {
-        references.insert(path.to_owned(), name.to_owned());
-    }
-    match value {
-        Value::Object(map) => map.iter().for_each(|(key, value)| collect(value, &join(path, key), references)),
-        Value::Array(items) => {
-            items.iter().enumerate().for_each(|(index, item)| collect(item, &format!("{path}[{index}]"), references))
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

@@ -32,7 +32,7 @@ impl Coordinator {
             objective: state.file.objective.clone(),
             trials: study.trial_counts(),
             trials_max: state.file.budget.trials,
-            resource_spent: state.trials.values().map(|trial| u64::from(trial.resource)).sum(),
+            resource_spent: state.trials.values().map(|trial| u64::from(trial.epochs_trained())).sum(),
             best: conclusion.map_or_else(|| state.best.clone(), |(conclusion, _)| conclusion.best.clone()),
             front: study.front(),
             end: conclusion.map(|(conclusion, _)| conclusion.reason.clone()),

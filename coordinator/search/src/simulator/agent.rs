@@ -9,7 +9,7 @@ use regatta_schemas::log::{
 use regatta_schemas::offer::Offer;
 use regatta_schemas::reasons::{FailCause, ReleaseReason};
 use regatta_schemas::stop::Stop;
-use regatta_schemas::{AgentId, Attempt, Params, PoolId, Sequence, StudyId, Term, TrialId};
+use regatta_schemas::{AgentId, Attempt, PoolId, Sequence, StudyId, Term, TrialId};
 
 use super::{AgentPlan, Epoch, Simulator};
 
@@ -184,7 +184,7 @@ impl Simulator<'_> {
         }
         let epochs_done = offer.resume.as_ref().map_or(0, |checkpoint| checkpoint.resource);
         let elapsed_s = offer.resume.as_ref().map_or(0.0, |checkpoint| checkpoint.elapsed_ms as f64 / 1e3);
-        let epoch = self.epoch(agent, &offer.params, epochs_done + 1);
+        let epoch = self.epoch(agent, &offer, epochs_done + 1);
         let place = Place::trial(offer.study.clone(), offer.trial);
         let (id, attempt) = (self.agents[agent].id.clone(), offer.attempt);
         let accepted = Accepted { attempt, term: offer.term, sequence: Sequence(0), agent: id, lane: lane as u32 };
@@ -207,7 +207,7 @@ impl Simulator<'_> {
             return;
         }
         let (next, whole) = (training.epochs_done + 2, training.offer.resource);
-        let coming = (next <= whole).then(|| self.epoch(agent, &training.offer.params, next));
+        let coming = (next <= whole).then(|| self.epoch(agent, &training.offer, next));
         let Lane::Training(training) = &mut self.agents[agent].lanes[lane] else { return };
         training.epochs_done += 1;
         training.elapsed_s += training.epoch.seconds;
@@ -248,8 +248,9 @@ impl Simulator<'_> {
         }
     }
 
-    fn epoch(&self, agent: usize, params: &Params, number: u32) -> Epoch {
-        let epoch = (self.curve)(params, number);
+    fn epoch(&self, agent: usize, offer: &Offer, number: u32) -> Epoch {
+        let stretches = self.stretches.get(&(offer.study.clone(), offer.trial));
+        let epoch = (self.course)(stretches.expect("a trial is proposed before it is offered"), number);
         Epoch { seconds: epoch.seconds * self.agents[agent].slowness, ..epoch }
     }
 

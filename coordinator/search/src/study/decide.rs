@@ -11,10 +11,10 @@ use regatta_schemas::recipe::Recipe;
 use regatta_schemas::{Attempt, Params, TrialId};
 
 use super::convergence::Convergence;
-use super::intents::{Loss, Sampled};
+use super::intents::{Loss, Proposal, Sampled};
 use super::{Due, Phase, Study};
 use crate::random::repeat_seed;
-use crate::stoppers::Chances;
+use crate::stoppers::{Chances, Heir, Parent};
 use crate::time::Time;
 
 impl Study {
@@ -91,7 +91,9 @@ impl Study {
     /// The trial, of those set aside, whose turn it is.
     pub(super) fn promotion(&self) -> Option<TrialId> {
         let is_free = |trial| self.state.paused.contains(&trial) && self.is_free(trial);
-        self.state.stopper.0.promotion(Chances { is_free: &is_free, is_last: self.is_at_rest() && !self.may_propose() })
+        let next = (self.may_propose() && !self.dialogue.is_open()).then(|| self.next_trial());
+        let is_last = self.is_at_rest() && !self.may_propose();
+        self.state.stopper.0.promotion(Chances { is_free: &is_free, is_last, next })
     }
 
     /// Whether nothing runs or is on its way: every trial has ended or is set aside.
@@ -102,7 +104,8 @@ impl Study {
 
     /// Whether no decision about the trial is on its way.
     fn is_free(&self, trial: TrialId) -> bool {
-        !self.intents.lanes.contains(&trial) && !self.intents.closings.contains(&trial)
+        let is_leaving = self.intents.closings.contains(&trial) || self.intents.is_replaced(trial);
+        !self.intents.lanes.contains(&trial) && !is_leaving
     }
 
     /// The trial whose turn it is: those that lost their agent first.
@@ -116,10 +119,38 @@ impl Study {
         if !self.wants_lane() {
             return;
         }
-        match self.next_waiting().or_else(|| self.promotion()) {
-            Some(trial) => self.offer_again(trial, None),
-            None => self.propose_next(now, self.next_index()),
+        match (self.next_waiting(), self.promotion()) {
+            (Some(waiting), _) => self.offer_again(waiting, None),
+            (None, Some(promoted)) => match self.heir(promoted) {
+                Some(heir) => self.propose_heir(promoted, heir),
+                None => self.offer_again(promoted, None),
+            },
+            (None, None) => self.propose_next(now, self.next_index()),
         }
+    }
+
+    /// Who takes the place of a trial that could go on, as long as the budget has trials.
+    fn heir(&self, trial: TrialId) -> Option<Heir> {
+        let parent = |id: TrialId| {
+            let of = self.state.trials.get(&id).filter(|of| of.due.is_none() && !of.has_ended())?;
+            let is_staying = !self.intents.closings.contains(&id) && !self.intents.is_replaced(id);
+            let checkpoint = of.checkpoint.as_ref().filter(|_| is_staying)?;
+            Some(Parent { params: &of.proposed.params, checkpoint })
+        };
+        if self.trials_left() > 0 { self.state.stopper.0.heir(trial, self.next_trial(), &parent) } else { None }
+    }
+
+    fn propose_heir(&mut self, replaced: TrialId, heir: Heir) {
+        let trial = self.next_trial();
+        let Heir { parent, params, until, reason } = heir;
+        let of = &self.state.trials[&parent];
+        let Some(checkpoint) = of.checkpoint.clone() else { return };
+        // A training that goes on is the same but for its values: the order of its rows and what it drops.
+        let seed = of.proposed.seed;
+        self.intents.propose(trial, Proposal::Inherited { replaced, object: checkpoint.object.clone() });
+        let lineage = Lineage::Inherited { parent, checkpoint, replaced, reason };
+        let proposed = Proposed { params, lineage, seed, priority: 0, labels: Default::default() };
+        self.propose_and_offer(trial, proposed, until, None);
     }
 
     /// The number of the sampler's next configuration.
@@ -140,13 +171,17 @@ impl Study {
     pub(super) fn propose_as(&mut self, sampled: Sampled, fallback: Option<AskFailure>, caller: Option<Caller>) {
         let (trial, params) = (self.next_trial(), sampled.params.clone());
         let (lineage, seed) = self.origin(trial, sampled.index, fallback);
-        self.intents.propose(trial, Some(sampled));
-        let recipe = self.recipe(&params, &lineage);
+        self.intents.propose(trial, Proposal::Sampled(sampled));
         let proposed = Proposed { params, lineage, seed, priority: 0, labels: Default::default() };
+        self.propose_and_offer(trial, proposed, self.state.stopper.0.until(trial), caller);
+    }
+
+    fn propose_and_offer(&mut self, trial: TrialId, proposed: Proposed, until: Option<u32>, caller: Option<Caller>) {
+        let recipe = self.recipe(&proposed.params, &proposed.lineage);
+        let resume = proposed.lineage.checkpoint().cloned();
         self.append(Some(trial), Record::Proposed(proposed));
-        let (attempt, until) = (Attempt(1), self.state.stopper.0.until(trial));
         let (pool, term, reason) = (self.pool().clone(), self.office.unwrap_or_default(), OfferReason::First);
-        let offered = Offered { attempt, term, pool, reason, resume: None, until, caller };
+        let offered = Offered { attempt: Attempt(1), term, pool, reason, resume, until, caller };
         self.offer_or_fail(trial, recipe, offered);
     }
 

@@ -167,7 +167,7 @@ impl Study {
         let trial = &self.state.trials[&id];
         let index = match trial.proposed.lineage {
             Lineage::Sampled { index, .. } => Some(index),
-            Lineage::Submitted { .. } | Lineage::Ablated { .. } | Lineage::Unknown => None,
+            Lineage::Submitted { .. } | Lineage::Ablated { .. } | Lineage::Inherited { .. } | Lineage::Unknown => None,
         };
         let outcome = match trial.phase {
             Phase::Ended(outcome) => Some(outcome),

@@ -11,7 +11,7 @@ use regatta_schemas::{AgentId, Attempt, Params, Sequence, TrialId};
 
 #[derive(Debug, Default)]
 pub struct Intents {
-    proposals: BTreeMap<TrialId, Option<Sampled>>,
+    proposals: BTreeMap<TrialId, Proposal>,
     /// Trials with a lane set aside: to be offered, or closed as they cannot be.
     pub lanes: BTreeSet<TrialId>,
     /// Those of `lanes` that callers get, who need none.
@@ -28,6 +28,19 @@ pub struct Intents {
     pub is_exhausted: bool,
 }
 
+/// What is known of a trial that is on its way.
+#[derive(Debug)]
+pub enum Proposal {
+    Sampled(Sampled),
+    /// It takes the place of a trial and goes on from a checkpoint that may be nobody else's any more.
+    Inherited {
+        replaced: TrialId,
+        object: String,
+    },
+    /// Somebody sent it.
+    Submitted,
+}
+
 #[derive(Debug)]
 pub struct Sampled {
     pub index: u64,
@@ -41,8 +54,8 @@ pub struct Loss {
 }
 
 impl Intents {
-    pub fn propose(&mut self, trial: TrialId, sampled: Option<Sampled>) {
-        self.proposals.insert(trial, sampled);
+    pub fn propose(&mut self, trial: TrialId, proposal: Proposal) {
+        self.proposals.insert(trial, proposal);
     }
 
     pub fn proposals(&self) -> usize {
@@ -59,7 +72,24 @@ impl Intents {
 
     /// Configurations proposed and not yet read back, in the order of their trials.
     pub fn sampled(&self) -> impl Iterator<Item = &Sampled> {
-        self.proposals.values().flatten()
+        self.proposals.values().filter_map(|proposal| match proposal {
+            Proposal::Sampled(sampled) => Some(sampled),
+            Proposal::Inherited { .. } | Proposal::Submitted => None,
+        })
+    }
+
+    /// Whether a trial on its way takes this one's place.
+    pub fn is_replaced(&self, trial: TrialId) -> bool {
+        let takes =
+            |proposal: &Proposal| matches!(proposal, Proposal::Inherited { replaced, .. } if *replaced == trial);
+        self.proposals.values().any(takes)
+    }
+
+    /// Whether a trial on its way goes on from this checkpoint.
+    pub fn needs(&self, checkpoint: &str) -> bool {
+        let needs =
+            |proposal: &Proposal| matches!(proposal, Proposal::Inherited { object, .. } if object == checkpoint);
+        self.proposals.values().any(needs)
     }
 
     /// A record of this trial was read: what it fulfils is no intent any more.

@@ -194,8 +194,10 @@ impl State {
             (Phase::Ended(_), _) => {}
             (_, Phase::Ended(outcome)) => {
                 self.stopper.0.ended(id, *outcome);
-                self.sampler.0.observe(News::Ended { trial: id, outcome: *outcome });
-                self.note_change(id);
+                if !trial.is_heir() {
+                    self.sampler.0.observe(News::Ended { trial: id, outcome: *outcome });
+                    self.note_change(id);
+                }
             }
             (Phase::Held | Phase::Offered, Phase::Paused) => self.stopper.0.paused(id, trial.resource),
             (Phase::Paused, Phase::Offered | Phase::Held) => self.stopper.0.promoted(id),
@@ -224,14 +226,25 @@ impl State {
             Lineage::Ablated { without, repeat } => {
                 self.file.ablation.as_ref().and_then(|ablation| ablation.index(without, *repeat))
             }
-            Lineage::Submitted { .. } | Lineage::Unknown => None,
+            Lineage::Submitted { .. } | Lineage::Inherited { .. } | Lineage::Unknown => None,
         };
         self.next_index = self.next_index.max(index.map_or(0, |index| index + 1));
-        self.sampler.0.observe(News::Proposed { trial: id, index, params: &proposed.params, at });
-        self.note_change(id);
+        if let Lineage::Inherited { replaced, reason, .. } = &proposed.lineage {
+            self.make_way(*replaced, reason);
+        } else {
+            self.sampler.0.observe(News::Proposed { trial: id, index, params: &proposed.params, at });
+            self.note_change(id);
+        }
         let trial = Trial::new(proposed);
         self.enter_views(id, &trial);
         self.trials.insert(id, trial);
+    }
+
+    /// Another trial takes this one's place.
+    fn make_way(&mut self, id: TrialId, reason: &StopReason) {
+        let Some(trial) = self.trials.get_mut(&id).filter(|trial| !trial.has_ended()) else { return };
+        trial.due.get_or_insert_with(|| Due::Stop(reason.clone()));
+        self.due.insert(id);
     }
 
     fn change(&mut self, id: TrialId, trial: &mut Trial, record: Record, at: Time) -> Effect {
@@ -340,8 +353,11 @@ impl State {
         }
         let value = self.penalty.apply(value, violation);
         let measurement = Measurement { trial: id, resource, value, metrics };
-        self.sampler.0.observe(News::Measured(measurement));
-        self.note_change(id);
+        // What a copy measures comes of all that its parents were trained with: it says nothing of its configuration.
+        if !trial.is_heir() {
+            self.sampler.0.observe(News::Measured(measurement));
+            self.note_change(id);
+        }
         let verdict = self.stopper.0.measured(measurement);
         // A trial that is done with its whole resource has nothing left to be stopped for.
         if trial.due.is_none() && resource < self.file.budget.resource {

@@ -25,7 +25,7 @@ use std::time::Duration;
 use regatta_schemas::api::Failure;
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::log::{
-    Checkpoint, Checkpointed, Concluded, Failed, Finished, Offered, Proposed, Released, ReportKey,
+    Checkpoint, Checkpointed, Concluded, Failed, Finished, Lineage, Offered, Proposed, Released, ReportKey,
 };
 use regatta_schemas::reasons::{FailCause, OfferReason, Outcome, ReleaseReason, StopReason};
 use regatta_schemas::{AgentId, Attempt, Sequence, Term};
@@ -47,7 +47,7 @@ pub struct Trial {
     pub points: Points,
     /// The best objective value.
     pub best: Option<f64>,
-    /// Epochs done.
+    /// Epochs done, those of its parents included.
     pub resource: u32,
     pub elapsed_s: f64,
     /// Where another attempt would go on from.
@@ -113,6 +113,8 @@ pub enum Hearing {
 
 impl Trial {
     pub fn new(proposed: Proposed) -> Self {
+        let checkpoint = proposed.lineage.checkpoint().cloned();
+        let (resource, elapsed_ms) = checkpoint.as_ref().map_or((0, 0), |from| (from.resource, from.elapsed_ms));
         Self {
             proposed,
             phase: Phase::Waiting(OfferReason::First),
@@ -121,9 +123,9 @@ impl Trial {
             tenure: None,
             points: Points::default(),
             best: None,
-            resource: 0,
-            elapsed_s: 0.0,
-            checkpoint: None,
+            resource,
+            elapsed_s: elapsed_ms as f64 / 1e3,
+            checkpoint,
             until: None,
             promotions: 0,
             losses: 0,
@@ -132,6 +134,16 @@ impl Trial {
             failure: None,
             due: None,
         }
+    }
+
+    /// Whether it goes on from another trial's checkpoint.
+    pub fn is_heir(&self) -> bool {
+        matches!(self.proposed.lineage, Lineage::Inherited { .. })
+    }
+
+    /// Epochs that it was trained itself, those of its parents not counted.
+    pub fn epochs_trained(&self) -> u32 {
+        self.resource - self.proposed.lineage.checkpoint().map_or(0, |from| from.resource)
     }
 
     pub fn has_ended(&self) -> bool {
@@ -228,7 +240,10 @@ impl Trial {
             self.checkpoint = None;
         }
         let failure = Failure { cause: record.cause, detail: record.detail.clone() };
-        if record.cause.can_be_mended_by_a_retry() && self.failures < retries && !self.attempts_are_spent() {
+        // From the beginning, a copy would be another trial than it says.
+        let is_lost = record.cause == FailCause::Checkpoint && self.is_heir();
+        if !is_lost && record.cause.can_be_mended_by_a_retry() && self.failures < retries && !self.attempts_are_spent()
+        {
             self.failures += 1;
             self.phase = Phase::Waiting(OfferReason::Retry { failure: record.cause });
         } else {

@@ -10,6 +10,7 @@ mod fleet;
 mod gp;
 mod learning;
 mod objectives;
+mod pbt;
 mod reference;
 mod requests;
 mod samplers;

@@ -67,7 +67,7 @@ fn check(choice: Value, goal: &str, rows: &[Row]) {
             }
             Row::Next(expected) | Row::Last(expected) => {
                 let is_free = |trial: TrialId| set_aside.contains(&trial);
-                let chances = Chances { is_free: &is_free, is_last: matches!(row, Row::Last(_)) };
+                let chances = Chances { is_free: &is_free, is_last: matches!(row, Row::Last(_)), next: None };
                 assert_eq!(stopper.promotion(chances), expected.map(TrialId), "{what}");
             }
             Row::Admits(trial, expected) => assert_eq!(stopper.admits(TrialId(*trial)), *expected, "{what}"),

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use regatta_schemas::TrialId;
+use regatta_schemas::log::Checkpoint;
 use regatta_schemas::reasons::{Outcome, StopReason};
+use regatta_schemas::{ParamValue, Params, TrialId};
 use regatta_search::news::Measurement;
-use regatta_search::stoppers::{Chances, Stopper, stopper_for};
+use regatta_search::stoppers::{Chances, Parent, Stopper, stopper_for};
 use serde_json::{Value, json};
 
 use crate::files::{METRIC, study};
@@ -29,6 +30,8 @@ pub fn every_stopper() -> Vec<Value> {
         json!({"name": "halving", "eta": 3}),
         json!({"name": "stages", "size": 5}),
         json!({"name": "stages", "size": 5, "early_stopping": "global"}),
+        json!({"name": "pbt", "population": 4, "interval": 2}),
+        json!({"name": "pbt", "population": 6, "interval": 1, "quantile": 0.5}),
     ]
 }
 
@@ -80,11 +83,30 @@ fn race(stopper: &mut dyn Stopper, value: impl Fn(u32, u32) -> f64) -> Vec<(u32,
             let chances = Chances {
                 is_free: &|trial| set_aside.contains_key(&trial.0),
                 is_last: next == 60 && running.is_empty(),
+                next: (next < 60).then_some(TrialId(next)),
             };
             if let Some(TrialId(trial)) = stopper.promotion(chances) {
-                stopper.promoted(TrialId(trial));
                 let resource = set_aside.remove(&trial).expect("only what is set aside is promoted");
-                running.push(Runner { trial, resource, until: stopper.until(TrialId(trial)) });
+                let params = Params::from([("x".to_owned(), ParamValue::Float(0.5))]);
+                let checkpoint = |other: TrialId| {
+                    let behind = running.iter().find(|runner| runner.trial == other.0).map(|runner| runner.resource);
+                    checkpoint(behind.or_else(|| set_aside.get(&other.0).copied())?)
+                };
+                let kept: BTreeMap<TrialId, Checkpoint> =
+                    (0..next).map(TrialId).filter_map(|other| Some((other, checkpoint(other)?))).collect();
+                let parent = |other| Some(Parent { params: &params, checkpoint: kept.get(&other)? });
+                let heir = if next < 60 { stopper.heir(TrialId(trial), TrialId(next), &parent) } else { None };
+                if let Some(heir) = heir {
+                    stopper.ended(TrialId(trial), Outcome::Stopped);
+                    stopper.begun(TrialId(next), heir.until);
+                    verdicts.push((trial, heir.reason));
+                    let resource = kept[&heir.parent].resource;
+                    running.push(Runner { trial: next, resource, until: heir.until });
+                    next += 1;
+                } else {
+                    stopper.promoted(TrialId(trial));
+                    running.push(Runner { trial, resource, until: stopper.until(TrialId(trial)) });
+                }
             } else if next < 60 && (running.is_empty() || stopper.admits(TrialId(next))) {
                 let until = stopper.until(TrialId(next));
                 stopper.begun(TrialId(next), until);
@@ -118,6 +140,12 @@ fn race(stopper: &mut dyn Stopper, value: impl Fn(u32, u32) -> f64) -> Vec<(u32,
     assert!(running.is_empty());
     verdicts.extend(set_aside.keys().filter_map(|trial| Some((*trial, stopper.outranked(TrialId(*trial))?))));
     verdicts
+}
+
+/// One of a trial with so many epochs done.
+fn checkpoint(resource: u32) -> Option<Checkpoint> {
+    let (object, step) = (String::new(), resource.into());
+    (resource > 0).then_some(Checkpoint { object, bytes: 1, step, resource, elapsed_ms: 0 })
 }
 
 fn quality(trial: u32, resource: u32) -> f64 {
