@@ -81,6 +81,10 @@ pub fn summary(shown: &StudyShown) -> String {
         }
         None => lines.push(format!("best    no trial has measured {} yet", summary.objective.metric)),
     }
+    if !summary.ancestors.is_empty() {
+        let from = summary.ancestors.iter().map(|from| format!("trial {} at epoch {}", from.trial, from.resource));
+        lines.push(format!("        which goes on from {}", from.collect::<Vec<_>>().join(", which goes on from ")));
+    }
     for member in &summary.front {
         let values: Vec<String> = member.values.iter().map(|(metric, value)| format!("{metric} {value:.4}")).collect();
         lines.push(format!("front   trial {}: {}", member.trial, values.join("  ")));

@@ -404,6 +404,9 @@ pub struct StudySummary {
     pub resource_spent: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<Best>,
+    /// The trials that the best one goes on from, its parent first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ancestors: Vec<Ancestor>,
     /// With several objectives: the trials that no other dominates, by number.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub front: Vec<FrontMember>,
@@ -416,6 +419,14 @@ pub struct StudySummary {
     /// How well the lanes were used between the first and the last offer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lanes: Option<LaneUse>,
+}
+
+/// A trial that another goes on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Ancestor {
+    pub trial: TrialId,
+    /// Epochs that it had when it was copied.
+    pub resource: u32,
 }
 
 /// Lane-seconds between the first offer and the last, over the lanes that the study used.

@@ -9,5 +9,6 @@ mod external;
 mod faults;
 mod full;
 mod others;
+mod pbt;
 mod security;
 mod study;

@@ -103,8 +103,10 @@ fn for_each_seed(body: impl Fn(u64) -> Watch) {
 #[test]
 fn real_machines_keep_their_promises_whatever_fails() {
     for_each_seed(|seed| {
-        let stoppers = [json!("none"), json!("asha"), json!({"name": "asha", "mode": "promote"}), json!("median")];
-        let stopper = &stoppers[(seed % 4) as usize];
+        let population = json!({"name": "pbt", "population": 4, "interval": 2});
+        let promoting = json!({"name": "asha", "mode": "promote"});
+        let stoppers = [json!("none"), json!("asha"), promoting, json!("median"), population];
+        let stopper = &stoppers[(seed % 5) as usize];
         let has_power_cuts = seed % 3 == 0;
         // Proposals that follow from results: what is proposed again after a power cut differs from what was forgotten.
         let (sampler, trials) = if has_power_cuts { ("tpe", 20) } else { ("random", 10) };

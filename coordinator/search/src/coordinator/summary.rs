@@ -3,8 +3,9 @@
 use regatta_schemas::StudyId;
 use regatta_schemas::TrialId;
 use regatta_schemas::api::{
-    FrontMember, StudyStatus, StudySummary, TrialCounts, TrialList, TrialShown, TrialStatus, TrialSummary,
+    Ancestor, FrontMember, StudyStatus, StudySummary, TrialCounts, TrialList, TrialShown, TrialStatus, TrialSummary,
 };
+use regatta_schemas::log::Lineage;
 use regatta_schemas::reasons::Outcome;
 
 use super::Coordinator;
@@ -23,6 +24,7 @@ impl Coordinator {
     pub fn summary(&self, id: &StudyId, study: &Study) -> StudySummary {
         let state = study.state();
         let conclusion = state.conclusion.as_ref();
+        let best = conclusion.map_or_else(|| state.best.clone(), |(conclusion, _)| conclusion.best.clone());
         StudySummary {
             study: id.clone(),
             name: state.file.name.clone(),
@@ -33,7 +35,8 @@ impl Coordinator {
             trials: study.trial_counts(),
             trials_max: state.file.budget.trials,
             resource_spent: state.trials.values().map(|trial| u64::from(trial.epochs_trained())).sum(),
-            best: conclusion.map_or_else(|| state.best.clone(), |(conclusion, _)| conclusion.best.clone()),
+            ancestors: best.as_ref().map_or_else(Vec::new, |best| study.ancestors(best.trial)),
+            best,
             front: study.front(),
             end: conclusion.map(|(conclusion, _)| conclusion.reason.clone()),
             created_at_ms: state.created_at.as_millis(),
@@ -74,6 +77,17 @@ impl Study {
             Some(FrontMember { trial, values: state.objectives.values(&metrics) })
         };
         state.front().into_iter().filter_map(member).collect()
+    }
+
+    /// The trials that this one goes on from, its parent first.
+    fn ancestors(&self, trial: TrialId) -> Vec<Ancestor> {
+        let parent = |of: TrialId| match &self.state().trials.get(&of)?.proposed.lineage {
+            Lineage::Inherited { parent, checkpoint, .. } if *parent < of => {
+                Some(Ancestor { trial: *parent, resource: checkpoint.resource })
+            }
+            _ => None,
+        };
+        std::iter::successors(parent(trial), |ancestor| parent(ancestor.trial)).collect()
     }
 
     fn trial_counts(&self) -> TrialCounts {

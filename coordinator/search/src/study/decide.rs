@@ -119,13 +119,15 @@ impl Study {
         if !self.wants_lane() {
             return;
         }
-        match (self.next_waiting(), self.promotion()) {
-            (Some(waiting), _) => self.offer_again(waiting, None),
-            (None, Some(promoted)) => match self.heir(promoted) {
+        if let Some(waiting) = self.next_waiting() {
+            return self.offer_again(waiting, None);
+        }
+        match self.promotion() {
+            Some(promoted) => match self.heir(promoted) {
                 Some(heir) => self.propose_heir(promoted, heir),
                 None => self.offer_again(promoted, None),
             },
-            (None, None) => self.propose_next(now, self.next_index()),
+            None => self.propose_next(now, self.next_index()),
         }
     }
 
