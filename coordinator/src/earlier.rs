@@ -27,12 +27,13 @@ pub async fn add(link: &Link, sources: &[String], file: &StudyFile, study: &mut 
         let used = entries.len() - before;
         if used == 0 {
             bail!(
-                "none of the {measured} results of {source} is one of this study's: other parameters, or other metrics"
+                "none of the {measured} results of {source} is one of this study's: other parameters, other metrics, or a \
+                 population's copies"
             );
         }
         let left_out = match measured - used {
             0 => String::new(),
-            count => format!("; {count} left out: other parameters, or other metrics"),
+            count => format!("; {count} left out: other parameters, other metrics, or a population's copies"),
         };
         eprintln!("the sampler begins with {used} results of {source}{left_out}");
     }
@@ -49,10 +50,12 @@ async fn read(link: &Link, source: &str) -> anyhow::Result<Recorded> {
     Recorded::fetch(link, &id).await.with_context(|| format!("--earlier {source}: there is no such file"))
 }
 
-/// None: it measured nothing, or nothing that this study would judge it by.
+/// None: it measured nothing, or nothing that this study would judge it by, or goes on from another trial, so that what it
+/// measured is not its configuration's alone.
 fn entry(file: &StudyFile, trial: &TrialShown) -> Option<Value> {
     let metrics = &trial.summary.metrics;
-    let is_judged = !trial.points.is_empty() && file.judging_metrics().all(|name| metrics.contains_key(name));
+    let is_its_own = !trial.points.is_empty() && trial.summary.lineage.checkpoint().is_none();
+    let is_judged = is_its_own && file.judging_metrics().all(|name| metrics.contains_key(name));
     let params = check::params(&file.space, &json!(trial.summary.params)).ok().filter(|_| is_judged)?;
     Some(json!({"params": params, "metrics": metrics, "resource": trial.summary.resource.max(1)}))
 }

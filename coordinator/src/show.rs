@@ -7,6 +7,7 @@ use regatta_schemas::api::{
     FleetShown, StudyList, StudyShown, StudyStatus, StudySummary, TrialShown, TrialStatus, TrialSummary,
 };
 use regatta_schemas::log::Lineage;
+use regatta_schemas::study::Stopper;
 use regatta_search::Time;
 
 use crate::clock;
@@ -95,7 +96,10 @@ pub fn summary(shown: &StudyShown) -> String {
     ));
     let proposed = u64::from(ended(summary) + counts.running + counts.paused + counts.waiting);
     let full = proposed * u64::from(file.budget.resource);
-    if full > 0 {
+    // A population's copies have no beginning of their own.
+    if matches!(file.stopper, Stopper::Pbt { .. }) {
+        lines.push(format!("epochs  {}", summary.resource_spent));
+    } else if full > 0 {
         lines.push(format!(
             "epochs  {} of the {full} that these trials take unstopped ({:.0} %)",
             summary.resource_spent,

@@ -51,7 +51,8 @@ async fn a_copy_goes_on_where_its_parent_was_with_other_values() {
     assert!(grown["lineage"]["parent"].is_u64() && grown["lineage"]["replaced"].is_u64(), "{grown}");
     let summary = cluster.cli_ok(&["study", "show", id.as_str(), "--json"]).await;
     let summary: Value = serde_json::from_str(&summary).unwrap();
-    let best = &listed[summary["best"]["trial"].as_u64().unwrap() as usize];
+    let is_best = |trial: &&Value| trial["trial"] == summary["best"]["trial"];
+    let best = listed.as_array().unwrap().iter().find(is_best).unwrap();
     assert_eq!(summary["ancestors"][0]["trial"], best["lineage"]["parent"], "{summary}");
     let points = history.0.iter().map(|entry| match &entry.record {
         Record::Measured(measured) => measured.points.len() as u64,
@@ -59,4 +60,44 @@ async fn a_copy_goes_on_where_its_parent_was_with_other_values() {
     });
     let epochs: u64 = points.sum();
     assert_eq!(summary["resource_spent"], epochs, "what a copy inherits it did not train");
+    let replayed = cluster.cli(&["replay", id.as_str()]).await;
+    assert!(!replayed.status.success(), "a copy's curve says nothing of its configuration");
+}
+
+/// Answers with the rate of each epoch, and keeps the questions.
+const CURVES: &str = r#"
+import json, sys
+for line in sys.stdin:
+    with open(sys.argv[1], "a") as asked:
+        asked.write(line)
+    question = json.loads(line)
+    rates = []
+    for parent in question.get("before", []):
+        rates += [parent["params"]["rate"]] * (parent["until"] - len(rates))
+    rates += [question["params"]["rate"]] * (question["resource"] - len(rates))
+    print(json.dumps({"score": rates, "elapsed_s": list(range(1, len(rates) + 1))}), flush=True)
+"#;
+
+#[tokio::test]
+async fn a_simulated_copy_is_asked_for_with_what_its_parents_were_trained_with() {
+    let cluster = Cluster::start().await;
+    let [study, program, asked] = ["study.yaml", "curves.py", "asked.jsonl"].map(|name| cluster.folder().join(name));
+    std::fs::write(&program, CURVES).unwrap();
+    let text = "name: played\nobjective: { metric: score, goal: maximize }\n\
+        space: { rate: { type: float, low: 0.1, high: 1.0 } }\nstopper: { name: pbt, population: 6, interval: 2 }\n\
+        budget: { trials: 20, resource: 10 }\n";
+    std::fs::write(&study, text).unwrap();
+    let objective = format!("python3 '{}' '{}'", program.display(), asked.display());
+    let command = ["simulate", study.to_str().unwrap(), "--lanes", "3", "--objective", &objective, "--json"];
+    let outcome: Value = serde_json::from_str(&cluster.cli_ok(&command).await).unwrap();
+    assert_eq!(outcome["trials"], 20);
+    let questions = std::fs::read_to_string(&asked).unwrap();
+    let questions: Vec<Value> = questions.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let copies: Vec<&Value> = questions.iter().filter(|question| question.get("before").is_some()).collect();
+    assert!(!copies.is_empty() && copies.len() < questions.len(), "{questions:?}");
+    for copy in copies {
+        let untils: Vec<u64> =
+            copy["before"].as_array().unwrap().iter().map(|parent| parent["until"].as_u64().unwrap()).collect();
+        assert!(untils.is_sorted_by(|a, b| a < b) && untils.iter().all(|until| until % 2 == 0), "{copy}");
+    }
 }

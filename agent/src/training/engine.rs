@@ -96,7 +96,7 @@ impl Engine {
         Self { runtime: self.runtime.with_cuda(cuda), ..self }
     }
 
-    /// Begins a trial, or resumes it from a checkpoint of an equal plan.
+    /// Begins a trial, or resumes it from a checkpoint of a plan that is equal but for numbers that a step takes.
     ///
     /// # Errors
     /// The plan, the data or the checkpoint cannot be used, or the device failed.

@@ -109,6 +109,7 @@ pub struct Parent<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Heir {
     pub parent: TrialId,
+    pub checkpoint: Checkpoint,
     pub params: Params,
     /// Until which resource it trains before it is set aside; None: to its end.
     pub until: Option<u32>,

@@ -55,7 +55,7 @@ pub fn check(file: &Fields, resource: Option<u64>, space: &Space, template: Opti
         let problem = format!("is {population}, and `budget.trials` {trials} leaves no copy to make");
         fault("population", problem, "the first trials and their copies together are `budget.trials`".to_owned());
     }
-    if let (Some(population), Some(quantile)) = (population, quantile)
+    if let (Some(population @ 2..), Some(quantile)) = (population, quantile)
         && (population as f64 * quantile) < 1.0
     {
         let problem = format!("is {quantile}, less than one of {population} trials");

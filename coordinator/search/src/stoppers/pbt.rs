@@ -180,8 +180,8 @@ impl Stopper for Pbt {
         let purpose = Purpose { study_seed: self.seed, name: "parent of a trial", index: child.0.into(), redraw: 0 };
         let mut stream = Stream::new(purpose);
         let (id, Parent { params, checkpoint }) = *donors.get(stream.below(donors.len().max(1)))?;
-        let params = self.explore.changed(params, &mut stream);
-        Some(Heir { parent: id, params, until: self.after(checkpoint.resource), reason })
+        let (params, until) = (self.explore.changed(params, &mut stream), self.after(checkpoint.resource));
+        Some(Heir { parent: id, checkpoint: checkpoint.clone(), params, until, reason })
     }
 }
 

@@ -144,11 +144,9 @@ impl Study {
 
     fn propose_heir(&mut self, replaced: TrialId, heir: Heir) {
         let trial = self.next_trial();
-        let Heir { parent, params, until, reason } = heir;
-        let of = &self.state.trials[&parent];
-        let Some(checkpoint) = of.checkpoint.clone() else { return };
+        let Heir { parent, checkpoint, params, until, reason } = heir;
         // A training that goes on is the same but for its values: the order of its rows and what it drops.
-        let seed = of.proposed.seed;
+        let seed = self.state.trials[&parent].proposed.seed;
         self.intents.propose(trial, Proposal::Inherited { replaced, object: checkpoint.object.clone() });
         let lineage = Lineage::Inherited { parent, checkpoint, replaced, reason };
         let proposed = Proposed { params, lineage, seed, priority: 0, labels: Default::default() };

@@ -100,7 +100,7 @@ fn race(stopper: &mut dyn Stopper, value: impl Fn(u32, u32) -> f64) -> Vec<(u32,
                     stopper.ended(TrialId(trial), Outcome::Stopped);
                     stopper.begun(TrialId(next), heir.until);
                     verdicts.push((trial, heir.reason));
-                    let resource = kept[&heir.parent].resource;
+                    let resource = heir.checkpoint.resource;
                     running.push(Runner { trial: next, resource, until: heir.until });
                     next += 1;
                 } else {
