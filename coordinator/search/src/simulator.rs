@@ -79,6 +79,8 @@ pub struct Stretch {
 /// The metrics of an epoch, counted from 1, of a trial that came this way, first stretch first.
 pub type Course<'a> = &'a dyn Fn(&[Stretch], u32) -> Epoch;
 
+type OwnCourse<'a> = Box<dyn Fn(&[Stretch], u32) -> Epoch + 'a>;
+
 /// What an external sampler answers.
 pub type Suggest<'a> = &'a dyn Fn(&Ask) -> Result<Suggestion, AskFailure>;
 
@@ -93,7 +95,7 @@ pub struct Entry {
 /// A search under way.
 pub struct Simulator<'a> {
     plan: Plan,
-    course: Box<dyn Fn(&[Stretch], u32) -> Epoch + 'a>,
+    course: OwnCourse<'a>,
     suggest: Suggest<'a>,
     /// How each trial came to where it is.
     stretches: BTreeMap<(StudyId, TrialId), Vec<Stretch>>,
@@ -177,7 +179,7 @@ impl<'a> Simulator<'a> {
         Self::begun(plan, Box::new(course), &|_| Err(AskFailure::Simulated))
     }
 
-    fn begun(plan: Plan, course: Box<dyn Fn(&[Stretch], u32) -> Epoch + 'a>, suggest: Suggest<'a>) -> Self {
+    fn begun(plan: Plan, course: OwnCourse<'a>, suggest: Suggest<'a>) -> Self {
         let mut simulator = Self {
             now: START,
             random: ChaCha8Rng::seed_from_u64(plan.seed),

@@ -1,7 +1,8 @@
 //! Population-based training (Jaderberg et al., "Population Based Training of Neural Networks", 2017), asynchronous and
 //! without a barrier: so many trials train side by side and are set aside at each multiple of an interval. The one that
 //! is behind goes on first. If it is then among the worst of those that came to where it stands, it ends (exploit), and a
-//! copy of one of the best, with changed values (explore), goes on from that one's checkpoint in its place.
+//! copy of one of the best, with changed values (explore), goes on from that one's checkpoint in its place; where all of
+//! those have ended, as a newcomer finds it, of any that is further on and not behind there.
 //!
 //! A trial keeps one configuration for its life; that of a copy's whole training is its line of parents. Of n arrivals
 //! floor(n * quantile) are the worst, and as many the best. US patent 11,941,527 covers the method as published.
@@ -172,11 +173,17 @@ impl Stopper for Pbt {
     fn heir<'a>(&self, trial: TrialId, child: TrialId, parent: &dyn Fn(TrialId) -> Option<Parent<'a>>) -> Option<Heir> {
         let (rung, reason) = (self.place(trial)?, self.falls_behind(trial)?);
         let ranking = self.ranking(rung)?;
-        let is_ahead = |id: &TrialId| self.members.contains_key(id) && self.falls_behind(*id).is_none();
-        let may_be_copied = |parent: &Parent| (rung..self.resource).contains(&parent.checkpoint.resource);
-        let best = ranking.best_first.iter().take(ranking.best).map(|(_, id)| *id).filter(is_ahead);
-        let donors: Vec<(TrialId, Parent)> =
-            best.filter_map(|id| Some((id, parent(id).filter(may_be_copied)?))).collect();
+        let keeps_up = |id: &TrialId| self.members.contains_key(id) && self.falls_behind(*id).is_none();
+        let from = |id: TrialId, least: u32| {
+            let of = parent(id).filter(|of| (least..self.resource).contains(&of.checkpoint.resource))?;
+            Some((id, of))
+        };
+        let best = ranking.best_first.iter().take(ranking.best).map(|(_, id)| *id).filter(keeps_up);
+        let mut donors: Vec<(TrialId, Parent)> = best.filter_map(|id| from(id, rung)).collect();
+        if donors.is_empty() {
+            let further = self.members.keys().copied().filter(keeps_up);
+            donors.extend(further.filter_map(|id| from(id, rung + 1)));
+        }
         let purpose = Purpose { study_seed: self.seed, name: "parent of a trial", index: child.0.into(), redraw: 0 };
         let mut stream = Stream::new(purpose);
         let (id, Parent { params, checkpoint }) = *donors.get(stream.below(donors.len().max(1)))?;

@@ -98,6 +98,17 @@ fn a_member_that_has_fallen_behind_itself_is_no_parent() {
 }
 
 #[test]
+fn a_newcomer_whose_best_predecessors_have_ended_makes_way_for_who_is_further_on() {
+    let mut stopper = four();
+    stopper.ended(TrialId(3), Outcome::Finished);
+    arrive(&mut *stopper, 1, 4, 0.5);
+    arrive(&mut *stopper, 5, 2, 0.05);
+    assert_eq!(heir(&*stopper, 5, &[(2, 2), (3, 8)]), None, "nobody is further on");
+    let copy = heir(&*stopper, 5, &[(1, 4), (2, 2), (3, 8)]).unwrap();
+    assert_eq!((copy.parent, copy.until), (TrialId(1), Some(6)));
+}
+
+#[test]
 fn the_population_is_complete_before_anybody_goes_on_and_the_last_goes_first() {
     let mut stopper = four();
     let next = |stopper: &dyn Stopper, next: Option<u32>| {
