@@ -50,8 +50,8 @@ async fn read(link: &Link, source: &str) -> anyhow::Result<Recorded> {
     Recorded::fetch(link, &id).await.with_context(|| format!("--earlier {source}: there is no such file"))
 }
 
-/// None: it measured nothing, or nothing that this study would judge it by, or goes on from another trial, so that what it
-/// measured is not its configuration's alone.
+/// None: it measured nothing, or nothing that this study would judge it by, or goes on from another trial, so that what
+/// it measured is not its configuration's alone.
 fn entry(file: &StudyFile, trial: &TrialShown) -> Option<Value> {
     let metrics = &trial.summary.metrics;
     let is_its_own = !trial.points.is_empty() && trial.summary.lineage.checkpoint().is_none();

@@ -171,15 +171,15 @@ impl<'a> Simulator<'a> {
             let last = stretches.last().expect("a trial has a configuration");
             curve(&last.params, epoch)
         };
-        Self::begun(plan, Box::new(now), suggest)
+        Self::with_course(plan, Box::new(now), suggest)
     }
 
     /// One in which what a trial measures depends on all that it, and its parents, were trained with.
     pub fn along(plan: Plan, course: Course<'a>) -> Self {
-        Self::begun(plan, Box::new(course), &|_| Err(AskFailure::Simulated))
+        Self::with_course(plan, Box::new(course), &|_| Err(AskFailure::Simulated))
     }
 
-    fn begun(plan: Plan, course: OwnCourse<'a>, suggest: Suggest<'a>) -> Self {
+    fn with_course(plan: Plan, course: OwnCourse<'a>, suggest: Suggest<'a>) -> Self {
         let mut simulator = Self {
             now: START,
             random: ChaCha8Rng::seed_from_u64(plan.seed),

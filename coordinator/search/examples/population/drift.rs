@@ -1,5 +1,5 @@
-//! An objective whose best learning rate falls while a trial trains, so that no constant one is good throughout, and what
-//! a study finds on it with as many epochs as another.
+//! An objective whose best learning rate falls while a trial trains, so that no constant one is good throughout, and
+//! what a study finds on it with as many epochs as another.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +15,8 @@ pub const POPULATION: u32 = 16;
 pub const RESOURCE: u32 = 60;
 const LANES: u32 = 8;
 const METRIC: &str = "progress";
-/// The logarithm of the best learning rate at the beginning and at the end, and how far from it half of the gain is lost.
+/// The logarithm of the best learning rate at the beginning and at the end, and how far from it half of the gain is
+/// lost.
 const FIRST: f64 = -1.0;
 const LAST: f64 = -3.0;
 const REACH: f64 = 0.3;

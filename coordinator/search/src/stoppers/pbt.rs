@@ -1,8 +1,8 @@
 //! Population-based training (Jaderberg et al., "Population Based Training of Neural Networks", 2017), asynchronous and
 //! without a barrier: so many trials train side by side and are set aside at each multiple of an interval. The one that
-//! is behind goes on first. If it is then among the worst of those that came to where it stands, it ends (exploit), and a
-//! copy of one of the best, with changed values (explore), goes on from that one's checkpoint in its place; where all of
-//! those have ended, as a newcomer finds it, of any that is further on and not behind there.
+//! is behind goes on first. If it is then among the worst of those that came to where it stands, it ends (exploit), and
+//! a copy of one of the best, with changed values (explore), goes on from that one's checkpoint in its place; where all
+//! of those have ended, as a newcomer finds it, of any that is further on and not behind there.
 //!
 //! A trial keeps one configuration for its life; that of a copy's whole training is its line of parents. Of n arrivals
 //! floor(n * quantile) are the worst, and as many the best. US patent 11,941,527 covers the method as published.
@@ -155,8 +155,8 @@ impl Stopper for Pbt {
         self.members.insert(trial, Member { until, is_set_aside: false });
     }
 
-    /// The one that is behind all others, so that few lanes train the whole population evenly; none before the population
-    /// is complete.
+    /// The one that is behind all others, so that few lanes train the whole population evenly; none before the
+    /// population is complete.
     fn promotion(&self, chances: Chances) -> Option<TrialId> {
         if chances.next.is_some_and(|next| self.admits(next)) {
             return None;

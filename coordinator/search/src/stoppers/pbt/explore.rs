@@ -1,9 +1,9 @@
 //! What a copy changes of its parent's configuration: each value of the named parameters is, one time in four, drawn
-//! anew, and else made a fifth larger or smaller, or moved to the next of its steps or ordered choices (Jaderberg et al.,
-//! 2017, section 4; Ray Tune's defaults). A choice without an order stays unless it is drawn anew.
+//! anew, and else made a fifth larger or smaller, or moved to the next of its steps or ordered choices (Jaderberg et
+//! al., 2017, section 4; Ray Tune's defaults). A choice without an order stays unless it is drawn anew.
 //!
-//! What is 0 stays 0 and nothing becomes 0: at 0 a part of the training may be left out, and a checkpoint is of one with it
-//! or of one without.
+//! What is 0 stays 0 and nothing becomes 0: at 0 a part of the training may be left out, and a checkpoint is of one
+//! with it or of one without.
 
 use std::collections::BTreeSet;
 
