@@ -17,6 +17,7 @@ mod objectives;
 mod optimizer;
 mod pbt;
 mod place;
+mod prior;
 mod reader;
 mod recipe;
 mod sampler;

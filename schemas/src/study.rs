@@ -136,6 +136,32 @@ pub struct Parameter {
     /// The parameter exists only where each named parameter has (one of) the value(s).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub when: BTreeMap<String, OneOrMany>,
+    /// Where its user expects the good values. In a file, the value alone will do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prior: Option<Prior>,
+}
+
+/// What a user believes of a parameter. Samplers look there first, and never there alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Prior {
+    /// The value that is probably good.
+    pub value: ParamValue,
+    #[serde(default)]
+    pub confidence: Confidence,
+}
+
+/// How sure a user is of a prior. Numbers are believed to lie around its value with a standard deviation of so much of
+/// their range (of its logarithm, where that is searched); of choices, it is so many times as probable as each other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Confidence {
+    /// A quarter; twice.
+    Low,
+    /// An eighth; four times.
+    #[default]
+    Medium,
+    /// A sixteenth; eight times.
+    High,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -5,6 +5,7 @@
 mod coordinates;
 mod domain;
 mod lattice;
+mod prior;
 
 use std::collections::BTreeMap;
 
@@ -12,19 +13,26 @@ use regatta_schemas::ParamValue;
 use regatta_schemas::Params;
 use regatta_schemas::study::{Domain, Parameter};
 
+use crate::random::unit;
+
 pub use coordinates::{Axis, Coordinate, edges, locate, value_at};
 pub use domain::{sample, values_for_grid};
 pub use lattice::{Cursor, Lattice};
+pub use prior::Belief;
 
 /// A space in the order in which its parameters are decided.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Space {
     parameters: Vec<(String, Parameter)>,
+    /// Of the parameters that have a prior.
+    beliefs: BTreeMap<String, Belief>,
 }
 
 impl Space {
     /// Checked before (`regatta_schemas::check`): parameters whose conditions go round in a circle never exist.
     pub fn new(parameters: &BTreeMap<String, Parameter>) -> Self {
+        let beliefs = parameters.iter().filter_map(|(name, parameter)| Some((name.clone(), Belief::of(parameter)?)));
+        let beliefs = beliefs.collect();
         let mut ordered: Vec<(String, Parameter)> = Vec::with_capacity(parameters.len());
         let mut left: Vec<(&String, &Parameter)> = parameters.iter().collect();
         loop {
@@ -37,7 +45,7 @@ impl Space {
                 !is_ready
             });
             if left.len() == before {
-                return Self { parameters: ordered };
+                return Self { parameters: ordered, beliefs };
             }
         }
     }
@@ -56,6 +64,32 @@ impl Space {
             }
         }
         params
+    }
+
+    /// Whether any parameter has a prior.
+    pub fn has_priors(&self) -> bool {
+        !self.beliefs.is_empty()
+    }
+
+    /// Where a parameter's good values are expected; None: anywhere.
+    pub fn belief(&self, name: &str) -> Option<&Belief> {
+        self.beliefs.get(name)
+    }
+
+    /// The value that these bits select by the parameter's prior; uniform where it has none.
+    pub fn sample_believed(&self, name: &str, domain: &Domain, word: u64) -> ParamValue {
+        match self.belief(name) {
+            Some(belief) => value_at(domain, belief.coordinate(unit(word))),
+            None => sample(domain, word),
+        }
+    }
+
+    /// ln of how probable its priors make a configuration, relative to the uniform density. Of a point with an entry for
+    /// each parameter.
+    pub fn log_belief(&self, point: &[Option<Coordinate>]) -> f64 {
+        let of =
+            |((name, _), at): (&(String, Parameter), &Option<Coordinate>)| Some(self.belief(name)?.log_ratio((*at)?));
+        if self.has_priors() { self.parameters.iter().zip(point).filter_map(of).sum() } else { 0.0 }
     }
 
     /// How many configurations it holds; None: more than a study may try, or infinitely many.

@@ -9,6 +9,7 @@ use crate::params::ParamValue;
 use crate::study::{Domain, OneOrMany, Parameter};
 
 use super::assignment::{fit, is_on_step, parents_first};
+use super::prior;
 use super::reader::{Fields, Node, list_of, nearest};
 
 /// Beyond this a whole number is not exact as a float, which samplers count in.
@@ -39,8 +40,11 @@ pub fn check(node: &Node) -> Option<Space> {
     for (name, parameter) in fields.nodes() {
         space.names.insert(name.to_owned());
         check_name(name, &parameter);
-        if let Some(domain) = parameter.fields().and_then(|fields| domain(&fields)) {
-            space.parameters.insert(name.to_owned(), Parameter { domain, when: BTreeMap::new() });
+        if let Some(fields) = parameter.fields()
+            && let Some(domain) = domain(&fields)
+        {
+            let prior = fields.optional("prior").and_then(|node| prior::check(&node, &domain));
+            space.parameters.insert(name.to_owned(), Parameter { domain, when: BTreeMap::new(), prior });
         }
     }
     for (name, parameter) in fields.nodes() {
@@ -67,18 +71,18 @@ fn check_name(name: &str, node: &Node) {
 fn domain(fields: &Fields) -> Option<Domain> {
     let types = format!("one of {}", list_of(TYPES.into_iter()));
     let Some(kind) = fields.required("type", &types).and_then(|node| node.word(&TYPES)) else {
-        fields.only(&["type", "when", "low", "high", "log", "step", "choices"]);
+        fields.only(&["type", "when", "prior", "low", "high", "log", "step", "choices"]);
         return None;
     };
     match kind {
         "float" => float(fields),
         "int" => int(fields),
         "bool" => {
-            fields.only(&["type", "when"]);
+            fields.only(&["type", "when", "prior"]);
             Some(Domain::Bool)
         }
         ordered_or_not => {
-            fields.only(&["type", "when", "choices"]);
+            fields.only(&["type", "when", "prior", "choices"]);
             let choices = choices(&fields.required("choices", "a list of values")?)?;
             Some(match ordered_or_not {
                 "ordinal" => Domain::Ordinal { choices },
@@ -89,7 +93,7 @@ fn domain(fields: &Fields) -> Option<Domain> {
 }
 
 fn float(fields: &Fields) -> Option<Domain> {
-    fields.only(&["type", "when", "low", "high", "log", "step"]);
+    fields.only(&["type", "when", "prior", "low", "high", "log", "step"]);
     let bound = |key, what| fields.required(key, what)?.number(|_| true, "a number");
     let (low, high) = (bound("low", "the lowest value"), bound("high", "the highest value"));
     let (log, step_node) = (log(fields), fields.optional("step"));
@@ -108,7 +112,7 @@ fn float(fields: &Fields) -> Option<Domain> {
 }
 
 fn int(fields: &Fields) -> Option<Domain> {
-    fields.only(&["type", "when", "low", "high", "log", "step"]);
+    fields.only(&["type", "when", "prior", "low", "high", "log", "step"]);
     let bound = |key, what| whole(&fields.required(key, what)?, -INT_MAX);
     let (low, high) = (bound("low", "the lowest value"), bound("high", "the highest value"));
     let (log, step_node) = (log(fields), fields.optional("step"));

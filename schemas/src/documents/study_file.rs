@@ -10,6 +10,7 @@ use super::json_schema::of;
 
 const REFERENCE: &str = "ParameterReference";
 const RECIPE: &str = "RecipeTemplate";
+const PRIOR: &str = "Prior";
 
 pub fn schema() -> Value {
     let mut file = of::<StudyFile>();
@@ -25,6 +26,7 @@ pub fn schema() -> Value {
     let (recipe, definitions) = recipe();
     if let Some(all) = file["$defs"].as_object_mut() {
         all.extend(definitions);
+        all.entry(PRIOR).and_modify(allow_value_alone);
         all.insert(RECIPE.to_owned(), recipe);
         all.insert(REFERENCE.to_owned(), reference());
     }
@@ -48,6 +50,11 @@ fn allow_name_alone(section: &mut Value) {
     if let Some(all) = branches_mut(section) {
         all.push(json!({ "enum": names, "description": "The name alone, with the defaults." }));
     }
+}
+
+/// `prior: 0.01` for `prior: { value: 0.01 }`.
+fn allow_value_alone(prior: &mut Value) {
+    *prior = json!({ "anyOf": [prior.take(), { "$ref": "#/$defs/ParamValue" }] });
 }
 
 fn branches(schema: &Value) -> impl Iterator<Item = &Value> {

@@ -7,7 +7,8 @@
 //! mirrored. A number of levels keeps a chance to leave its level (Hamano et al., "CMA-ES with margin", 2022, here by
 //! widening the draw alone). Each parameter of choices has a distribution of its own that moves towards the better half
 //! and keeps a chance for every choice (after Hamano et al., "CatCMA", 2024). A parameter that does not exist in a
-//! configuration says nothing about itself.
+//! configuration says nothing about itself. Where parameters have priors, the first distribution is theirs, but half of the
+//! first generations are uniform; restarts begin anywhere.
 
 mod distribution;
 mod eigen;
@@ -20,14 +21,18 @@ use self::distribution::Distribution;
 use super::Sampler;
 use super::arrivals::Arrivals;
 use super::history::{History, Observed};
+use super::neighbour::uniform;
+use super::random::is_by_prior;
 use super::standing::ranked;
 use super::tried::Tried;
 use crate::news::News;
 use crate::random::{Purpose, Stream};
-use crate::space::{Axis, Space, value_at};
+use crate::space::{Axis, Belief, Space, value_at};
 
 /// The population doubles no more often.
 const DOUBLINGS_MAX: u32 = 10;
+/// Generations of which half are uniform, where there are priors.
+const DOUBTFUL: u64 = 2;
 
 #[derive(Debug)]
 pub struct CmaEs {
@@ -48,6 +53,8 @@ impl CmaEs {
     pub fn new(study: &StudyFile) -> Self {
         let space = Space::new(&study.space);
         let axes: Vec<Axis> = space.parameters().map(|(_, parameter)| Axis::of(&parameter.domain)).collect();
+        let beliefs: Vec<Option<&Belief>> = space.parameters().map(|(name, _)| space.belief(name)).collect();
+        let distribution = Distribution::believed(&axes, &beliefs);
         Self {
             seed: study.seed,
             tried: Tried::new(space.clone(), study.seed),
@@ -56,7 +63,7 @@ impl CmaEs {
             restarts: 0,
             first: TrialId(0),
             generation: Vec::new(),
-            distribution: Distribution::new(&axes, || 0.5),
+            distribution,
             axes,
         }
     }
@@ -67,8 +74,12 @@ impl CmaEs {
 
     fn draw(&self, index: u64, redraw: u64) -> Params {
         let mut stream = Stream::new(Purpose { study_seed: self.seed, name: "cma-es", index, redraw });
-        let point = self.distribution.draw(1.0 / self.population() as f64, &mut stream);
         let space = self.history.space();
+        let is_doubtful = space.has_priors() && index < DOUBTFUL * population(self.axes.len(), 0) as u64;
+        if is_doubtful && !is_by_prior(space, index) {
+            return uniform(space, &mut stream);
+        }
+        let point = self.distribution.draw(1.0 / self.population() as f64, &mut stream);
         let mut coordinates = space.parameters().map(|(name, _)| name).zip(point);
         space.configure(|name, domain| {
             let (_, coordinate) =

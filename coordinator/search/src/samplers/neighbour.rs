@@ -39,8 +39,17 @@ impl Reach {
     }
 }
 
-/// A configuration from anywhere in the space.
+/// A configuration from anywhere in the space; where parameters have priors, one in two is drawn from these.
 pub fn anywhere(space: &Space, stream: &mut Stream) -> Params {
+    if space.has_priors() && stream.below(2) == 0 {
+        space.configure(|name, domain| space.sample_believed(name, domain, stream.word()))
+    } else {
+        uniform(space, stream)
+    }
+}
+
+/// A configuration from anywhere in the space, whatever anybody believes.
+pub fn uniform(space: &Space, stream: &mut Stream) -> Params {
     space.configure(|_, domain| sample(domain, stream.word()))
 }
 

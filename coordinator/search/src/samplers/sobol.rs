@@ -2,14 +2,15 @@
 //!
 //! Direction numbers of Joe and Kuo (2008); a random linear scramble and a digital shift (Matousek, 1998, "On the
 //! L2-discrepancy for anchored boxes") make each seed another sequence of the same evenness. Configuration k depends on
-//! (seed, k) alone, but for duplicates, which are drawn again at random.
+//! (seed, k) alone, but for duplicates, which are drawn again at random. Where parameters have priors, the configurations
+//! by these and the others are each a sequence of their own.
 
 mod directions;
 
 use regatta_schemas::Params;
 
 use super::Sampler;
-use super::random::Draws;
+use super::random::{Draws, is_by_prior};
 use super::tried::Tried;
 use crate::news::News;
 use crate::random::{Purpose, Stream};
@@ -43,11 +44,17 @@ impl Design {
     /// Configuration number `index`.
     pub fn params(&self, index: u64) -> Params {
         let space = self.draws.space();
+        let number = if space.has_priors() { index / 2 } else { index };
+        let belief = |name: &str| if is_by_prior(space, index) { space.belief(name) } else { None };
         let mut parameters = space.parameters().enumerate();
         space.configure(|name, domain| {
             let place = parameters.find(|(_, (other, _))| *other == name).map(|(place, _)| place);
             match place.and_then(|place| self.dimensions.get(place)) {
-                Some(dimension) => value_at(domain, Coordinate::Number(dimension.share(index))),
+                Some(dimension) => {
+                    let share = dimension.share(number);
+                    let at = belief(name).map_or(Coordinate::Number(share), |belief| belief.coordinate(share));
+                    value_at(domain, at)
+                }
                 None => self.draws.value(name, domain, index, 0),
             }
         })

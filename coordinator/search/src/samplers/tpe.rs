@@ -3,7 +3,8 @@
 //!
 //! Multivariate (Falkner et al., BOHB, 2018), for each group of parameters that exist together; splits and bandwidths
 //! after Watanabe, "Tree-structured Parzen estimator" (2023). A trial that runs or is pending counts as not good where
-//! nothing was measured yet (constant liar), one that failed always.
+//! nothing was measured yet (constant liar), one that failed always. The density of the good holds the priors of the
+//! parameters, the less the more trials have a loss.
 
 mod density;
 mod groups;
@@ -32,6 +33,9 @@ const STARTUP: usize = 10;
 
 /// Candidates drawn from the density of the good.
 const CANDIDATES: usize = 24;
+
+/// The priors weigh as much as so many trials with a loss.
+const FAITH: f64 = 10.0;
 
 /// Draws candidates. The name is none that a parameter can have.
 const CANDIDATE: &str = "candidates of a group";
@@ -79,7 +83,7 @@ impl Tpe {
         let group = &self.groups[place];
         let scales: Vec<&Scale> = group.members.iter().map(|member| &member.scale).collect();
         let (good, others) = self.split(group, pending);
-        let good = Density::new(&good, &scales, &self.normal);
+        let good = Good { group, faith: self.faith(group), density: Density::new(&good, &scales, &self.normal) };
         let others = Density::new(&others, &scales, &self.normal);
         let mut stream = Stream::new(Purpose { study_seed: self.seed, name: CANDIDATE, index, redraw: place as u64 });
         let mut scored: Vec<(f64, Vec<f64>)> = (0..CANDIDATES)
@@ -92,6 +96,12 @@ impl Tpe {
         let coordinates =
             |point: &[f64]| scales.iter().zip(point).map(|(scale, number)| scale.coordinate(*number)).collect();
         scored.iter().map(|(_, point)| coordinates(point)).collect()
+    }
+
+    /// How much of the density of the good is that of the group's priors.
+    fn faith(&self, group: &Group) -> f64 {
+        let losses = self.ranking.best_first().len();
+        if group.has_priors() { FAITH / (FAITH + losses as f64) } else { 0.0 }
     }
 
     /// The good trials that have the group, and all others.
@@ -107,6 +117,32 @@ impl Tpe {
         let others = others.chain(pending.iter().map(Vec::as_slice));
         let others: Vec<_> = others.filter(|row| group.is_in(row)).collect();
         (points(group, &good), points(group, &thinned(&others)))
+    }
+}
+
+/// The density of the good: of those that were measured, and of those that are believed to be.
+struct Good<'a> {
+    group: &'a Group,
+    faith: f64,
+    density: Density<'a>,
+}
+
+impl Good<'_> {
+    fn draw(&self, stream: &mut Stream) -> Vec<f64> {
+        if self.faith > 0.0 && stream.unit() < self.faith {
+            return self.group.draw_believed(stream);
+        }
+        self.density.draw(stream)
+    }
+
+    fn log_ratio(&self, point: &[f64]) -> f64 {
+        let measured = self.density.log_ratio(point);
+        if self.faith == 0.0 {
+            return measured;
+        }
+        let (measured, believed) = ((1.0 - self.faith).ln() + measured, self.faith.ln() + self.group.log_belief(point));
+        let first = measured.max(believed);
+        first + ((measured - first).exp() + (believed - first).exp()).ln()
     }
 }
 

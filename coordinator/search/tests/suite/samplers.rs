@@ -23,7 +23,7 @@ pub fn those_that_learn() -> Vec<Value> {
     vec![json!("tpe"), json!("gp"), json!("cqr"), json!("cma_es"), json!("evolution"), json!("nsga2")]
 }
 
-fn every_sampler() -> Vec<Value> {
+pub fn every_sampler() -> Vec<Value> {
     those_that_measure_nothing().into_iter().chain(those_that_learn()).collect()
 }
 
@@ -48,8 +48,31 @@ pub fn every_space() -> Vec<(Value, Option<u64>)> {
         "f": {"type": "float", "low": -0.1, "high": 0.3, "step": 0.1},
         "i": {"type": "int", "low": -3, "high": 9, "step": 4},
     });
+    // Beliefs of each kind of parameter, of conditional ones and of only some.
+    let believed = json!({
+        "rate": {"type": "float", "low": 1e-5, "high": 1.0, "log": true, "prior": {"value": 1e-5, "confidence": "high"}},
+        "momentum": {"type": "float", "low": 0.0, "high": 0.9, "step": 0.3, "when": {"optimizer": "sgd"},
+            "prior": {"value": 0.9, "confidence": "low"}},
+        "nesterov": {"type": "bool", "when": {"momentum": [0.6, 0.9]}, "prior": {"value": true}},
+        "optimizer": {"type": "categorical", "choices": ["sgd", "adam", "adamw"], "prior": {"value": "sgd"}},
+        "width": {"type": "int", "low": 8, "high": 512, "log": true, "prior": {"value": 512, "confidence": "high"}},
+        "layers": {"type": "int", "low": 1, "high": 9, "step": 2},
+        "batch": {"type": "ordinal", "choices": [16, 32, 64], "prior": {"value": 32, "confidence": "high"}},
+    });
+    let believed_chain = json!({
+        "a": {"type": "bool", "prior": {"value": false, "confidence": "high"}},
+        "b": {"type": "int", "low": 0, "high": 2, "when": {"a": true}, "prior": {"value": 1}},
+        "c": {"type": "categorical", "choices": ["x", "y", "z"], "when": {"b": [1, 2]}, "prior": {"value": "x"}},
+    });
     // a; a b=0; a b=1,2 with c x, y, or z with four values of d
-    vec![(mixed, None), (chain, Some(1 + 1 + 2 * (2 + 4))), (steps, Some(5 * 4)), (json!({}), Some(1))]
+    vec![
+        (mixed, None),
+        (chain, Some(1 + 1 + 2 * (2 + 4))),
+        (steps, Some(5 * 4)),
+        (json!({}), Some(1)),
+        (believed, None),
+        (believed_chain, Some(1 + 1 + 2 * 3)),
+    ]
 }
 
 /// Only the space, the sampler and the seed matter here, not whether a recipe uses the parameters.

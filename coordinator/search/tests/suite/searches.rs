@@ -10,6 +10,7 @@ use regatta_search::samplers::{Sampler, sampler_for};
 use serde_json::{Value, json};
 
 use crate::files::study;
+use crate::toys::{mixed_loss, mixed_space};
 
 const LANES: usize = 8;
 const RESOURCE: u32 = 9;
@@ -66,36 +67,11 @@ fn train(sampler: &mut dyn Sampler, trial: TrialId, loss: f64, seen: Option<&mut
     curve(last)
 }
 
-fn number(params: &Params, name: &str) -> Option<f64> {
-    params.get(name)?.as_f64()
-}
-
-fn mixed() -> (Value, impl Fn(&Params) -> f64) {
-    let space = json!({
-        "rate": {"type": "float", "low": 1e-5, "high": 1.0, "log": true},
-        "decay": {"type": "float", "low": 0.0, "high": 1.0},
-        "kind": {"type": "categorical", "choices": ["a", "b", "c"]},
-        "momentum": {"type": "float", "low": 0.0, "high": 1.0, "when": {"kind": "b"}},
-        "width": {"type": "int", "low": 8, "high": 512, "log": true},
-        "layers": {"type": "int", "low": 1, "high": 8},
-    });
-    let loss = |params: &Params| {
-        let of = |name| number(params, name).unwrap();
-        let momentum = number(params, "momentum").map_or(0.3, |momentum| 0.5 * (momentum - 0.8).powi(2));
-        0.1 * (of("rate").log10() + 2.5).powi(2)
-            + (of("decay") - 0.2).powi(2)
-            + 0.05 * (of("width").log2() - 7.0).powi(2)
-            + 0.01 * (of("layers") - 3.0).powi(2)
-            + momentum
-    };
-    (space, loss)
-}
-
 /// Of 20 seeds, in how many the sampler found better than random search with as many trials, without rungs and with.
 fn check(sampler: &str, trials: u32) {
-    let (space, loss) = mixed();
+    let space = mixed_space();
     for rungs in [false, true] {
-        let found = |sampler: &str, seed| least_loss(&file(sampler, &space, seed, trials), rungs, &loss);
+        let found = |sampler: &str, seed| least_loss(&file(sampler, &space, seed, trials), rungs, &mixed_loss);
         let pairs: Vec<(f64, f64)> = (0..20).map(|seed| (found(sampler, seed), found("random", seed))).collect();
         let wins = pairs.iter().filter(|(found, random)| found < random).count();
         assert!(wins >= 15, "rungs {rungs}: better in {wins}: {pairs:.3?}");

@@ -4,7 +4,7 @@
 use super::gaussian::{Gaussian, weights};
 use crate::random::{Stream, pick};
 use crate::samplers::neighbour::mirrored;
-use crate::space::{Axis, Coordinate};
+use crate::space::{Axis, Belief, Coordinate};
 
 /// The first standard deviation, of [0, 1].
 const STEP: f64 = 0.3;
@@ -27,16 +27,35 @@ enum Marginal {
 impl Distribution {
     /// `mean`: where each number begins.
     pub fn new(axes: &[Axis], mut mean: impl FnMut() -> f64) -> Self {
-        let mut means = Vec::new();
-        let marginals = axes.iter().map(|axis| match *axis {
+        Self::beginning(axes, |_| (mean(), STEP), |_, count| vec![1.0 / count as f64; count])
+    }
+
+    /// As the priors of the parameters have it; from the middle where one has none.
+    pub fn believed(axes: &[Axis], beliefs: &[Option<&Belief>]) -> Self {
+        let moments = |parameter: usize| beliefs[parameter].map_or((0.5, STEP), Belief::moments);
+        Self::beginning(axes, moments, |parameter, count| {
+            beliefs[parameter].map_or_else(|| vec![1.0 / count as f64; count], |belief| belief.shares().to_vec())
+        })
+    }
+
+    /// `moments`: the mean and standard deviation of each number; `chances`: those of the choices, by how many there are.
+    fn beginning(
+        axes: &[Axis],
+        mut moments: impl FnMut(usize) -> (f64, f64),
+        chances: impl Fn(usize, usize) -> Vec<f64>,
+    ) -> Self {
+        let (mut means, mut widths) = (Vec::new(), Vec::new());
+        let marginals = axes.iter().enumerate().map(|(parameter, axis)| match *axis {
             Axis::Number { levels } => {
-                means.push(mean());
+                let (mean, width) = moments(parameter);
+                means.push(mean);
+                widths.push(width / STEP);
                 Marginal::Number { place: means.len() - 1, levels }
             }
-            Axis::Choice { count } => Marginal::Choice(vec![1.0 / count as f64; count]),
+            Axis::Choice { count } => Marginal::Choice(chances(parameter, count)),
         });
         let marginals = marginals.collect();
-        Self { marginals, numbers: Gaussian::new(means, STEP) }
+        Self { marginals, numbers: Gaussian::new(means, STEP, widths) }
     }
 
     /// A coordinate for each parameter, whether or not it exists. `margin`: the chance that one of the numbers leaves

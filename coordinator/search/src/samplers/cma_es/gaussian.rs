@@ -35,13 +35,18 @@ pub fn weights(count: usize) -> (Vec<f64>, f64) {
 }
 
 impl Gaussian {
-    pub fn new(mean: Vec<f64>, step: f64) -> Self {
+    /// `widths`: the standard deviation along each coordinate, in steps.
+    pub fn new(mean: Vec<f64>, step: f64, widths: Vec<f64>) -> Self {
         let size = mean.len();
+        let mut covariance = identity(size);
+        for (coordinate, width) in widths.iter().enumerate() {
+            covariance[coordinate][coordinate] = width * width;
+        }
         Self {
             mean,
             step,
-            covariance: identity(size),
-            lengths: vec![1.0; size],
+            covariance,
+            lengths: widths,
             axes: identity(size),
             path_of_step: vec![0.0; size],
             path_of_covariance: vec![0.0; size],

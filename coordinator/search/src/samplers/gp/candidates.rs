@@ -28,6 +28,8 @@ pub struct Search<'a> {
     pub history: &'a History,
     pub geometry: &'a Geometry,
     pub posterior: &'a Posterior,
+    /// How much the space's priors count beside the model.
+    pub faith: f64,
 }
 
 /// A configuration, and the logarithm of what it promises.
@@ -71,10 +73,13 @@ impl Search<'_> {
     }
 
     fn weigh(&self, params: Vec<Params>) -> Vec<Candidate> {
-        let sites: Vec<_> = params.iter().map(|params| self.geometry.site(&self.history.point(params))).collect();
+        let points: Vec<_> = params.iter().map(|params| self.history.point(params)).collect();
+        let sites: Vec<_> = points.iter().map(|point| self.geometry.site(point)).collect();
         let best = self.posterior.best();
         let expected = self.posterior.expect(&sites).into_iter();
-        let promises = expected.map(|expected| log_expected_improvement(expected, best));
+        let beliefs = points.iter().map(|point| self.faith * self.history.space().log_belief(point));
+        let promises =
+            expected.zip(beliefs).map(|(expected, belief)| log_expected_improvement(expected, best) + belief);
         params.into_iter().zip(promises).map(|(params, promise)| Candidate { params, promise }).collect()
     }
 

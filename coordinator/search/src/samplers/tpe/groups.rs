@@ -8,7 +8,8 @@ use regatta_schemas::Params;
 use regatta_schemas::study::{Domain, OneOrMany, Parameter};
 
 use super::density::Scale;
-use crate::space::{Axis, Space, edges};
+use crate::random::Stream;
+use crate::space::{Axis, Belief, Coordinate, Space, edges};
 
 /// A parameter as the models see it.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Member {
     pub place: usize,
     pub domain: Domain,
     pub scale: Scale,
+    /// None: it has no prior.
+    pub belief: Option<Belief>,
 }
 
 /// Parameters under the same condition.
@@ -37,7 +40,8 @@ impl Group {
         let mut group_by_condition: BTreeMap<String, usize> = BTreeMap::new();
         for (place, (name, parameter)) in space.parameters().enumerate() {
             let (name, domain) = (name.to_owned(), parameter.domain.clone());
-            let member = Member { name, place, scale: scale_of(&domain), domain };
+            let belief = space.belief(&name).cloned();
+            let member = Member { name, place, scale: scale_of(&domain), domain, belief };
             let group = *group_by_condition.entry(condition(&parameter.when)).or_insert(groups.len());
             if group == groups.len() {
                 groups.push(Self { first: parameter.clone(), members: Vec::new() });
@@ -45,6 +49,33 @@ impl Group {
             groups[group].members.push(member);
         }
         groups
+    }
+
+    /// Whether any of its parameters has a prior.
+    pub fn has_priors(&self) -> bool {
+        self.members.iter().any(|member| member.belief.is_some())
+    }
+
+    /// ln of how probable their priors make these numbers, relative to the uniform density.
+    pub fn log_belief(&self, point: &[f64]) -> f64 {
+        let of = |(member, number): (&Member, &f64)| {
+            Some(member.belief.as_ref()?.log_ratio(member.scale.coordinate(*number)))
+        };
+        self.members.iter().zip(point).filter_map(of).sum()
+    }
+
+    /// Numbers drawn from their priors; uniform where there is none.
+    pub fn draw_believed(&self, stream: &mut Stream) -> Vec<f64> {
+        let draw = |member: &Member| {
+            let share = stream.unit();
+            let at = match (&member.belief, &member.scale) {
+                (Some(belief), _) => belief.coordinate(share),
+                (None, Scale::Choice(count)) => Coordinate::Choice((share * *count as f64) as usize),
+                (None, Scale::Share | Scale::Levels(_)) => Coordinate::Number(share),
+            };
+            member.scale.number(at)
+        };
+        self.members.iter().map(draw).collect()
     }
 
     /// Whether it exists beside these.
