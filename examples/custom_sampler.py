@@ -26,16 +26,18 @@ def identity(file: pathlib.Path | None) -> dict:
 
 
 class Study:
-    """What is known of a study: each trial as it was told last."""
+    """What is known of a study: each trial as it was told last, and what earlier trials measured."""
 
     def __init__(self):
         self.known = 0
+        self.earlier = []
         self.trials = {}
 
     def take_in(self, ask: dict) -> bool:
         """Learns what the question tells. False: something was told before we were there."""
         if ask["since"] == 0:
             self.trials.clear()
+            self.earlier = ask.get("earlier", [])
         elif ask["since"] != self.known:
             return False
         self.trials.update((trial["trial"], trial) for trial in ask["trials"])
@@ -45,12 +47,12 @@ class Study:
     def best(self, objective: dict, count: int) -> list[dict]:
         """The parameters of the best trials, by their best value so far."""
         metric, sign = objective["metric"], -1 if objective["goal"] == "maximize" else 1
-        scored = []
+        scored = [(sign * one["metrics"][metric], -1, one["params"]) for one in self.earlier]
         for trial in self.trials.values():
             values = [sign * point["metrics"][metric] for point in trial["points"] if metric in point["metrics"]]
             if values and trial.get("outcome") != "failed":
                 scored.append((min(values), trial["trial"], trial["params"]))
-        return [params for _, _, params in sorted(scored)[:count]]
+        return [params for _, _, params in sorted(scored, key=lambda one: one[:2])[:count]]
 
 
 def draw(domain: dict, rng: random.Random):

@@ -14,7 +14,7 @@ use crate::ids::{StudyId, TrialId};
 use crate::log::Point;
 use crate::params::Params;
 use crate::reasons::Outcome;
-use crate::study::{Budget, Constraint, Objective, Parameter};
+use crate::study::{Budget, Constraint, Earlier, Objective, Parameter};
 
 /// One configuration is wanted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -31,6 +31,9 @@ pub struct Ask {
     pub space: BTreeMap<String, Parameter>,
     pub budget: Budget,
     pub seed: u64,
+    /// What earlier trials measured, as the study file has it: with each question whose `since` is 0, and with no other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Earlier>,
     /// How many changes of trials the sampler was told before, or says that it knows.
     pub since: u64,
     /// How many it knows with these.

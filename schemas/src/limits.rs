@@ -15,7 +15,8 @@ pub struct Limits {
     pub initial_max: usize,
     /// Results of earlier trials that a study begins with.
     pub earlier_max: usize,
-    /// Bytes of the trials in one ask of an external sampler.
+    /// Bytes of the trials in one ask of an external sampler, with the results of earlier ones where it tells these too:
+    /// they are no more than a request's, so that at least one trial fits beside them.
     pub ask_trials_bytes_max: usize,
     /// Points of one trial in an ask of an external sampler.
     pub ask_points_max: usize,

@@ -12,7 +12,7 @@ use regatta_schemas::ask::{Ask, Pending, Suggestion, TrialSoFar};
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::log::{Lineage, Point};
 use regatta_schemas::reasons::AskFailure;
-use regatta_schemas::study::{Sampler, StudyFile};
+use regatta_schemas::study::{Earlier, Sampler, StudyFile};
 use regatta_schemas::{Params, SamplerId, TrialId, check, encode};
 
 use super::intents::Sampled;
@@ -124,7 +124,8 @@ impl Study {
     fn ask(&mut self, index: u64, since: u64, is_retold: bool) {
         let Some((service, timeout)) = external(&self.state.file) else { return };
         let service = service.clone();
-        let (trials, until, more) = self.news(since);
+        let earlier = if since == 0 { self.state.file.earlier.clone() } else { Vec::new() };
+        let (trials, until, more) = self.news(since, &earlier);
         let pending = |Sampled { index, params }: &Sampled| Pending { index: *index, params: params.clone() };
         let StudyFile { objective, further_objectives, constraints, space, budget, seed, .. } = &self.state.file;
         let ask = Ask {
@@ -136,6 +137,7 @@ impl Study {
             space: space.clone(),
             budget: budget.clone(),
             seed: *seed,
+            earlier,
             since,
             until,
             trials,
@@ -146,11 +148,11 @@ impl Study {
         self.commands.push_back(Command::Ask { service, timeout, ask: Box::new(ask) });
     }
 
-    /// The trials that changed since a change, as many as go into one message; up to which change; and whether there are
-    /// more.
-    fn news(&self, since: u64) -> (Vec<TrialSoFar>, u64, bool) {
+    /// The trials that changed since a change, as many as go into one message beside what is told of earlier ones; up to
+    /// which change; and whether there are more.
+    fn news(&self, since: u64, earlier: &[Earlier]) -> (Vec<TrialSoFar>, u64, bool) {
         let Some(changes) = &self.state.changes else { return (Vec::new(), since, false) };
-        let (mut trials, mut until, mut bytes) = (Vec::new(), since, 0);
+        let (mut trials, mut until, mut bytes) = (Vec::new(), since, encode(&earlier).len());
         for (change, id) in changes.since(since) {
             let trial = self.trial_so_far(id);
             bytes += encode(&trial).len();

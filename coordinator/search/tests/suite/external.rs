@@ -9,7 +9,7 @@ use regatta_schemas::ask::{Ask, Suggestion, TrialSoFar};
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::log::Lineage;
 use regatta_schemas::reasons::{AskFailure, Outcome};
-use regatta_schemas::study::StudyFile;
+use regatta_schemas::study::{Earlier, StudyFile};
 use regatta_schemas::{Params, PoolId, TrialId, encode};
 use regatta_search::simulator::{AgentPlan, Faults, Plan, Simulator, study_id};
 use regatta_search::{Coordinator, Event, Settings, Time};
@@ -171,6 +171,55 @@ fn a_sampler_without_memory_is_told_everything_each_time() {
         assert_eq!((ask.since, ask.trials.len() + ask.pending.len()), (0, index));
         stage.answer(index as u64, Ok(Suggestion { since: Some(0), ..suggestion(0.5) }));
     }
+}
+
+#[test]
+fn a_sampler_is_told_what_earlier_trials_measured_when_it_knows_nothing_yet_and_then_no_more() {
+    let earlier = json!([{"params": {"x": 0.75}, "metrics": {METRIC: 0.5}, "resource": 2}]);
+    let mut stage = stage(json!({"earlier": earlier}), 4);
+    let known = external(json!({"earlier": earlier})).earlier;
+    for index in 0..4_u64 {
+        let ask = stage.take_ask();
+        // A configuration is a trial, which is a change, when the next one but one is asked for.
+        assert_eq!((ask.index, ask.since), (index, index.saturating_sub(2)));
+        assert_eq!(ask.earlier, if ask.since == 0 { known.clone() } else { Vec::new() });
+        let forgets = index == 3;
+        stage.answer(index, Ok(if forgets { Suggestion { params: None, since: Some(0) } } else { suggestion(0.5) }));
+    }
+    let ask = stage.take_ask();
+    assert_eq!((ask.earlier, ask.since), (known, 0), "it began anew");
+}
+
+#[test]
+fn the_most_that_earlier_trials_can_have_measured_leaves_room_for_one_trial_in_each_question() {
+    let text = |letter: &str| letter.repeat(4_000);
+    let space = json!({
+        "x": {"type": "float", "low": 0.001, "high": 1.0},
+        "text": {"type": "categorical", "choices": [text("a"), text("b")]},
+    });
+    let mut file = external(json!({"budget": {"trials": 500, "resource": 1}}));
+    file.space = serde_json::from_value(space).unwrap();
+    let params: Params = serde_json::from_value(json!({"x": 0.5, "text": text("a")})).unwrap();
+    let one = Earlier { params, metrics: BTreeMap::from([(METRIC.to_owned(), 0.5)]), resource: None };
+    file.earlier = vec![one.clone(); LIMITS.request_bytes_max / encode(&one).len()];
+    let mut stage = Stage::new(vec![file.clone()]);
+    for _ in 0..300 {
+        stage.request(submit(json!({"x": 0.5, "text": text("a")})), "unused").unwrap();
+    }
+    stage.beat("a", 301, &[]);
+    let mut told = Vec::new();
+    loop {
+        let ask = stage.take_ask();
+        assert!(encode(&ask).len() < LIMITS.message_bytes_max);
+        assert_eq!(ask.earlier.len(), if told.is_empty() { file.earlier.len() } else { 0 });
+        assert!(!ask.trials.is_empty());
+        told.extend(ask.trials.iter().map(|trial| trial.trial.0));
+        if !ask.more {
+            break;
+        }
+        stage.answer(0, Ok(Suggestion::default()));
+    }
+    assert!(told.iter().copied().eq(0..300), "{told:?}");
 }
 
 #[test]
