@@ -8,7 +8,6 @@ mod csv;
 mod error;
 mod images;
 mod normalize;
-mod npy;
 mod npz;
 mod parquet;
 mod shape;
@@ -24,7 +23,7 @@ mod without;
 use std::io::{BufReader, Read};
 use std::sync::Arc;
 
-use regatta_schemas::limits::LIMITS;
+use regatta_columns::FileError;
 use regatta_schemas::recipe::{Data, DataFormat};
 
 use crate::training::{Dataset, Feature, Split, Stream, Values};
@@ -102,7 +101,7 @@ fn table(data: &Data, rows: Rows) -> Result<Dataset, DataError> {
 
 fn bytes_of(store: &Store) -> Result<Vec<u8>, DataError> {
     let mut bytes = Vec::new();
-    store.whole().read_to_end(&mut bytes).map_err(|error| DataError::NotParquet { reason: error.to_string() })?;
+    store.whole().read_to_end(&mut bytes).map_err(|error| FileError::NotParquet { reason: error.to_string() })?;
     Ok(bytes)
 }
 
@@ -110,17 +109,8 @@ fn check_finite(feature: &Feature) -> Result<(), DataError> {
     let Values::F32(values) = &feature.values else { return Ok(()) };
     match values.iter().position(|value| !value.is_finite()) {
         None => Ok(()),
-        Some(at) => Err(DataError::NotFinite {
+        Some(at) => Err(DataError::File(FileError::NotFinite {
             what: format!("number {} of a row of `{}`", at % feature.width(), feature.name),
-        }),
-    }
-}
-
-/// # Errors
-/// When a data set of this size is more than an agent holds.
-fn check_size(rows: u64, width: u64) -> Result<(), DataError> {
-    match rows.checked_mul(width) {
-        Some(values) if values <= LIMITS.data_values_max => Ok(()),
-        _ => Err(DataError::TooLarge { rows, width }),
+        })),
     }
 }

@@ -46,6 +46,7 @@ fn refused(data: &Data, bytes: &[u8], expected: &str) {
 fn kind_is(error: &DataError, expected: &str) {
     println!("{error}");
     let kind = format!("{error:?}");
+    let kind = kind.strip_prefix("File(").unwrap_or(&kind);
     assert_eq!(kind.split([' ', '{']).next(), Some(expected), "{error}");
 }
 

@@ -186,13 +186,22 @@ pub struct Ablate {
     pub json: bool,
 }
 
-/// Simulate a study in virtual time: the same search, with learning curves from a program
+/// Simulate a study in virtual time: the same search, with learning curves from a program or a table
 ///
 /// The program reads one line of JSON for each configuration, {"params": {...}, "resource": EPOCHS}, and answers one:
 /// {"validation_accuracy": [one number an epoch], "elapsed_s": [seconds from the start to each epoch's end]}.
 /// The study file needs no recipe, and its objective may be any metric that the program answers.
 ///
 ///   regatta simulate study.yaml --lanes 32 --objective 'python3 curves.py'
+///
+/// A table is a .parquet, .csv or .npz file with a column (an array) for each parameter of the space, for each metric that
+/// the study names, and `elapsed_s`. It has a row an epoch, numbered from 1 by the column `resource`; or, in an npz without
+/// it, a row a configuration and a second axis of epochs in the arrays of metrics and `elapsed_s`. A configuration is
+/// answered by the curve of the nearest one: its choices and bools are equal, and the sum of squares of the distances of
+/// its numbers, in shares of their ranges on the scale that is searched, is the least. In an npz, a choice among texts is
+/// its place in the list, from 0. What a row has for a parameter that does not exist there is not looked at.
+///
+///   regatta simulate study.yaml --lanes 32 --objective curves.parquet
 #[derive(Debug, Clone, Args)]
 #[command(verbatim_doc_comment)]
 pub struct Simulate {
@@ -203,11 +212,11 @@ pub struct Simulate {
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub lanes: u32,
 
-    /// The program that answers with learning curves, as a command line.
-    #[arg(long, value_name = "COMMAND")]
+    /// The program that answers with learning curves, as a command line; or the path of a table of them.
+    #[arg(long, value_name = "COMMAND|FILE")]
     pub objective: String,
 
-    /// Fields to send along with each configuration: one JSON object.
+    /// Fields to send to the program along with each configuration: one JSON object.
     #[arg(long, value_name = "JSON", default_value = "{}", value_parser = crate::simulate::object)]
     pub send: serde_json::Map<String, serde_json::Value>,
 

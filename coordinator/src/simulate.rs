@@ -1,5 +1,5 @@
 //! `regatta simulate`: a study in virtual time. What training would have measured, and how long it would have taken,
-//! comes from a program; everything else is the very search that runs on a fleet.
+//! comes from a program or a table; everything else is the very search that runs on a fleet.
 
 mod objective;
 
@@ -69,11 +69,10 @@ impl Fleet {
 /// Simulates a study and prints what came of it.
 ///
 /// # Errors
-/// A fault in the study file, and whatever ails the objective's program.
+/// A fault in the study file, and whatever ails the objective's program or table.
 pub fn simulate(args: &cli::Simulate) -> anyhow::Result<()> {
     let file = study(args)?;
-    let (resource, metric) = (file.budget.resource, file.objective.metric.clone());
-    let objective = RefCell::new(Objective::start(&args.objective, args.send.clone(), resource, metric)?);
+    let objective = RefCell::new(Objective::start(&args.objective, args.send.clone(), file.clone())?);
     let failure: RefCell<Option<anyhow::Error>> = RefCell::default();
     let course = |stretches: &[Stretch], epoch: u32| {
         objective.borrow_mut().epoch(stretches, epoch).unwrap_or_else(|error| {

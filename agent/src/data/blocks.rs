@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use regatta_columns::check_size;
 use regatta_schemas::recipe::{Data, DataFormat};
 
 use super::error::DataError;
@@ -9,7 +10,7 @@ use super::images::Images;
 use super::shards::Shards;
 use super::store::Store;
 use super::tokens::Tokens;
-use super::{check_finite, check_size, normalize, split, target};
+use super::{check_finite, normalize, split, target};
 use crate::training::{Split, Stream, TrainingError};
 
 /// Numbers of a block, about, where the format does not say how long one is.

@@ -1,21 +1,14 @@
 //! What can be wrong with a data set, and what to do about it.
 
+use regatta_columns::FileError;
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::recipe::DataFormat;
 
 /// A data set that cannot be trained on. Trying again does not mend it.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum DataError {
-    #[error("this is no npz archive ({reason}): write it with numpy.savez or numpy.savez_compressed")]
-    NotAnArchive { reason: String },
-    #[error("there is no array `{name}` in the archive: it has {there}")]
-    NoArray { name: String, there: String },
-    #[error("array `{name}` cannot be read ({reason}): write the archive anew with numpy.savez")]
-    BadArray { name: String, reason: String },
-    #[error("array `{name}` is of type `{descr}`: convert it to a whole number, a float or a bool of at most 64 bits")]
-    ArrayType { name: String, descr: String },
-    #[error("array `{name}` has no rows or no values, its shape is {shape:?}: give it at least one of each")]
-    EmptyArray { name: String, shape: Vec<u64> },
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("{validation} arrays of features to validate on, {train} to train on: name as many, in the same order")]
     FeaturesDiffer { train: usize, validation: usize },
     #[error("rows to validate on need both `validation_features` and `validation_target`: add the one that is missing")]
@@ -44,12 +37,6 @@ pub enum DataError {
     NoAnswer { row: usize, value: f64 },
     #[error("data of the format {format:?} cannot be streamed: write it as shards, or leave `stream` out")]
     NotStreamed { format: DataFormat },
-    #[error("this is no Parquet file that can be read ({reason}): write it uncompressed or with snappy")]
-    NotParquet { reason: String },
-    #[error("row {row}, column `{column}`: there is no value; fill it or remove the row")]
-    NullCell { row: usize, column: String },
-    #[error("column `{column}` holds {found}: only numbers, bools and texts are read")]
-    CellType { column: String, found: String },
     #[error("this is no archive of images ({reason}): make a zip or tar file of folders with PNG or JPEG files")]
     NotImages { reason: String },
     #[error("the archive has no PNG or JPEG file: put each class's into a folder")]
@@ -80,10 +67,6 @@ pub enum DataError {
     BlocksDiffer { block: usize },
     #[error("{features} rows of features and {target} of targets: there must be as many of each")]
     RowsDiffer { features: usize, target: usize },
-    #[error("{rows} rows of {width} numbers: an agent holds at most {max} numbers", max = LIMITS.data_values_max)]
-    TooLarge { rows: u64, width: u64 },
-    #[error("this is no CSV file: {reason}")]
-    NotCsv { reason: String },
     #[error("there is no column `{name}`: the header line has {there}")]
     NoColumn { name: String, there: String },
     #[error("column `{name}` is in the header line twice: give each column a name of its own")]
@@ -92,14 +75,8 @@ pub enum DataError {
     TargetIsFeature { name: String },
     #[error("there is no feature: name columns besides the target `{target}`")]
     NoFeatures { target: String },
-    #[error("line {line}, column `{column}`: the cell is empty; fill it or remove the row")]
-    EmptyCell { line: u64, column: String },
-    #[error("line {line}, column `{column}`: `{cell}` is not a number, and other cells of the column are")]
-    NotANumber { line: u64, column: String, cell: String },
     #[error("column `{column}` has {count} different texts, more than {max}: leave it out of `features`", max = LIMITS.column_texts_max)]
     TooManyTexts { column: String, count: usize },
-    #[error("{what} is not a finite number: remove or replace such values")]
-    NotFinite { what: String },
     #[error("row {row} is of class {value}: number the classes 0, 1, 2 ... below {max}", max = LIMITS.classes_max)]
     Label { row: usize, value: f64 },
     #[error("the target has {width} numbers a row: a classification takes one class a row")]

@@ -1,22 +1,22 @@
 //! NumPy arrays: an archive of them holds features and targets side by side; a single one holds the target in its
 //! last column.
 
-use npyz::npz::NpzArchive;
+use regatta_columns::npy::{self, Array};
+use regatta_columns::npz::Npz;
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::recipe::{Columns, Data};
 
 use super::error::DataError;
-use super::npy::{self, Array};
 use super::store::Reader;
 use super::{RawTarget, Rows};
 use crate::training::{Feature, Values};
 
 const FEATURES: &str = "x";
 
-type Archive<'s> = NpzArchive<Reader<'s>>;
+type Archive<'s> = Npz<Reader<'s>>;
 
 pub fn read(data: &Data, from: Reader<'_>) -> Result<Rows, DataError> {
-    let mut archive = NpzArchive::new(from).map_err(|error| DataError::NotAnArchive { reason: error.to_string() })?;
+    let mut archive = Npz::open(from)?;
     let default = Columns::One(FEATURES.to_owned());
     let names = data.features.as_ref().unwrap_or(&default);
     let mut rows = part(&mut archive, data, names, names, &data.target)?;
@@ -57,10 +57,10 @@ fn part(archive: &mut Archive, data: &Data, from: &Columns, names: &Columns, tar
     if from.len() != names.len() || from.is_empty() {
         return Err(DataError::FeaturesDiffer { train: names.len(), validation: from.len() });
     }
-    let target = array(archive, target)?;
+    let target = archive.array(target)?;
     let mut features = Vec::with_capacity(names.len());
     for (from, name) in from.iter().zip(names) {
-        let array = array(archive, from)?;
+        let array = archive.array(from)?;
         if array.rows != target.rows {
             return Err(DataError::RowsDiffer { features: array.rows, target: target.rows });
         }
@@ -81,7 +81,13 @@ fn listed(columns: &Columns) -> &[String] {
 
 fn numbers(name: &str, array: Array) -> Feature {
     let shape = if array.shape.is_empty() { vec![1] } else { array.shape.clone() };
-    Feature { values: array.into_values(), ..Feature::numbers(name, shape, Vec::new()) }
+    // Eight-bit numbers without a sign stay as they are, all others become single precision.
+    #[expect(clippy::cast_possible_truncation, reason = "training is in single precision")]
+    let values = match array.into_bytes() {
+        Ok(bytes) => Values::U8(bytes),
+        Err(array) => Values::F32(array.numbers().map(|value| value as f32).collect()),
+    };
+    Feature { values, ..Feature::numbers(name, shape, Vec::new()) }
 }
 
 /// Whole numbers from zero on; one vocabulary for the whole array.
@@ -113,19 +119,4 @@ fn join_vocabularies(train: &mut [Feature], validation: &mut [Feature]) -> Resul
         }
     }
     Ok(())
-}
-
-fn array(archive: &mut Archive, name: &str) -> Result<Array, DataError> {
-    let file_name = npyz::npz::file_name_from_array_name(name);
-    let mut names: Vec<String> = archive.array_names().map(|name| format!("`{name}`")).collect();
-    names.sort();
-    if !archive.array_names().any(|there| there == name) {
-        let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        return Err(DataError::NoArray { name: name.to_owned(), there });
-    }
-    let file = archive
-        .zip_archive()
-        .by_name(&file_name)
-        .map_err(|error| DataError::BadArray { name: name.to_owned(), reason: error.to_string() })?;
-    npy::read(name, file)
 }

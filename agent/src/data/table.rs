@@ -5,11 +5,12 @@
 
 use std::collections::BTreeSet;
 
+use regatta_columns::{Cells, check_size};
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::recipe::{Columns, Data};
 
 use super::error::DataError;
-use super::{RawTarget, Rows, check_size};
+use super::{RawTarget, Rows};
 use crate::training::{Feature, Values};
 
 /// The feature that numbers and texts make together, and the one that categories make.
@@ -29,11 +30,6 @@ enum Role {
     Feature,
     Category,
     Target,
-}
-
-pub enum Cells {
-    Numbers(Vec<f64>),
-    Texts(Vec<String>),
 }
 
 /// The columns that the recipe asks for, of those in the file.

@@ -1,5 +1,6 @@
 //! Targets: what a file has, as what a task takes.
 
+use regatta_columns::FileError;
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::recipe::Task;
 
@@ -90,7 +91,7 @@ fn values(raw: RawTarget) -> Result<Target, DataError> {
             let shape = if shape.is_empty() { vec![1] } else { shape };
             if let Some(at) = values.iter().position(|value| !value.is_finite()) {
                 let row = at / shape.iter().product::<usize>().max(1);
-                return Err(DataError::NotFinite { what: format!("the target of row {row}") });
+                return Err(FileError::NotFinite { what: format!("the target of row {row}") }.into());
             }
             Ok(Target::Values { values, shape })
         }

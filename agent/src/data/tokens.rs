@@ -2,11 +2,11 @@
 
 use std::io::Read;
 
+use regatta_columns::npy;
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::recipe::Data;
 
 use super::error::DataError;
-use super::npy;
 use super::store::Store;
 use crate::training::{Feature, Split, Target, Values};
 
@@ -39,7 +39,7 @@ impl Tokens {
                 }
                 (0, npy::Kind::U16, store.len() / 2)
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         let mut tokens = Self { start, item, count, length, vocabulary: 0 };
         if tokens.rows() < 2 {

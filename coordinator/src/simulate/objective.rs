@@ -1,128 +1,76 @@
-//! The program that plays training: it reads a configuration a line and answers with its learning curve a line.
-//!
-//! Asked `{"params": {...}, "resource": 52}` it answers `{"validation_accuracy": [...], "elapsed_s": [...]}`: for each
-//! metric one number an epoch, and the seconds since the trial began at each epoch's end.
+//! What plays training: a program that is asked, or a table in which everything was measured before.
+
+mod columns;
+mod curve;
+mod error;
+mod program;
+mod table;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::path::Path;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
+use regatta_schemas::study::{Stopper, StudyFile};
 use regatta_search::simulator::{Epoch, Stretch};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-const ELAPSED: &str = "elapsed_s";
+use curve::Curve;
+use program::Program;
+use table::Table;
+
+/// What a file's name ends with that is a table.
+const TABLES: [&str; 3] = ["npz", "parquet", "csv"];
 
 pub struct Objective {
-    command: String,
-    program: Child,
-    questions: ChildStdin,
-    answers: BufReader<ChildStdout>,
-    /// Sent along with every configuration.
-    extra: Map<String, Value>,
-    /// Epochs of a curve.
-    resource: u32,
-    metric: String,
-    curve_by_question: BTreeMap<String, Curve>,
+    study: StudyFile,
+    source: Source,
+    curve_by_course: BTreeMap<String, Curve>,
 }
 
-#[derive(Debug)]
-struct Curve {
-    values_by_metric: BTreeMap<String, Vec<f64>>,
-    elapsed_s: Vec<f64>,
+enum Source {
+    Program(Program),
+    Table(Table),
 }
 
 impl Objective {
+    /// Of the path of a table, or else of a command line. `extra`: sent to a program along with every configuration.
+    ///
     /// # Errors
-    /// When the program cannot be started.
-    pub fn start(command: &str, extra: Map<String, Value>, resource: u32, metric: String) -> anyhow::Result<Self> {
-        // The words of a command line are the shell's to take apart; `exec` leaves one process.
-        let mut program = Command::new("sh")
-            .args(["-c", &format!("exec {command}")])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start the objective `{command}`"))?;
-        let (Some(questions), Some(answers)) = (program.stdin.take(), program.stdout.take()) else {
-            bail!("the objective `{command}` has no input or output");
+    /// When the program cannot be started, or the table is none of the study's.
+    pub fn start(text: &str, extra: Map<String, Value>, study: StudyFile) -> anyhow::Result<Self> {
+        let path = Path::new(text);
+        let is_table =
+            path.is_file() && path.extension().is_some_and(|ending| TABLES.iter().any(|known| ending == *known));
+        let source = match is_table {
+            true => {
+                ensure!(
+                    !matches!(study.stopper, Stopper::Pbt { .. }),
+                    "a table does not tell what a population's copies would measure; give a program as the objective"
+                );
+                Source::Table(Table::read(path, &study).with_context(|| format!("the table `{text}`"))?)
+            }
+            false => Source::Program(Program::start(text, extra)?),
         };
-        let (command, answers) = (command.to_owned(), BufReader::new(answers));
-        Ok(Self { command, program, questions, answers, extra, resource, metric, curve_by_question: BTreeMap::new() })
+        Ok(Self { study, source, curve_by_course: BTreeMap::new() })
     }
 
     /// What an epoch, counted from 1, of a trial that came this way gives. Each way is asked for once.
     ///
     /// # Errors
-    /// When the program ends, or answers something else than a curve.
+    /// When the program ends or answers something else than a curve, or the table has none.
     pub fn epoch(&mut self, stretches: &[Stretch], number: u32) -> anyhow::Result<Epoch> {
-        let question = self.question(stretches);
-        if !self.curve_by_question.contains_key(&question) {
-            let curve = self.ask(&question)?;
-            self.curve_by_question.insert(question.clone(), curve);
+        let course: Vec<_> = stretches.iter().map(|stretch| (stretch.after, &stretch.params)).collect();
+        let key = serde_json::to_string(&course)?;
+        if !self.curve_by_course.contains_key(&key) {
+            let curve = match &mut self.source {
+                Source::Program(program) => program.curve(stretches, &self.study)?,
+                Source::Table(table) => {
+                    let last = stretches.last().context("a trial has a configuration")?;
+                    table.nearest(&last.params)?.clone()
+                }
+            };
+            self.curve_by_course.insert(key.clone(), curve);
         }
-        let Curve { values_by_metric, elapsed_s } = &self.curve_by_question[&question];
-        let place = number.clamp(1, self.resource) as usize - 1;
-        let metrics = values_by_metric.iter().map(|(name, values)| (name.clone(), values[place])).collect();
-        let before = if place == 0 { 0.0 } else { elapsed_s[place - 1] };
-        Ok(Epoch { metrics, seconds: elapsed_s[place] - before })
-    }
-
-    fn question(&self, stretches: &[Stretch]) -> String {
-        let mut question = self.extra.clone();
-        if let [before @ .., last] = stretches {
-            question.insert("params".to_owned(), json!(last.params));
-            let began = stretches.iter().skip(1).map(|next| next.after);
-            let parents: Vec<Value> = before
-                .iter()
-                .zip(began)
-                .map(|(parent, until)| json!({ "params": parent.params, "until": until }))
-                .collect();
-            if !parents.is_empty() {
-                question.insert("before".to_owned(), parents.into());
-            }
-        }
-        question.insert("resource".to_owned(), self.resource.into());
-        Value::Object(question).to_string()
-    }
-
-    fn ask(&mut self, question: &str) -> anyhow::Result<Curve> {
-        let mut answer = String::new();
-        let asked = writeln!(self.questions, "{question}").and_then(|()| self.questions.flush());
-        if asked.and_then(|()| self.answers.read_line(&mut answer)).is_err() || answer.is_empty() {
-            let end = self.program.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-            bail!("the objective `{}` ended ({end}) at the question {question}", self.command);
-        }
-        self.read(&answer)
-            .with_context(|| format!("the objective `{}` answered {question} with {}", self.command, answer.trim_end()))
-    }
-
-    fn read(&self, answer: &str) -> anyhow::Result<Curve> {
-        let mut values_by_metric: BTreeMap<String, Vec<f64>> =
-            serde_json::from_str(answer).context("that is no object of lists of numbers")?;
-        let elapsed_s =
-            values_by_metric.remove(ELAPSED).with_context(|| format!("it wants `{ELAPSED}`, one number an epoch"))?;
-        ensure!(values_by_metric.contains_key(&self.metric), "it lacks the objective, `{}`", self.metric);
-        for (name, values) in
-            values_by_metric.iter().map(|(name, values)| (name.as_str(), values)).chain([(ELAPSED, &elapsed_s)])
-        {
-            let count = values.len();
-            ensure!(
-                count >= self.resource as usize,
-                "`{name}` has {count} values, and a trial {} epochs",
-                self.resource
-            );
-        }
-        let is_rising =
-            elapsed_s.windows(2).all(|pair| pair[0] <= pair[1]) && elapsed_s.first().is_some_and(|s| *s >= 0.0);
-        ensure!(is_rising && elapsed_s.iter().all(|s| s.is_finite()), "`{ELAPSED}` must rise from 0 on");
-        Ok(Curve { values_by_metric, elapsed_s })
-    }
-}
-
-impl Drop for Objective {
-    fn drop(&mut self) {
-        // It may have ended by itself; nobody is left to tell of anything else.
-        drop(self.program.kill());
-        drop(self.program.wait());
+        Ok(self.curve_by_course[&key].epoch(number.min(self.study.budget.resource)))
     }
 }

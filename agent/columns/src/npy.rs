@@ -6,8 +6,7 @@
 use std::io::Read;
 
 use super::check_size;
-use super::error::DataError;
-use crate::training::Values;
+use super::error::FileError;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// NumPy itself writes some 118 bytes.
@@ -32,12 +31,14 @@ impl Array {
         self.kind.numbers(&self.bytes)
     }
 
-    /// Eight-bit numbers without a sign as they are, all others in single precision.
-    pub fn into_values(self) -> Values {
-        #[expect(clippy::cast_possible_truncation, reason = "training is in single precision")]
+    /// Its numbers, where they have eight bits and no sign.
+    ///
+    /// # Errors
+    /// The array itself, where it holds others.
+    pub fn into_bytes(self) -> Result<Vec<u8>, Self> {
         match (self.kind.letter, self.kind.bytes) {
-            (b'u', 1) => Values::U8(self.bytes),
-            _ => Values::F32(self.numbers().map(|value| value as f32).collect()),
+            (b'u', 1) => Ok(self.bytes),
+            _ => Err(self),
         }
     }
 }
@@ -88,25 +89,25 @@ pub fn is_marked(mut from: impl Read) -> bool {
 ///
 /// # Errors
 /// When it is no such array.
-pub fn describe(name: &str, from: &mut impl Read) -> Result<Description, DataError> {
-    let bad = |reason: &str| DataError::BadArray { name: name.to_owned(), reason: reason.to_owned() };
+pub fn describe(name: &str, from: &mut impl Read) -> Result<Description, FileError> {
+    let bad = |reason: &str| FileError::BadArray { name: name.to_owned(), reason: reason.to_owned() };
     let (text, start) = header_text(from).map_err(|reason| bad(&reason))?;
     let header = header(&text).ok_or_else(|| bad("its header is malformed"))?;
     let kind = kind(&header.descr)
-        .ok_or_else(|| DataError::ArrayType { name: name.to_owned(), descr: header.descr.clone() })?;
+        .ok_or_else(|| FileError::ArrayType { name: name.to_owned(), descr: header.descr.clone() })?;
     Ok(Description { kind, shape: header.shape, start, is_fortran: header.is_fortran })
 }
 
 /// # Errors
 /// When it is not such an array, is too large, or ends too early.
-pub fn read(name: &str, mut from: impl Read) -> Result<Array, DataError> {
-    let bad = |reason: &str| DataError::BadArray { name: name.to_owned(), reason: reason.to_owned() };
+pub fn read(name: &str, mut from: impl Read) -> Result<Array, FileError> {
+    let bad = |reason: &str| FileError::BadArray { name: name.to_owned(), reason: reason.to_owned() };
     let Description { kind, shape, is_fortran, .. } = describe(name, &mut from)?;
     let rows = shape.first().copied().unwrap_or(0);
     let width = shape.iter().skip(1).try_fold(1_u64, |width, length| width.checked_mul(*length));
-    let width = width.ok_or(DataError::TooLarge { rows, width: u64::MAX })?;
+    let width = width.ok_or(FileError::TooLarge { rows, width: u64::MAX })?;
     if rows == 0 || width == 0 {
-        return Err(DataError::EmptyArray { name: name.to_owned(), shape });
+        return Err(FileError::EmptyArray { name: name.to_owned(), shape });
     }
     check_size(rows, width)?;
     let bytes_max = rows * width * kind.bytes as u64;
@@ -175,7 +176,7 @@ fn kind(descr: &str) -> Option<Kind> {
 }
 
 /// The number in one item's bytes.
-#[expect(clippy::cast_precision_loss, reason = "training is in single precision")]
+#[expect(clippy::cast_precision_loss, reason = "numbers of more than 53 bits are rounded")]
 fn number(kind: Kind, item: &[u8]) -> f64 {
     let mut bytes = [0; 8];
     bytes[..item.len()].copy_from_slice(item);
