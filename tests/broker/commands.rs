@@ -161,6 +161,32 @@ async fn a_search_is_simulated_with_curves_from_a_program() {
 }
 
 #[tokio::test]
+async fn a_search_is_simulated_with_curves_from_a_table() {
+    let cluster = Cluster::start().await;
+    let (study, table) = (cluster.folder().join("study.yaml"), cluster.folder().join("curves.csv"));
+    let text = "name: played\nobjective: { metric: score, goal: maximize }\n\
+        space: { rate: { type: float, low: 0.0, high: 1.0 } }\nbudget: { trials: 40, resource: 2 }\n";
+    std::fs::write(&study, text).unwrap();
+    let row = |rate: u32, epoch: u32| {
+        let rate = f64::from(rate) / 10.0;
+        format!("{rate},{epoch},{},{}\n", rate * f64::from(epoch) / 2.0, 1.5 * f64::from(epoch))
+    };
+    let rows: String = (0..=10).flat_map(|rate| (1..=2).map(move |epoch| row(rate, epoch))).collect();
+    let ask = async |rows: &str| {
+        std::fs::write(&table, format!("rate,resource,score,elapsed_s\n{rows}")).unwrap();
+        let (study, table) = (study.to_str().unwrap(), table.to_str().unwrap());
+        cluster.cli(&["simulate", study, "--lanes", "4", "--objective", table, "--json"]).await
+    };
+    let outcome: Value = serde_json::from_slice(&ask(&rows).await.stdout).unwrap();
+    assert_eq!((&outcome["trials"], &outcome["best"]["value"]), (&json!(40), &json!(1.0)), "{outcome}");
+    assert!(
+        (outcome["seconds"].as_f64().unwrap() - 30.0).abs() < 1.0,
+        "ten times three seconds on each lane: {outcome}"
+    );
+    assert!(!ask(&rows.replace("0.5,2,", "0.5,1,")).await.status.success(), "an epoch is there twice");
+}
+
+#[tokio::test]
 async fn a_study_begins_with_what_another_measured_or_an_export_of_it_says() {
     let cluster = Cluster::start().await;
     let _coordinator = cluster.coordinator(&[]);

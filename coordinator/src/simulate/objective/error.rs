@@ -39,6 +39,6 @@ pub enum TableError {
     EpochMissing { row: usize, epoch: u32, resource: u32 },
     #[error("the configuration of row {row}: {error}")]
     Curve { row: usize, error: CurveError },
-    #[error("there is no configuration with the choices of {params}")]
+    #[error("the table has no configuration with the choices and bools of {params}")]
     NoneAlike { params: String },
 }
