@@ -39,8 +39,9 @@ impl Objective {
     /// When the program cannot be started, or the table is none of the study's.
     pub fn start(text: &str, extra: Map<String, Value>, study: StudyFile) -> anyhow::Result<Self> {
         let path = Path::new(text);
-        let is_table =
-            path.is_file() && path.extension().is_some_and(|ending| TABLES.iter().any(|known| ending == *known));
+        // What has a table's name and is not there is a table that is missing; what has spaces may be a command line.
+        let is_named_so = path.extension().is_some_and(|ending| TABLES.iter().any(|known| ending == *known));
+        let is_table = is_named_so && (path.is_file() || !text.contains(char::is_whitespace));
         let source = match is_table {
             true => {
                 ensure!(
