@@ -7,6 +7,7 @@ mod requests;
 mod samplers;
 pub mod snapshots;
 
+use std::future::pending;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -157,8 +158,25 @@ impl Wire {
     /// Publishes all letters, in order, and returns when every one is stored; tries for as long as it takes.
     ///
     /// # Errors
-    /// `Deposed` when another coordinator leads.
+    /// `Deposed` when another coordinator leads, or this one by a later election.
     pub async fn publish(&self, letters: &[Letter]) -> Result<Vec<Receipt>, Deposed> {
+        tokio::select! {
+            stored = self.publish_all(letters) => stored,
+            deposed = self.hear_of_another_election() => Err(deposed),
+        }
+    }
+
+    /// Ends when the candidacy has found another election than the one that is decided by: answers that are lost may be
+    /// waited for for long.
+    async fn hear_of_another_election(&self) -> Deposed {
+        let Some(Mandate { fence, standing }) = &self.mandate else { return pending().await };
+        let is_another = |standing: &Standing| standing.elected.is_some_and(|elected| elected != *fence);
+        let has_heard = standing.clone().wait_for(is_another).await.is_ok();
+        // Else the candidacy is over, and with it soon the term.
+        if has_heard { Deposed } else { pending().await }
+    }
+
+    async fn publish_all(&self, letters: &[Letter]) -> Result<Vec<Receipt>, Deposed> {
         if letters.iter().any(|letter| !letter.is_fenced) {
             self.make_sure().await?;
         }

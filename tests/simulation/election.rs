@@ -46,8 +46,19 @@ impl World {
                 world.in_term(desk, rest, move |world| world.campaign(desk));
             }
             // At last: it may be the end of this term.
+            if world.hears_of_another_election(desk) {
+                world.count("leaders that heard of another election while they sent");
+                return world.begin_anew(desk);
+            }
             world.tell(desk, News::Stood);
         });
+    }
+
+    /// Whether it waits for answers to what it decided by an election that is not the last that it knows of.
+    fn hears_of_another_election(&self, desk: usize) -> bool {
+        let Desk { office, candidacy, outbox, .. } = &self.desks[desk];
+        let (decided_by, elected) = (office.fence(), candidacy.standing().elected);
+        outbox.is_busy() && decided_by.is_some() && elected.is_some() && decided_by != elected
     }
 
     /// Whether it could lead: it runs, and the broker can be reached.
