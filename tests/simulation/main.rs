@@ -32,7 +32,7 @@ use faults::Faults;
 use watch::{Minutes, Watch};
 use world::{Crew, World};
 
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 200;
 const STEPS_MAX: u64 = 400_000;
 /// After the last fault, until everything is over.
 const LIVENESS: Duration = Duration::from_secs(1_200);
