@@ -2,19 +2,15 @@
 //! another shape: the agent's side of `regatta_schemas::changeable`.
 #![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
-#[path = "support/library.rs"]
-mod library;
+#[path = "support/thread.rs"]
+mod thread;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use library::library;
 use regatta_agent::agent::{Ending, Lane};
-use regatta_agent::command::CommandSettings;
-use regatta_agent::lane::{Assignment, EngineSettings, LaneThread, Material, Report};
-use regatta_agent::runtime::{CudaSettings, Device};
+use regatta_agent::lane::{Assignment, LaneThread, Material, Report};
 use regatta_agent::training::{Dataset, Feature, Source, Split, Target};
-use regatta_schemas::AgentId;
 use regatta_schemas::changeable::changeable;
 use regatta_schemas::reasons::FailCause;
 use serde_json::{Value, json};
@@ -36,14 +32,7 @@ struct Told {
 impl Floor {
     fn new() -> Self {
         let (sender, reports) = mpsc::channel(100);
-        let settings = EngineSettings {
-            library: library(),
-            device: Device::Cpu,
-            threads: 1,
-            cuda: CudaSettings::default(),
-            commands: CommandSettings::default(),
-        };
-        let lane = LaneThread::start(Lane(0), &AgentId::new("agent").unwrap(), &settings, sender).unwrap();
+        let lane = thread::lane(sender);
         Self { lane, reports }
     }
 

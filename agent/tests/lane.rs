@@ -1,19 +1,15 @@
 //! A lane trains what an offer asks for, on a thread of its own, and tells of it.
 #![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
-#[path = "support/library.rs"]
-mod library;
+#[path = "support/thread.rs"]
+mod thread;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use library::library;
-use regatta_agent::agent::{Ending, Lane};
-use regatta_agent::command::CommandSettings;
-use regatta_agent::lane::{Assignment, EngineSettings, LaneThread, Material, Report};
-use regatta_agent::runtime::{CudaSettings, Device};
+use regatta_agent::agent::Ending;
+use regatta_agent::lane::{Assignment, Material, Report};
 use regatta_agent::training::{Dataset, Feature, Source, Split, Stream, Target};
-use regatta_schemas::AgentId;
 use regatta_schemas::reasons::FailCause;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -86,14 +82,7 @@ fn assigned(
     told: &mut Told,
 ) -> Ending {
     let (sender, mut receiver) = mpsc::channel(100);
-    let settings = EngineSettings {
-        library: library(),
-        device: Device::Cpu,
-        threads: 1,
-        cuda: CudaSettings::default(),
-        commands: CommandSettings::default(),
-    };
-    let lane = LaneThread::start(Lane(0), &AgentId::new("agent").unwrap(), &settings, sender).unwrap();
+    let lane = thread::lane(sender);
     let offer = json!({
         "type": "offer",
         "study": "s",

@@ -170,8 +170,7 @@ impl Wire {
     /// waited for for long.
     async fn hear_of_another_election(&self) -> Deposed {
         let Some(Mandate { fence, standing }) = &self.mandate else { return pending().await };
-        let is_another = |standing: &Standing| standing.elected.is_some_and(|elected| elected != *fence);
-        let has_heard = standing.clone().wait_for(is_another).await.is_ok();
+        let has_heard = standing.clone().wait_for(|standing| standing.is_by_another_than(*fence)).await.is_ok();
         // Else the candidacy is over, and with it soon the term.
         if has_heard { Deposed } else { pending().await }
     }

@@ -57,8 +57,7 @@ impl World {
     /// Whether it waits for answers to what it decided by an election that is not the last that it knows of.
     fn hears_of_another_election(&self, desk: usize) -> bool {
         let Desk { office, candidacy, outbox, .. } = &self.desks[desk];
-        let (decided_by, elected) = (office.fence(), candidacy.standing().elected);
-        outbox.is_busy() && decided_by.is_some() && elected.is_some() && decided_by != elected
+        outbox.is_busy() && office.fence().is_some_and(|fence| candidacy.standing().is_by_another_than(fence))
     }
 
     /// Whether it could lead: it runs, and the broker can be reached.

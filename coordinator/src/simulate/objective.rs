@@ -42,15 +42,14 @@ impl Objective {
         // What has a table's name and is not there is a table that is missing; what has spaces may be a command line.
         let is_named_so = path.extension().is_some_and(|ending| TABLES.iter().any(|known| ending == *known));
         let is_table = is_named_so && (path.is_file() || !text.contains(char::is_whitespace));
-        let source = match is_table {
-            true => {
-                ensure!(
-                    !matches!(study.stopper, Stopper::Pbt { .. }),
-                    "a table does not tell what a population's copies would measure; give a program as the objective"
-                );
-                Source::Table(Table::read(path, &study).with_context(|| format!("the table `{text}`"))?)
-            }
-            false => Source::Program(Program::start(text, extra)?),
+        let source = if is_table {
+            ensure!(
+                !matches!(study.stopper, Stopper::Pbt { .. }),
+                "a table does not tell what a population's copies would measure; give a program as the objective"
+            );
+            Source::Table(Table::read(path, &study).with_context(|| format!("the table `{text}`"))?)
+        } else {
+            Source::Program(Program::start(text, extra)?)
         };
         Ok(Self { study, source, curve_by_course: BTreeMap::new() })
     }

@@ -26,6 +26,11 @@ impl Standing {
     pub fn is_sure_of(&self, fence: u64, now: Time) -> bool {
         self.elected == Some(fence) && now < self.sure_until
     }
+
+    /// Whether there was an election of its own after that of this number: what was decided by that one is void.
+    pub fn is_by_another_than(&self, fence: u64) -> bool {
+        self.elected.is_some_and(|elected| elected != fence)
+    }
 }
 
 /// What the server is to do; on a condition, but for [`Step::Look`].

@@ -192,19 +192,13 @@ fn a_sampler_is_told_what_earlier_trials_measured_when_it_knows_nothing_yet_and_
 
 #[test]
 fn the_most_that_earlier_trials_can_have_measured_leaves_room_for_one_trial_in_each_question() {
-    let text = |letter: &str| letter.repeat(4_000);
-    let space = json!({
-        "x": {"type": "float", "low": 0.001, "high": 1.0},
-        "text": {"type": "categorical", "choices": [text("a"), text("b")]},
-    });
-    let mut file = external(json!({"budget": {"trials": 500, "resource": 1}}));
-    file.space = serde_json::from_value(space).unwrap();
-    let params: Params = serde_json::from_value(json!({"x": 0.5, "text": text("a")})).unwrap();
+    let mut file = study_of_long_texts();
+    let params: Params = serde_json::from_value(json!({"x": 0.5, "text": long("a")})).unwrap();
     let one = Earlier { params, metrics: BTreeMap::from([(METRIC.to_owned(), 0.5)]), resource: None };
     file.earlier = vec![one.clone(); LIMITS.request_bytes_max / encode(&one).len()];
     let mut stage = Stage::new(vec![file.clone()]);
     for _ in 0..300 {
-        stage.request(submit(json!({"x": 0.5, "text": text("a")})), "unused").unwrap();
+        stage.request(submit(json!({"x": 0.5, "text": long("a")})), "unused").unwrap();
     }
     stage.beat("a", 301, &[]);
     let mut told = Vec::new();
@@ -224,16 +218,10 @@ fn the_most_that_earlier_trials_can_have_measured_leaves_room_for_one_trial_in_e
 
 #[test]
 fn what_does_not_fit_into_one_question_is_told_in_several() {
-    let text = |letter: &str| letter.repeat(4_000);
-    let space = json!({
-        "x": {"type": "float", "low": 0.001, "high": 1.0},
-        "text": {"type": "categorical", "choices": [text("a"), text("b")]},
-    });
-    let mut file = external(json!({"budget": {"trials": 500, "resource": 1}}));
-    file.space = serde_json::from_value(space).unwrap();
+    let file = study_of_long_texts();
     let mut stage = Stage::new(vec![file]);
     for _ in 0..300 {
-        stage.request(submit(json!({"x": 0.5, "text": text("a")})), "unused").unwrap();
+        stage.request(submit(json!({"x": 0.5, "text": long("a")})), "unused").unwrap();
     }
     stage.beat("a", 301, &[]);
     let (mut told, mut since) = (Vec::new(), 0);
@@ -249,8 +237,22 @@ fn what_does_not_fit_into_one_question_is_told_in_several() {
         stage.answer(0, Ok(Suggestion::default()));
     }
     assert!(told.iter().copied().eq(0..300), "{told:?}");
-    stage.answer(0, Ok(Suggestion { params: Some(json!({"x": 0.5, "text": text("b")})), since: None }));
+    stage.answer(0, Ok(Suggestion { params: Some(json!({"x": 0.5, "text": long("b")})), since: None }));
     assert_eq!(stage.fallback(300), None);
+}
+
+/// So many trials of it that what is told of them does not fit into one question.
+fn study_of_long_texts() -> StudyFile {
+    let space = json!({
+        "x": {"type": "float", "low": 0.001, "high": 1.0},
+        "text": {"type": "categorical", "choices": [long("a"), long("b")]},
+    });
+    let file = external(json!({"budget": {"trials": 500, "resource": 1}}));
+    StudyFile { space: serde_json::from_value(space).unwrap(), ..file }
+}
+
+fn long(letter: &str) -> String {
+    letter.repeat(4_000)
 }
 
 fn submit(params: Value) -> Request {
