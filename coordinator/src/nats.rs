@@ -22,7 +22,7 @@ use regatta_schemas::offer::Offer;
 use regatta_schemas::reasons::AskFailure;
 use regatta_schemas::stop::Stop;
 use regatta_schemas::{AgentId, PoolId, SamplerId, StudyId, TrialId, decode, encode, streams, subjects};
-use regatta_search::office::Standing;
+use regatta_search::office::{Receipt, Receipts, Standing};
 use tokio::sync::watch;
 
 use crate::clock;
@@ -61,16 +61,6 @@ struct Mandate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("another coordinator leads")]
 pub struct Deposed;
-
-/// That a stream took a letter.
-#[derive(Debug, Clone)]
-pub struct Receipt {
-    /// Its number there.
-    pub sequence: u64,
-    message_id: String,
-    /// Which connection it was sent on, by their count.
-    connection: u64,
-}
 
 /// Something to publish into a stream, and the id that makes a second try harmless.
 pub struct Letter {
@@ -223,8 +213,8 @@ impl Wire {
         for (letter, stored) in join_all(answers).await {
             match stored {
                 Ok(ack) => {
-                    let (sequence, message_id) = (ack.sequence, letter.message_id.clone());
-                    receipts.push(Receipt { sequence, message_id, connection });
+                    let (number, message_id) = (ack.sequence, letter.message_id.clone());
+                    receipts.push(Receipt { number, message_id, connection });
                 }
                 Err(error) => {
                     if error.kind() == PublishErrorKind::WrongLastSequence {
@@ -243,12 +233,9 @@ impl Wire {
     }
 
     /// Whether the log has what was sent on the connections before this one; where that cannot be known, it has not.
-    pub async fn still_has(&self, receipts: impl Iterator<Item = &Receipt>) -> bool {
-        let now = self.connection();
-        // A log loses its end: where it has the last, it has them all.
-        let last = receipts.filter(|receipt| receipt.connection != now).max_by_key(|receipt| receipt.sequence);
-        let Some(Receipt { sequence, message_id, .. }) = last else { return true };
-        match reader::holds_decision(&self.link, *sequence, message_id).await {
+    pub async fn still_has(&self, receipts: &Receipts) -> bool {
+        let Some(Receipt { number, message_id, .. }) = receipts.to_look_for(self.connection()) else { return true };
+        match reader::holds_decision(&self.link, *number, message_id).await {
             Ok(is_there) => is_there,
             Err(error) => {
                 tracing::warn!(%error, "whether the last decisions are still stored cannot be known");

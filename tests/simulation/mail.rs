@@ -8,6 +8,7 @@ use regatta_schemas::log::{Place, Record};
 use regatta_schemas::offer::Offer;
 use regatta_schemas::stop::Stop;
 use regatta_schemas::{StudyId, TrialId};
+use regatta_search::office::{Receipt, Receipts};
 use regatta_search::{Command, Event};
 
 use crate::broker::{Broker, Mandate, Stored};
@@ -57,15 +58,7 @@ pub struct Outbox {
     offers: VecDeque<Letter>,
     written: u64,
     /// Decisions that are stored and not read back yet.
-    receipts: Vec<Receipt>,
-}
-
-/// That the log took a decision.
-struct Receipt {
-    number: u64,
-    id: String,
-    /// Connections that had broken when it was sent.
-    broken: u64,
+    receipts: Receipts,
 }
 
 #[derive(Default)]
@@ -83,8 +76,7 @@ impl Outbox {
 
     /// Whether the log has what was sent on the connections before this one.
     pub fn is_in(&self, broker: &Broker, broken: u64) -> bool {
-        let before = self.receipts.iter().filter(|receipt| receipt.broken != broken);
-        before.max_by_key(|receipt| receipt.number).is_none_or(|receipt| broker.has(&receipt.id))
+        self.receipts.to_look_for(broken).is_none_or(|receipt| broker.has(&receipt.message_id))
     }
 }
 
@@ -92,7 +84,7 @@ impl World {
     pub fn carry_out(&mut self, desk: usize, commands: Vec<Command>) {
         let read = self.desks[desk].read() as u64;
         self.desks[desk].outbox.is_busy = true;
-        self.desks[desk].outbox.receipts.retain(|receipt| receipt.number > read);
+        self.desks[desk].outbox.receipts.read(read);
         let (mut decisions, mut stops, mut offers) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
         for command in commands {
             let contents = match command {
@@ -178,8 +170,8 @@ impl World {
         self.ask_broker(desk, store, move |world, answer| match answer {
             Some(Stored::As(number)) => {
                 if tray == Tray::Decisions {
-                    let receipt = Receipt { number, id: letter.id.clone(), broken };
-                    world.desks[desk].outbox.receipts.push(receipt);
+                    let receipt = Receipt { number, message_id: letter.id.clone(), connection: broken };
+                    world.desks[desk].outbox.receipts.add([receipt]);
                 }
                 world.acknowledged.insert(letter.id);
                 world.batch(desk, tray).under_way -= 1;

@@ -3,10 +3,12 @@
 //! It knows no NATS and no clock. What counts is the last `elected` of the log; see [`regatta_schemas::leader`].
 
 mod candidacy;
+mod receipts;
 
 use crate::time::Time;
 
 pub use candidacy::{Candidacy, PACE, Standing, Step};
+pub use receipts::{Receipt, Receipts};
 
 /// What the log says of who leads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

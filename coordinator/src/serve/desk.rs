@@ -8,14 +8,14 @@ use regatta_schemas::log::{Lineage, Place, Proposed, Record};
 use regatta_schemas::snapshot::{LogPosition, OverStudy, Snapshot};
 use regatta_schemas::streams::LOG;
 use regatta_schemas::{StudyId, Term, encode};
-use regatta_search::office::Standing;
+use regatta_search::office::{Receipts, Standing};
 use regatta_search::{Answer, Command, Coordinator, Event, Settings, Time};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::intake::Recalled;
 use crate::clock;
-use crate::nats::{Asked, Deposed, Entry, Letter, Receipt, Wire};
+use crate::nats::{Asked, Deposed, Entry, Letter, Wire};
 
 /// An encoded reply, and who waits for it.
 type Ready = (Vec<u8>, oneshot::Sender<Vec<u8>>);
@@ -54,7 +54,7 @@ pub struct Desk {
     /// Records read, and studies over, since the last snapshot.
     news: News,
     /// Decisions that are stored and not read back yet.
-    receipts: Vec<Receipt>,
+    receipts: Receipts,
     /// Answers to requests whose commands are not carried out yet.
     answers: Vec<Ready>,
     /// Answers that go out once the record of this number is read back: who asks next sees what was done.
@@ -73,7 +73,7 @@ impl Desk {
             read: LogPosition::default(),
             leader: None,
             news: News::default(),
-            receipts: Vec::new(),
+            receipts: Receipts::default(),
             answers: Vec::new(),
             answers_by_record: BTreeMap::new(),
         }
@@ -96,7 +96,7 @@ impl Desk {
     /// `TailLost` when the log has not all any more that this coordinator decided: what it forgot in a power cut before it
     /// was read back, the machine would wait for in vain.
     pub async fn reconnect(&mut self) -> Result<(), BrokerError> {
-        if !self.wire.still_has(self.receipts.iter()).await {
+        if !self.wire.still_has(&self.receipts).await {
             return Err(BrokerError::TailLost { stream: LOG.name });
         }
         self.tell(Event::ConnectionRestored);
@@ -216,9 +216,9 @@ impl Desk {
         }
         let (_, mut rest) = tokio::try_join!(self.wire.publish(&stops), self.wire.publish(&records))?;
         stored.append(&mut rest);
-        let last_record = stored.iter().map(|receipt| receipt.sequence).max().unwrap_or(0);
-        self.receipts.retain(|receipt| receipt.sequence > self.read.sequence);
-        self.receipts.append(&mut stored);
+        let last_record = stored.iter().map(|receipt| receipt.number).max().unwrap_or(0);
+        self.receipts.read(self.read.sequence);
+        self.receipts.add(stored);
         self.wire.publish(&offers).await?;
         if !self.answers.is_empty() {
             self.answers_by_record.entry(last_record).or_default().append(&mut self.answers);
