@@ -1,7 +1,6 @@
 //! The small commands: list, show, stop, pause, resume, delete, submit, logs, export.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 
 use anyhow::{Context, bail};
 use regatta_broker::Link;
@@ -19,6 +18,7 @@ use crate::follow::{Standing, View};
 use crate::history::History;
 use crate::model;
 use crate::nats::{AskError, Client, OutputReader, Until, Wire};
+use crate::output::{print_bytes, print_line};
 use crate::recorded::Recorded;
 use crate::run::{Afterwards, follow_and_ask, who};
 use crate::show;
@@ -133,11 +133,11 @@ pub async fn logs(link: &Link, args: &cli::Logs) -> anyhow::Result<()> {
     history(link, &args.study).await?;
     let until = if args.follow { Until::Forever } else { Until::Now };
     let mut output = OutputReader::open(link, &args.study, args.trial, until).await?;
-    let mut out = std::io::stdout();
+    let mut lines = String::new();
     while let Some((trial, line, ready)) = output.next().await? {
-        writeln!(out, "[trial {trial} attempt {}] {}", line.attempt, line.line)?;
+        lines.push_str(&format!("[trial {trial} attempt {}] {}\n", line.attempt, line.line));
         if ready == 0 {
-            out.flush()?;
+            print_bytes(std::mem::take(&mut lines).as_bytes())?;
         }
     }
     Ok(())
@@ -155,7 +155,7 @@ pub async fn export(link: &Link, args: &cli::Export) -> anyhow::Result<()> {
     };
     match &args.output {
         Some(path) => std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display())),
-        None => std::io::stdout().write_all(&text).context("nobody reads the output"),
+        None => print_bytes(&text),
     }
 }
 
@@ -235,7 +235,7 @@ pub async fn ask<Q: Serialize, A: serde::de::DeserializeOwned>(
 
 pub fn print<T: Serialize>(json: bool, value: &T, text: impl FnOnce() -> String) -> anyhow::Result<()> {
     let text = if json { serde_json::to_string_pretty(value)? } else { text() };
-    writeln!(std::io::stdout(), "{}", text.trim_end()).context("nobody reads the output")
+    print_line(text.trim_end())
 }
 
 /// `name=value` each, or one JSON object. A value is JSON where it can be read as such, else text.

@@ -18,6 +18,7 @@ use regatta_schemas::ids::IdError;
 use regatta_schemas::roles::Role;
 
 use crate::cli;
+use crate::output::print_line;
 use book::Book;
 
 /// A tenant as the command line names it: `vision`, or `vision=20G`.
@@ -59,8 +60,7 @@ pub fn auth(command: &cli::AuthCommand) -> anyhow::Result<()> {
         cli::AuthCommand::Init(args) => {
             init(args)?;
             let configuration = configuration(&args.folder);
-            println!("nats-server --jetstream --store_dir FOLDER --config {}", configuration.display());
-            Ok(())
+            print_line(&format!("nats-server --jetstream --store_dir FOLDER --config {}", configuration.display()))
         }
         cli::AuthCommand::Rotate(args) => rotate(args),
     }

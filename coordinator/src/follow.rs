@@ -1,6 +1,6 @@
 //! Follows a study to its end: a progress bar and a line for each trial that ends, or every record as JSON.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -13,6 +13,7 @@ use regatta_schemas::{StudyId, TrialId};
 use crate::ablate;
 use crate::history::History;
 use crate::nats::{AskError, Entry, LogReader, Read, Until, Wire};
+use crate::output::print_line;
 use crate::show;
 
 /// Messages of points between two updates of the screen.
@@ -222,10 +223,4 @@ impl Screen {
             }
         }
     }
-}
-
-/// Prints a line; a reader that has gone ends the program quietly.
-fn print_line(line: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).context("nobody reads the output any more")
 }

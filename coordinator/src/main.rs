@@ -13,6 +13,7 @@ mod history;
 mod local;
 mod model;
 mod nats;
+mod output;
 mod pack;
 mod recorded;
 mod replay;
@@ -34,12 +35,16 @@ use tracing_subscriber::EnvFilter;
 /// The study file is wrong, or the command line is.
 const EXIT_FAULTY: u8 = 2;
 
+/// Whoever read the output has gone: what a shell shows of a program that the signal SIGPIPE ended.
+const EXIT_UNREAD: u8 = 141;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     start_logging(&cli.command);
     match dispatch(cli).await {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<output::NobodyReads>() => ExitCode::from(EXIT_UNREAD),
         Err(error) => {
             eprintln!("error: {}", format!("{error:#}").trim_end());
             if error.is::<run::FaultyFile>() { ExitCode::from(EXIT_FAULTY) } else { ExitCode::FAILURE }
@@ -82,8 +87,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Auth(command) => auth::auth(command),
         Command::Check { file } => {
             run::read_study(file)?;
-            println!("{} is a study that can run", file.display());
-            Ok(())
+            output::print_line(&format!("{} is a study that can run", file.display()))
         }
     }
 }

@@ -1,6 +1,5 @@
 //! `regatta trial export`: the trained model of a trial as an ONNX file, or what its program kept as a tar archive.
 
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -13,6 +12,7 @@ use regatta_schemas::recipe::{Model, Recipe, Training};
 use crate::cli;
 use crate::history::History;
 use crate::nats::Wire;
+use crate::output::print_line;
 use crate::show::status_of_trial;
 
 /// Writes the model of the trial's last checkpoint, or, where a program made it, its files.
@@ -42,8 +42,7 @@ pub async fn export(link: &Link, history: &History, args: &cli::TrialExport) -> 
     std::fs::write(output, &written).with_context(|| format!("cannot write {}", output.display()))?;
     let status = status_of_trial(shown.summary.status);
     let (name, bytes) = (output.display(), written.len());
-    writeln!(std::io::stdout(), "{name}: trial {trial} of {study}, {status}, at epoch {resource}: {bytes} bytes")
-        .context("nobody reads the output")
+    print_line(&format!("{name}: trial {trial} of {study}, {status}, at epoch {resource}: {bytes} bytes"))
 }
 
 async fn onnx(wire: &Wire, recipe: &Training, checkpoint: &[u8], given: Option<&Path>) -> anyhow::Result<Vec<u8>> {

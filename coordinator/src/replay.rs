@@ -14,6 +14,7 @@ use regatta_search::simulator::{Epoch, Stretch};
 use serde::Serialize;
 
 use crate::cli;
+use crate::output::print_line;
 use crate::recorded::Recorded;
 use crate::run::FaultyFile;
 use crate::show;
@@ -53,12 +54,7 @@ pub fn replay(args: &cli::Replay, recorded: &Recorded) -> anyhow::Result<()> {
         .into_iter()
         .map(|stopper| play(recorded, &curves, stopper, lanes))
         .collect::<anyhow::Result<Vec<Row>>>()?;
-    if args.json {
-        println!("{}", serde_json::to_string(&rows)?);
-    } else {
-        println!("{}", table(&rows, lanes));
-    }
-    Ok(())
+    print_line(&if args.json { serde_json::to_string(&rows)? } else { table(&rows, lanes) })
 }
 
 fn play(recorded: &Recorded, curves: &Curves, stopper: &str, lanes: u32) -> anyhow::Result<Row> {

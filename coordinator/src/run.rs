@@ -20,6 +20,7 @@ use crate::follow::{View, follow};
 use crate::history::History;
 use crate::local::LocalCluster;
 use crate::nats::{AskError, Client, Wire};
+use crate::output::print_line;
 use crate::pack;
 use crate::show;
 
@@ -64,7 +65,7 @@ pub fn read_unchecked(path: &Path) -> anyhow::Result<Value> {
 pub async fn run(link: &Link, run: &cli::Run) -> anyhow::Result<Option<History>> {
     let study = start_study(link, run).await?;
     if run.detach {
-        println!("{study}");
+        print_line(study.as_str())?;
         return Ok(None);
     }
     follow_and_ask(link, &study, view(run.json), Afterwards::GoesOn).await

@@ -20,6 +20,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::cli;
+use crate::output::print_line;
 use crate::run::{FaultyFile, read_unchecked};
 use objective::Objective;
 
@@ -91,12 +92,7 @@ pub fn simulate(args: &cli::Simulate) -> anyhow::Result<()> {
         eprintln!("note: a simulation asks nobody; the fallback proposes in the place of the sampler `{service}`");
     }
     let outcome = play(file, fleet, &course, || failure.borrow_mut().take().map_or(Ok(()), Err))?;
-    if args.json {
-        println!("{}", serde_json::to_string(&outcome)?);
-    } else {
-        print(&outcome);
-    }
-    Ok(())
+    print_line(&if args.json { serde_json::to_string(&outcome)? } else { shown(&outcome) })
 }
 
 /// Plays a study to its end. `look` is asked after each happening whether to go on.
@@ -219,20 +215,19 @@ fn outcome(
     })
 }
 
-fn print(outcome: &Outcome) {
+fn shown(outcome: &Outcome) -> String {
     let Outcome { curve, seconds, trials, epochs, .. } = outcome;
-    println!("{:>12}  best so far", "seconds");
-    let shown = curve.len().min(20);
-    for (at, value) in curve.iter().skip(curve.len() - shown) {
-        println!("{at:>12.1}  {value:.6}");
-    }
+    let mut lines = vec![format!("{:>12}  best so far", "seconds")];
+    let last = &curve[curve.len().saturating_sub(20)..];
+    lines.extend(last.iter().map(|(at, value)| format!("{at:>12.1}  {value:.6}")));
     let (busy, idle) = (outcome.lane_seconds_busy, outcome.lane_seconds_idle);
     let lanes = outcome.lanes;
-    println!("{trials} trials, {epochs} epochs in {seconds:.1} s of virtual time on {lanes} lanes");
-    println!("lanes: {busy:.1} s busy, {idle:.1} s idle");
+    lines.push(format!("{trials} trials, {epochs} epochs in {seconds:.1} s of virtual time on {lanes} lanes"));
+    lines.push(format!("lanes: {busy:.1} s busy, {idle:.1} s idle"));
     if let (Some(best), Some(params)) = (&outcome.best, &outcome.params) {
-        println!("best: trial {} with {:.6}: {}", best.trial, best.value, written(params));
+        lines.push(format!("best: trial {} with {:.6}: {}", best.trial, best.value, written(params)));
     }
+    lines.join("\n")
 }
 
 fn written(params: &Params) -> String {

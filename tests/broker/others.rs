@@ -260,3 +260,14 @@ fn status(pid: u32) -> Option<(char, u32)> {
     let mut fields = rest.split_whitespace();
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }
+
+#[test]
+fn a_reader_that_goes_away_ends_the_program_without_a_word() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(program("regatta"));
+    command.arg("check").arg(repository().join("examples/digits.yaml")).stdout(writer);
+    let output = command.output().unwrap();
+    // As of a program that the signal SIGPIPE ended.
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(141), ""));
+}

@@ -6,12 +6,13 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use regatta_schemas::TrialId;
+use regatta_schemas::api::Failure;
 use regatta_schemas::log::{Place, Record, StudyCreated};
-use regatta_schemas::reasons::Outcome;
+use regatta_schemas::reasons::{FailCause, Outcome};
 use regatta_schemas::study::StudyFile;
 use regatta_search::Time;
 use regatta_search::simulator::study_id;
-use regatta_search::study::{Phase, Study};
+use regatta_search::study::{Phase, Study, Trial};
 
 use crate::broker::Broker;
 use crate::desk::Desk;
@@ -181,19 +182,16 @@ impl World {
     }
 
     pub fn trials(&self, study: usize) -> usize {
-        self.outcomes(study).len()
+        self.ends(study).len()
     }
 
-    pub fn outcomes(&self, study: usize) -> Vec<Outcome> {
-        let outcome = |phase: &Phase| match phase {
-            Phase::Ended(outcome) => *outcome,
-            other => panic!("a trial has no end: {other:?}"),
+    /// The end and the best value of each trial; None of one whose agents fell silent too often.
+    pub fn ends(&self, study: usize) -> BTreeMap<TrialId, Option<(Outcome, Option<f64>)>> {
+        let end = |trial: &Trial| match (&trial.phase, &trial.failure) {
+            (Phase::Ended(Outcome::Failed), Some(Failure { cause: FailCause::AgentLost, .. })) => None,
+            (Phase::Ended(outcome), _) => Some((*outcome, trial.best)),
+            (other, _) => panic!("a trial has no end: {other:?}"),
         };
-        self.study(study).state().trials.values().map(|trial| outcome(&trial.phase)).collect()
-    }
-
-    pub fn best(&self, study: usize) -> (TrialId, f64) {
-        let best = self.study(study).state().best.as_ref().expect("something was measured");
-        (best.trial, best.value)
+        self.study(study).state().trials.iter().map(|(id, trial)| (*id, end(trial))).collect()
     }
 }

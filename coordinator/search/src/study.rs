@@ -11,8 +11,8 @@ mod decide;
 mod external;
 mod intents;
 mod lanes;
+mod numbers;
 mod points;
-mod seen;
 mod state;
 mod trial;
 
@@ -264,9 +264,11 @@ impl Study {
         trial_seed(self.state.file.seed, trial)
     }
 
+    /// The first number that no trial has. A gap comes of a decision that the log did not take before its coordinator
+    /// was deposed.
     pub fn next_trial(&self) -> TrialId {
-        let known = self.state.trials.last_key_value().map_or(TrialId(0), |(trial, _)| trial.next());
-        known.max(self.intents.next_trial())
+        let is_taken = |number| u32::try_from(number).is_ok_and(|number| self.intents.is_proposed(TrialId(number)));
+        TrialId(self.state.numbers.first_free(is_taken) as u32)
     }
 
     fn read(&mut self, trial: Option<TrialId>, record: Record, at: Time) {

@@ -2,6 +2,7 @@
 //!
 //! Each decision is appended and kept as an intent; none changes the state.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use regatta_schemas::api::Failure;
@@ -153,9 +154,10 @@ impl Study {
         self.propose_and_offer(trial, proposed, until, None);
     }
 
-    /// The number of the sampler's next configuration.
+    /// The number of the sampler's next configuration: the first that was not proposed.
     pub(super) fn next_index(&self) -> u64 {
-        self.state.next_index.max(self.intents.next_index())
+        let on_their_way: BTreeSet<u64> = self.intents.sampled().map(|sampled| sampled.index).collect();
+        self.state.indices.first_free(|index| on_their_way.contains(&index))
     }
 
     /// `fallback`: why the sampler that proposes is the fallback.

@@ -77,7 +77,7 @@ impl Study {
         let Some(question) = self.dialogue.question.take_if(|question| question.index == index) else { return };
         let is_going_on = self.state.status() == StudyStatus::Running && self.end().is_none();
         // A coordinator that died may have had this configuration proposed in its last moment.
-        let is_wanted = is_going_on && self.may_begin() && index >= self.state.next_index;
+        let is_wanted = is_going_on && self.may_begin() && !self.state.indices.contains(index);
         if !is_wanted {
             return;
         }

@@ -62,12 +62,8 @@ impl Intents {
         self.proposals.len()
     }
 
-    pub fn next_trial(&self) -> TrialId {
-        self.proposals.last_key_value().map_or(TrialId(0), |(trial, _)| trial.next())
-    }
-
-    pub fn next_index(&self) -> u64 {
-        self.sampled().map(|sampled| sampled.index + 1).max().unwrap_or(0)
+    pub fn is_proposed(&self, trial: TrialId) -> bool {
+        self.proposals.contains_key(&trial)
     }
 
     /// Configurations proposed and not yet read back, in the order of their trials.

@@ -17,6 +17,7 @@ use super::changes::Changes;
 use super::convergence::Convergence;
 use super::external::external;
 use super::lanes::LaneClock;
+use super::numbers::Numbers;
 use super::trial::{Due, Hearing, Phase, Trial};
 use crate::news::{Measurement, News};
 use crate::objectives::{Objectives, Penalty};
@@ -35,8 +36,10 @@ pub struct State {
     pub ending: Option<StudyEnd>,
     pub trials: BTreeMap<TrialId, Trial>,
     pub best: Option<Best>,
-    /// The number of the sampler's next configuration.
-    pub next_index: u64,
+    /// The numbers of the trials.
+    pub numbers: Numbers,
+    /// The numbers of the sampler's configurations that were proposed.
+    pub indices: Numbers,
     pub lanes: LaneClock,
     pub sampler: Folded<dyn Sampler>,
     pub stopper: Folded<dyn Stopper>,
@@ -114,7 +117,8 @@ impl State {
             ending: None,
             trials: BTreeMap::new(),
             best: None,
-            next_index: 0,
+            numbers: Numbers::default(),
+            indices: Numbers::default(),
             lanes: LaneClock::default(),
             waiting: BTreeSet::new(),
             open: BTreeSet::new(),
@@ -228,7 +232,10 @@ impl State {
             }
             Lineage::Submitted { .. } | Lineage::Inherited { .. } | Lineage::Unknown => None,
         };
-        self.next_index = self.next_index.max(index.map_or(0, |index| index + 1));
+        self.numbers.insert(u64::from(id.0));
+        if let Some(index) = index {
+            self.indices.insert(index);
+        }
         if let Lineage::Inherited { replaced, reason, .. } = &proposed.lineage {
             self.make_way(*replaced, reason);
         } else {

@@ -30,8 +30,8 @@ use regatta_schemas::log::{
 use regatta_schemas::reasons::{FailCause, OfferReason, Outcome, ReleaseReason, StopReason};
 use regatta_schemas::{AgentId, Attempt, Sequence, Term};
 
+use super::numbers::Numbers;
 use super::points::Points;
-use super::seen::Seen;
 
 /// A trial as the log tells it.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,7 +97,7 @@ pub struct Tenure {
     pub is_open: bool,
     /// Of a caller, who takes no lane: how long it may be silent.
     pub lease: Option<Duration>,
-    seen: Seen,
+    seen: Numbers,
 }
 
 /// What a record of an agent is, by its key alone.
@@ -171,7 +171,7 @@ impl Trial {
 
     /// The number of the holder's next record.
     pub fn next_sequence(&self) -> Sequence {
-        self.tenure.as_ref().map_or(Sequence(0), |tenure| tenure.seen.next())
+        self.tenure.as_ref().map_or(Sequence(0), |tenure| Sequence(tenure.seen.next()))
     }
 
     /// Whether the record took effect.
@@ -192,7 +192,7 @@ impl Trial {
                 lane: 0,
                 is_open: true,
                 lease: Some(Duration::from_secs(caller.lease_s.into())),
-                seen: Seen::default(),
+                seen: Numbers::default(),
             });
         }
         may_be_offered
@@ -210,7 +210,7 @@ impl Trial {
             lane: 0,
             is_open: true,
             lease: None,
-            seen: Seen::default(),
+            seen: Numbers::default(),
         });
         if tenure.agent != *agent {
             return Hearing::Superseded;
@@ -218,7 +218,7 @@ impl Trial {
         if self.phase == Phase::Offered {
             self.phase = Phase::Held;
         }
-        if tenure.seen.insert(sequence) && tenure.is_open { Hearing::Counts } else { Hearing::Repeated }
+        if tenure.seen.insert(sequence.0) && tenure.is_open { Hearing::Counts } else { Hearing::Repeated }
     }
 
     pub fn finished(&mut self, record: &Finished) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use regatta_schemas::api::{Request, StudyList, StudyRequest, TrialRequest};
 use regatta_schemas::limits::LIMITS;
-use regatta_schemas::log::{Place, Record};
+use regatta_schemas::log::{Lineage, Place, Record};
 use regatta_schemas::reasons::{FailCause, OfferReason, Outcome, ReleaseReason, StopReason, StudyEnd};
 use regatta_schemas::{Attempt, Term, TrialId};
 use regatta_search::simulator::study_id;
@@ -176,6 +176,31 @@ fn an_offer_that_may_never_have_been_sent_is_sent_again_after_a_restart() {
     assert_eq!(stage.take_offers(), [(0, 1)]);
     stage.restart();
     assert_eq!(stage.take_offers(), [(0, 1)], "the same attempt, not another");
+}
+
+#[test]
+fn a_trial_that_the_log_never_took_is_proposed_by_whoever_leads_next() {
+    let mut stage = Stage::new(vec![study(json!({}))]);
+    stage.beat("a", 3, &[]);
+    let of_trial_1 = |entry: &&(Place, Record, Time)| entry.0.trial == Some(TrialId(1));
+    let decided: Vec<_> = stage.log.iter().filter(of_trial_1).cloned().collect();
+    // The server put off one message, took those after it, and its coordinator was deposed before it sent it again.
+    stage.log.retain(|entry| !(of_trial_1(&entry) && matches!(entry.1, Record::Proposed(_))));
+    stage.take_offers();
+    stage.restart();
+    stage.beat("a", 4, &[]);
+    let again: Vec<_> = stage.log.iter().filter(of_trial_1).skip(1).cloned().collect();
+    let records = |log: &[(Place, Record, Time)]| log.iter().map(|(_, record, _)| record.clone()).collect::<Vec<_>>();
+    assert_eq!(
+        records(&again),
+        records(&decided),
+        "its number, its configuration and its seed are those that were lost"
+    );
+    assert!(stage.take_offers().contains(&(1, 1)));
+    assert!(
+        matches!(stage.trial(3).proposed.lineage, Lineage::Sampled { index: 3, .. }),
+        "what comes next follows the last"
+    );
 }
 
 #[test]

@@ -265,8 +265,8 @@ fn the_sampler_hears_nothing_of_copies() {
             _ => {}
         }
     }
-    let expected = told.propose(state.next_index, &[]);
-    assert_eq!(state.sampler.0.propose(state.next_index, &[]), expected);
+    let expected = told.propose(state.indices.next(), &[]);
+    assert_eq!(state.sampler.0.propose(state.indices.next(), &[]), expected);
 }
 
 #[test]
