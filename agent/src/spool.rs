@@ -2,7 +2,7 @@
 //!
 //! A pure machine: it knows no NATS and no clock. Its shell asks what to send ([`Spool::take`]) and tells what became
 //! of it ([`Spool::stored`], [`Spool::put_back`]). Beyond the bound every second message of points and every second
-//! line of each trial goes, but never its first, never its newest, and never the record of something that happened to
+//! line of each attempt goes, but never its first, never its newest, and never the record of something that happened to
 //! it: of those there are few, since an agent that is cut off gets no new trials and stores no checkpoints.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use regatta_schemas::beat::Held;
 use regatta_schemas::log::{Place, Record};
 use regatta_schemas::output::Output;
-use regatta_schemas::{encode, subjects};
+use regatta_schemas::{Attempt, Term, encode, subjects};
 
 /// Messages on their way without an acknowledgement, at most.
 const WINDOW: usize = 256;
@@ -32,23 +32,27 @@ pub struct Parcel<A> {
     number: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     /// Goes only after everything before it is stored; never dropped.
     Lifecycle,
-    /// Points, or a line that a trial printed.
-    Droppable,
+    /// Points, or a line that a trial printed, of this attempt: an agent may get two of a trial, and the newest of each counts.
+    Droppable(Attempt, Term),
 }
 
 impl<A> Parcel<A> {
     /// A record; once it is stored, `then_ack` is acknowledged.
     pub fn record(place: &Place, record: &Record, then_ack: Option<A>) -> Self {
+        let kind = match record {
+            Record::Measured(measured) => Kind::Droppable(measured.attempt, measured.term),
+            _ => Kind::Lifecycle,
+        };
         Self {
             subject: subjects::log(place, record),
             payload: encode(record).into(),
             message_id: record.message_id(place),
             then_ack,
-            kind: if matches!(record, Record::Measured(_)) { Kind::Droppable } else { Kind::Lifecycle },
+            kind,
             ends: ended(place, record),
             number: 0,
         }
@@ -61,7 +65,7 @@ impl<A> Parcel<A> {
             payload: encode(output).into(),
             message_id: Some(message_id),
             then_ack: None,
-            kind: Kind::Droppable,
+            kind: Kind::Droppable(output.attempt, Term::default()),
             ends: None,
             number: 0,
         }
@@ -70,7 +74,7 @@ impl<A> Parcel<A> {
     fn droppable_bytes(&self) -> usize {
         match self.kind {
             Kind::Lifecycle => 0,
-            Kind::Droppable => {
+            Kind::Droppable(..) => {
                 size_of::<Self>()
                     + self.subject.len()
                     + self.payload.len()
@@ -136,7 +140,7 @@ impl<A> Spool<A> {
         }
         let is_next = match self.waiting.front()?.kind {
             Kind::Lifecycle => self.flying == 0,
-            Kind::Droppable => self.flying < WINDOW,
+            Kind::Droppable(..) => self.flying < WINDOW,
         };
         if !is_next || !self.returned.is_empty() {
             return None;
@@ -196,18 +200,19 @@ impl<A> Spool<A> {
     }
 
     fn drop_every_second(&mut self) {
-        let mut left_by_subject: BTreeMap<String, usize> = BTreeMap::new();
-        for parcel in self.waiting.iter().filter(|parcel| parcel.kind == Kind::Droppable) {
-            *left_by_subject.entry(parcel.subject.clone()).or_default() += 1;
+        let attempt = |parcel: &Parcel<A>| (parcel.subject.clone(), parcel.kind);
+        let mut left_by_attempt: BTreeMap<(String, Kind), usize> = BTreeMap::new();
+        for parcel in self.waiting.iter().filter(|parcel| parcel.kind != Kind::Lifecycle) {
+            *left_by_attempt.entry(attempt(parcel)).or_default() += 1;
         }
-        let mut seen_by_subject: BTreeMap<String, usize> = BTreeMap::new();
+        let mut seen_by_attempt: BTreeMap<(String, Kind), usize> = BTreeMap::new();
         let bytes = &mut self.bytes;
         self.waiting.retain(|parcel| {
             if parcel.kind == Kind::Lifecycle {
                 return true;
             }
-            let seen = seen_by_subject.entry(parcel.subject.clone()).or_default();
-            let is_newest = *seen + 1 == left_by_subject[&parcel.subject];
+            let seen = seen_by_attempt.entry(attempt(parcel)).or_default();
+            let is_newest = *seen + 1 == left_by_attempt[&attempt(parcel)];
             let is_kept = is_newest || seen.is_multiple_of(2);
             *seen += 1;
             if !is_kept {

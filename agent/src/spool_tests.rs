@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use regatta_schemas::log::{Finished, Measured, Point};
-use regatta_schemas::{AgentId, Attempt, Sequence, StudyId, Term, TrialId, decode};
+use regatta_schemas::{AgentId, Sequence, StudyId, TrialId, decode};
 
 use super::*;
 
@@ -14,9 +14,12 @@ fn me() -> AgentId {
 }
 
 fn points(trial: u32, sequence: u64) -> Parcel<u32> {
+    points_of(trial, Attempt(1), sequence)
+}
+
+fn points_of(trial: u32, attempt: Attempt, sequence: u64) -> Parcel<u32> {
     let point = Point { step: sequence, resource: 1, elapsed_s: 0.0, metrics: BTreeMap::new() };
-    let measured =
-        Measured { attempt: Attempt(1), term: Term(0), sequence: Sequence(sequence), agent: me(), points: vec![point] };
+    let measured = Measured { attempt, term: Term(0), sequence: Sequence(sequence), agent: me(), points: vec![point] };
     Parcel::record(&place(trial), &Record::Measured(measured), None)
 }
 
@@ -81,6 +84,17 @@ fn beyond_the_bound_points_in_between_go_but_neither_first_nor_newest_nor_an_end
     }
     assert_eq!(sent.len() as u64 + spool.dropped(), 1_501, "each is sent or counted as dropped");
     assert!(sent.len() <= 12);
+}
+
+#[test]
+fn an_attempt_keeps_its_newest_points_where_the_next_of_its_trial_waits_behind_it() {
+    let mut spool = Spool::new(0);
+    for (attempt, sequences) in [(1, 100..103), (2, 200..203), (1, 103..104)] {
+        for sequence in sequences {
+            spool.push(points_of(0, Attempt(attempt), sequence));
+        }
+    }
+    assert_eq!(flush(&mut spool), [(0, 100), (0, 200), (0, 202), (0, 103)]);
 }
 
 #[test]
