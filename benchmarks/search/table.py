@@ -5,14 +5,7 @@ from collections import defaultdict
 from statistics import fmean, median
 
 from budget import regret, seconds_of
-
-SHARES = (0.25, 0.5, 1.0)
-
-
-def ranks(values: dict) -> dict:
-    """1 for the least; equal values share the mean of their ranks."""
-    ordered = sorted(values.values())
-    return {key: ordered.index(value) + (ordered.count(value) + 1) / 2 for key, value in values.items()}
+from ranks import SHARES, aligned, ranks
 
 
 def rows(lines: list[dict]) -> tuple[list[tuple], list[tuple]]:
@@ -54,9 +47,7 @@ def main():
         tasks, seeds = len({task for task, _ in cases}), len({seed for _, seed in cases})
         print(f"\n{lanes} lanes: mean rank and median regret in % at a share of the time; {tasks} tasks, {seeds} seeds")
         cells = [titles, *([form.format(value) for form, value in zip(formats, row)] for row in table)]
-        widths = [max(len(line[column]) for line in cells) for column in range(len(titles))]
-        for line in cells:
-            print(line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:])), sep="  ")
+        print(aligned(cells))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@ import unittest
 
 from budget import regret, seconds_of
 from lanes import Start, simulate
+from ranks import ranks
 from space import EPOCHS, SPACE, TASKS
-from table import ranks, rows
+from table import rows
 
 
 class Scripted:

@@ -24,6 +24,13 @@ pub async fn export(link: &Link, history: &History, args: &cli::TrialExport) -> 
     let shown = history.trial(*trial).with_context(|| format!("{study} has no trial {trial}"))?;
     let Some(Checkpoint { object, resource, .. }) = shown.checkpoint else {
         let status = status_of_trial(shown.summary.status);
+        let keeps = history.shown().and_then(|study| study.file.keep_checkpoints);
+        if let (Some(most), Some(_)) = (keeps, shown.summary.best) {
+            bail!(
+                "trial {trial} of {study}, which is {status}, has no checkpoint: the study keeps those of the {most} best \
+                 trials that have ended, as `keep_checkpoints` says"
+            );
+        }
         bail!(
             "trial {trial} of {study}, which is {status}, has no checkpoint; they are taken at the ends of epochs, as \
              `checkpoint` in the recipe says"

@@ -49,6 +49,10 @@ pub struct StudyFile {
     /// How often a trial is tried again for causes that a retry can mend.
     #[serde(default = "default_retries")]
     pub retries: u32,
+    /// Of how many trials that have ended the checkpoints are kept, the best trials'; absent: of all. Those of trials that
+    /// go on or may go on are kept in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_checkpoints: Option<u32>,
     /// A recipe in which any value may be `$parameter`; a field whose parameter is inactive is left out.
     pub recipe: RecipeTemplate,
 }

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use regatta_agent::data::{Store, read};
 use regatta_agent::runtime::{Array, Device, Interrupt, Runtime};
 use regatta_agent::training::{Feature, Split, Target, Values};
+use regatta_broker::Objects;
 use regatta_schemas::recipe::Data;
-use regatta_tests::{Cluster, digits_study, repository};
+use regatta_schemas::streams;
+use regatta_tests::{Cluster, digits_study, repository, until};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -56,6 +58,33 @@ async fn a_trial_that_kept_nothing_has_no_model() {
     let file = cluster.folder().join("model.onnx");
     refused(&cluster, &["trial", "export", id.as_str(), "0", "-o", file.to_str().unwrap()], "no checkpoint").await;
     assert!(!file.exists());
+}
+
+#[tokio::test]
+async fn the_checkpoints_of_the_best_trials_are_kept_and_the_others_deleted() {
+    let cluster = Cluster::start().await;
+    let _coordinator = cluster.coordinator(&[]);
+    let _agent = cluster.agent(&[]);
+    let mut study = digits_study("keep-two", 6, 2);
+    study["keep_checkpoints"] = json!(2);
+    let id = cluster.start_study(&study).await;
+    cluster.until_concluded(&id).await;
+    let id = id.as_str();
+    let objects = Objects::new(&cluster.link().await, streams::CHECKPOINTS_BUCKET);
+    until("what is not kept is deleted", || async { (objects.list().await.unwrap().len() == 2).then_some(()) }).await;
+
+    let trials: Value = serde_json::from_str(&cluster.cli_ok(&["trial", "list", id, "--json"]).await).unwrap();
+    let file = cluster.folder().join("model.onnx");
+    let path = file.to_str().unwrap();
+    // The list begins with the best.
+    for trial in 0..2 {
+        let number = trials[trial]["trial"].to_string();
+        cluster.cli_ok(&["trial", "export", id, &number, "-o", path, "--force"]).await;
+    }
+    for trial in 2..6 {
+        let number = trials[trial]["trial"].to_string();
+        refused(&cluster, &["trial", "export", id, &number, "-o", path, "--force"], "`keep_checkpoints`").await;
+    }
 }
 
 async fn refused(cluster: &Cluster, args: &[&str], reason: &str) {

@@ -206,8 +206,11 @@ impl Coordinator {
         study.handle(now, study::Event::Logged { trial, record, at });
         if let Some(trial) = trial {
             self.fleet.set_lease(now, &id, trial, study.leaseholder(trial));
-            let kept = checkpoint_of(study, trial);
+            let (kept, surplus) = (checkpoint_of(study, trial), study.state().surplus.clone());
             self.keep_checkpoint(checkpoint, kept_before, kept);
+            if let Some(object) = surplus {
+                self.drop_checkpoint(object);
+            }
         }
         self.collect(&id);
     }

@@ -81,6 +81,11 @@ pub trait Stopper: Debug + Send {
         None
     }
 
+    /// Those of the trials set aside that cannot be promoted any more, whatever is still to come.
+    fn hopeless(&self) -> Vec<TrialId> {
+        Vec::new()
+    }
+
     /// Why the trial, set aside, was never promoted; None: it was not ranked.
     fn outranked(&self, _trial: TrialId) -> Option<StopReason> {
         None
@@ -136,13 +141,15 @@ pub fn stopper_for(study: &StudyFile) -> Box<dyn Stopper> {
             if objectives.are_several() {
                 Box::new(fronts::Fronts::new(objectives, levels))
             } else {
-                successive(goal, Brackets::in_turn(goal, levels, brackets), mode)
+                successive(goal, Brackets::in_turn(goal, levels, brackets), budget.trials, mode)
             }
         }
         Choice::Hyperband { eta, min_resource, mode } => {
-            successive(goal, Brackets::drawn(goal, levels(eta, min_resource), study.seed), mode)
+            successive(goal, Brackets::drawn(goal, levels(eta, min_resource), study.seed), budget.trials, mode)
         }
-        Choice::Pasha { eta, min_resource } => Box::new(pasha::Pasha::new(goal, from_first(eta, min_resource))),
+        Choice::Pasha { eta, min_resource } => {
+            Box::new(pasha::Pasha::new(goal, from_first(eta, min_resource), budget.trials))
+        }
         Choice::Halving { eta, min_resource } => {
             Box::new(halving::Halving::new(goal, from_first(eta, min_resource), budget.trials))
         }
@@ -157,10 +164,10 @@ pub fn stopper_for(study: &StudyFile) -> Box<dyn Stopper> {
     }
 }
 
-fn successive(goal: Goal, brackets: Brackets, mode: AshaMode) -> Box<dyn Stopper> {
+fn successive(goal: Goal, brackets: Brackets, trials: u32, mode: AshaMode) -> Box<dyn Stopper> {
     match mode {
         AshaMode::Stop => Box::new(asha::Asha::new(goal, brackets)),
-        AshaMode::Promote => Box::new(promotion::Promotion::new(goal, brackets)),
+        AshaMode::Promote => Box::new(promotion::Promotion::new(goal, brackets, trials)),
     }
 }
 

@@ -129,6 +129,7 @@ impl Study {
         }
         if self.is_live() {
             self.close_what_is_due();
+            self.close_what_is_hopeless();
             self.end_if_over(now);
         }
     }

@@ -15,7 +15,7 @@ use super::recipe::without_nulls;
 use super::space::{self, Space};
 use super::{ablation, assignment, earlier, objectives, pbt, sampler, stopper, template};
 
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "name",
     "objective",
     "further_objectives",
@@ -31,6 +31,7 @@ const KEYS: [&str; 16] = [
     "pool",
     "weight",
     "retries",
+    "keep_checkpoints",
     "recipe",
 ];
 /// A study may want this many times the lanes of another.
@@ -65,6 +66,7 @@ fn read(node: &Node, measured: Measured) -> Option<StudyFile> {
     stopper::check(&fields, resource);
     whole_in(&fields, "seed", u64::MAX);
     whole_in(&fields, "retries", LIMITS.attempts_max.into());
+    whole_in(&fields, "keep_checkpoints", LIMITS.trials_max.into());
     if let Some(node) = fields.optional("weight") {
         node.number(|weight| weight > 0.0 && weight <= WEIGHT_MAX, "a number above 0, at most 1000000");
     }

@@ -251,6 +251,7 @@ fn bare_study(
         pool: request.pool.clone(),
         weight: 1.0,
         retries: default_retries(),
+        keep_checkpoints: None,
         recipe,
     }
 }

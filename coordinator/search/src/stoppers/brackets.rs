@@ -63,6 +63,14 @@ impl Brackets {
         }
     }
 
+    /// How many of so many trials a bracket gets at most.
+    pub fn share(&self, trials: u32) -> usize {
+        match self.choice {
+            Choice::InTurn => (trials as usize).div_ceil(self.rungs_by_bracket.len()),
+            Choice::Drawn(_) => trials as usize,
+        }
+    }
+
     pub fn all(&self) -> impl Iterator<Item = &Rungs> {
         self.rungs_by_bracket.iter()
     }
@@ -100,7 +108,7 @@ impl Brackets {
     }
 
     /// The trial's bracket, or the one that it would begin in now.
-    fn bracket(&self, trial: TrialId) -> usize {
+    pub fn bracket(&self, trial: TrialId) -> usize {
         self.bracket_by_trial.get(&trial).copied().unwrap_or_else(|| match &self.choice {
             Choice::InTurn => trial.0 as usize % self.rungs_by_bracket.len(),
             Choice::Drawn(draw) => draw.bracket(trial),

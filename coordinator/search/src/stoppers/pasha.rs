@@ -37,11 +37,11 @@ pub struct Pasha {
 }
 
 impl Pasha {
-    pub fn new(goal: Goal, levels: Levels) -> Self {
+    pub fn new(goal: Goal, levels: Levels, trials: u32) -> Self {
         let resources = levels.resources();
         Self {
             goal,
-            promotion: Promotion::new(goal, Brackets::in_turn(goal, levels, 1)),
+            promotion: Promotion::new(goal, Brackets::in_turn(goal, levels, 1), trials),
             highest: resources.len().min(1),
             resources,
             curves: BTreeMap::new(),
@@ -100,6 +100,10 @@ impl Stopper for Pasha {
 
     fn outranked(&self, trial: TrialId) -> Option<StopReason> {
         self.promotion.outranked(trial)
+    }
+
+    fn hopeless(&self) -> Vec<TrialId> {
+        self.promotion.hopeless()
     }
 }
 

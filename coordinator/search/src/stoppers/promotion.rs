@@ -6,6 +6,9 @@
 //! Of n values the best floor(n / eta) go on. Once nothing else can happen, and until one trial has gone the whole way,
 //! the best trial of the highest rung goes on as well: a study whose budget is spent ends with a winner that was trained
 //! to the end.
+//!
+//! A trial that can never be promoted is ended when that is certain: when at its rung as many are better as could ever be
+//! promoted from there, if all came that still can.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,13 +28,50 @@ pub struct Promotion {
     /// Rungs that each trial was promoted from; absent: none.
     promotions: BTreeMap<TrialId, usize>,
     set_aside: BTreeSet<TrialId>,
+    /// Trials that the study has at most.
+    trials: u32,
+    /// Those that ended before they came there, by bracket and rung.
+    missing: BTreeMap<(usize, usize), usize>,
+    /// Those that cannot be promoted any more.
+    outclassed: BTreeSet<TrialId>,
     /// Whether a trial has spent its whole resource.
     has_winner: bool,
 }
 
 impl Promotion {
-    pub fn new(goal: Goal, brackets: Brackets) -> Self {
-        Self { goal, brackets, promotions: BTreeMap::new(), set_aside: BTreeSet::new(), has_winner: false }
+    /// `trials`: those that the study has at most.
+    pub fn new(goal: Goal, brackets: Brackets, trials: u32) -> Self {
+        Self {
+            goal,
+            brackets,
+            promotions: BTreeMap::new(),
+            set_aside: BTreeSet::new(),
+            trials,
+            missing: BTreeMap::new(),
+            outclassed: BTreeSet::new(),
+            has_winner: false,
+        }
+    }
+
+    /// Of how many trials some may still be promoted from this rung: those that came there, and those that still can.
+    fn coming(&self, bracket: usize, rung: usize) -> usize {
+        let missing = self.missing.get(&(bracket, rung)).copied().unwrap_or(0);
+        self.brackets.share(self.trials).saturating_sub(missing)
+    }
+
+    /// The trial has come to a rung, or come no further: from the rung that it may have changed, it or one other cannot
+    /// go on any more. One that was promoted from there is none of them.
+    fn outclass(&mut self, trial: TrialId) {
+        let bracket = self.brackets.bracket(trial);
+        let rungs = self.brackets.rungs(trial);
+        for rung in 0..rungs.count() {
+            // The best may be the last that is left, and then goes on in any case.
+            let promotable = (self.coming(bracket, rung) / rungs.eta()).max(1);
+            let places = [Some(promotable), rungs.place(trial, rung).filter(|place| *place > promotable)];
+            let trials = places.into_iter().flatten().filter_map(|place| rungs.at(rung, place));
+            let left: Vec<TrialId> = trials.filter(|trial| self.rung(*trial) == rung).collect();
+            self.outclassed.extend(left);
+        }
     }
 
     /// The number of the rung that the trial is at, or on its way to.
@@ -71,17 +111,25 @@ impl Stopper for Promotion {
     fn measured(&mut self, measurement: Measurement) -> Option<StopReason> {
         let Measurement { trial, resource, value, .. } = measurement;
         self.brackets.measured(measurement);
-        self.brackets.rungs_mut(trial).arrive(trial, resource, value);
+        if !self.brackets.rungs_mut(trial).arrive(trial, resource, value).is_empty() {
+            self.outclass(trial);
+        }
         None
     }
 
     fn ended(&mut self, trial: TrialId, outcome: Outcome) {
         self.set_aside.remove(&trial);
+        self.outclassed.remove(&trial);
         match outcome {
             Outcome::Failed => self.brackets.rungs_mut(trial).fail(trial),
             Outcome::Finished => self.has_winner = true,
             Outcome::Stopped | Outcome::Unknown => {}
         }
+        let (bracket, rungs) = (self.brackets.bracket(trial), self.brackets.rungs(trial));
+        for rung in (0..rungs.count()).filter(|rung| !rungs.has_come(trial, *rung)) {
+            *self.missing.entry((bracket, rung)).or_default() += 1;
+        }
+        self.outclass(trial);
     }
 
     fn until(&self, trial: TrialId) -> Option<u32> {
@@ -100,6 +148,10 @@ impl Stopper for Promotion {
 
     fn promotion(&self, chances: Chances) -> Option<TrialId> {
         self.promotion_below(chances, 0)
+    }
+
+    fn hopeless(&self) -> Vec<TrialId> {
+        self.outclassed.intersection(&self.set_aside).copied().collect()
     }
 
     fn outranked(&self, trial: TrialId) -> Option<StopReason> {

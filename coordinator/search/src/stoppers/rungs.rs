@@ -66,6 +66,11 @@ impl Rungs {
         Self { goal, eta: levels.eta.max(2), rungs: levels.resources().into_iter().map(rung).collect() }
     }
 
+    /// One in so many goes on.
+    pub fn eta(&self) -> usize {
+        self.eta as usize
+    }
+
     pub fn count(&self) -> usize {
         self.rungs.len()
     }
@@ -83,6 +88,23 @@ impl Rungs {
     /// The trials at the rung that did not fail, best first.
     pub fn ranking(&self, rung: usize) -> impl Iterator<Item = TrialId> {
         self.rungs.get(rung).into_iter().flat_map(|rung| rung.ranked.iter().map(|(_, trial)| *trial))
+    }
+
+    /// The trial that so many at the rung are better than.
+    pub fn at(&self, rung: usize, place: usize) -> Option<TrialId> {
+        self.rungs.get(rung)?.ranked.get(place).map(|(_, trial)| *trial)
+    }
+
+    /// Whether the trial came to the rung, or failed on its way there.
+    pub fn has_come(&self, trial: TrialId, rung: usize) -> bool {
+        self.rungs.get(rung).is_some_and(|rung| rung.value_by_trial.contains_key(&trial))
+    }
+
+    /// How many better ones the trial has at the rung; None: it is not there, or failed.
+    pub fn place(&self, trial: TrialId, rung: usize) -> Option<usize> {
+        let rung = self.rungs.get(rung)?;
+        let value = (*rung.value_by_trial.get(&trial)?)?;
+        Some(rung.place(trial, value, self.goal))
     }
 
     /// How the trial stands at the rung now; None: it is not there, or failed.
@@ -117,10 +139,13 @@ impl Rung {
             return None;
         }
         self.value_by_trial.insert(trial, Some(value));
-        let place =
-            self.ranked.partition_point(|other| best_first(goal, other.0, value).then(other.1.cmp(&trial)).is_lt());
-        self.ranked.insert(place, (value, trial));
+        self.ranked.insert(self.place(trial, value, goal), (value, trial));
         Some(self.standing(value, eta))
+    }
+
+    /// The number of those that are ranked before it.
+    fn place(&self, trial: TrialId, value: f64, goal: Goal) -> usize {
+        self.ranked.partition_point(|other| best_first(goal, other.0, value).then(other.1.cmp(&trial)).is_lt())
     }
 
     fn standing(&self, value: f64, eta: u32) -> Standing {

@@ -28,6 +28,17 @@ impl Study {
         }
     }
 
+    /// Ends what is set aside and can never go on.
+    pub(super) fn close_what_is_hopeless(&mut self) {
+        for trial in self.state.stopper.0.hopeless() {
+            if self.is_free(trial)
+                && let Some(reason) = self.state.stopper.0.outranked(trial)
+            {
+                self.close(trial, Due::Stop(reason));
+            }
+        }
+    }
+
     pub(super) fn end_if_over(&mut self, now: Time) {
         if self.intents.ending.is_none() && self.end().is_none() {
             self.intents.ending = self.end_due(now);

@@ -20,8 +20,8 @@ use super::lanes::LaneClock;
 use super::numbers::Numbers;
 use super::trial::{Due, Hearing, Phase, Trial};
 use crate::news::{Measurement, News};
-use crate::objectives::{Objectives, Penalty};
-use crate::pareto::Score;
+use crate::objectives::{Objectives, Penalty, loss};
+use crate::pareto::{Score, ranking};
 use crate::samplers::{Sampler, sampler_for};
 use crate::stoppers::{Stopper, stopper_for};
 use crate::time::Time;
@@ -48,6 +48,10 @@ pub struct State {
     pub convergence: Option<Convergence>,
     /// Where an external sampler is to be told of them.
     pub changes: Option<Changes>,
+    /// Trials that have ended and whose checkpoints are kept, where the study says of how many.
+    kept: BTreeSet<TrialId>,
+    /// The checkpoint, of another trial, that the last record left without a use.
+    pub surplus: Option<String>,
     /// Views of `trials`, kept so that no event costs a walk over all of them.
     pub waiting: BTreeSet<Turn>,
     pub open: BTreeSet<TrialId>,
@@ -120,6 +124,8 @@ impl State {
             numbers: Numbers::default(),
             indices: Numbers::default(),
             lanes: LaneClock::default(),
+            kept: BTreeSet::new(),
+            surplus: None,
             waiting: BTreeSet::new(),
             open: BTreeSet::new(),
             unended: BTreeSet::new(),
@@ -170,6 +176,7 @@ impl State {
 
     /// Takes in a record of a trial.
     pub fn apply_to_trial(&mut self, id: TrialId, record: Record, at: Time) -> Effect {
+        self.surplus = None;
         if let Record::Proposed(proposed) = record {
             self.propose(id, proposed, at);
             return Effect::Nothing;
@@ -186,6 +193,9 @@ impl State {
         self.enter_views(id, &trial);
         let is_best_lost = trial.phase == Phase::Ended(Outcome::Failed);
         self.trials.insert(id, trial);
+        if !had_ended {
+            self.keep_checkpoint(id);
+        }
         if is_best_lost && !had_ended && self.best.as_ref().is_some_and(|best| best.trial == id) {
             self.best = self.best_of_all();
         }
@@ -401,6 +411,44 @@ impl State {
 
     fn goal(&self) -> Goal {
         self.file.objective.goal
+    }
+
+    /// Of more trials that have ended than the study keeps checkpoints of, the worst loses its own.
+    fn keep_checkpoint(&mut self, id: TrialId) {
+        let Some(most) = self.file.keep_checkpoints else { return };
+        let trial = &self.trials[&id];
+        if !trial.has_ended() || trial.checkpoint.is_none() {
+            return;
+        }
+        self.kept.insert(id);
+        if self.kept.len() <= most as usize {
+            return;
+        }
+        let Some(worst) = self.worst_kept() else { return };
+        self.kept.remove(&worst);
+        let dropped = self.trials.get_mut(&worst).and_then(|trial| trial.checkpoint.take());
+        self.surplus = dropped.filter(|_| worst != id).map(|checkpoint| checkpoint.object);
+    }
+
+    /// Those that failed, or have no value that counts, are worse than any other; of equals, the youngest is.
+    fn worst_kept(&self) -> Option<TrialId> {
+        let score = |id: &TrialId| {
+            let trial = self.trials.get(id).filter(|trial| trial.phase != Phase::Ended(Outcome::Failed))?;
+            match (self.objectives.are_several(), trial.best) {
+                (true, _) => self.objectives.score(&trial.points.last_metrics()?),
+                (false, best) => Some(Score { losses: vec![loss(self.goal(), best?)], violation: 0.0 }),
+            }
+        };
+        let scored: Vec<(TrialId, Option<Score>)> = self.kept.iter().map(|id| (*id, score(id))).collect();
+        if let Some((worst, _)) = scored.iter().rfind(|(_, score)| score.is_none()) {
+            return Some(*worst);
+        }
+        let scores: Vec<&Score> = scored.iter().filter_map(|(_, score)| score.as_ref()).collect();
+        let worst = match self.objectives.are_several() {
+            true => ranking(&scores).pop()?,
+            false => (0..scores.len()).max_by(|a, b| scores[*a].losses[0].total_cmp(&scores[*b].losses[0]))?,
+        };
+        Some(scored[worst].0)
     }
 
     /// The best of the trials that did not fail; of equals, the oldest.

@@ -453,6 +453,35 @@ fn a_checkpoint_is_deleted_when_a_newer_one_of_its_trial_is_whole() {
 }
 
 #[test]
+fn of_trials_that_have_ended_the_best_keep_their_checkpoints() {
+    let mut stage = Stage::new(vec![study(json!({"keep_checkpoints": 2, "retries": 0}))]);
+    stage.beat("a", 8, &[]);
+    let train = |stage: &mut Stage, trial: u32, value: f64| {
+        stage.accept("a", trial, 1);
+        stage.measure("a", trial, 1, 4, value);
+        stage.checkpoint("a", trial, 1, 4, &format!("of-{trial}"));
+    };
+    let keeps = |stage: &Stage, trial: u32| stage.trial(trial).checkpoint.is_some();
+    for (trial, value) in [(0, 0.5), (1, 0.4), (2, 0.6), (3, 0.9), (4, 0.3), (5, 0.3)] {
+        train(&mut stage, trial, value);
+    }
+    stage.finish("a", 0, 1);
+    stage.finish("a", 1, 1);
+    assert_eq!(stage.deleted.len(), 0, "two are kept, and what runs is not counted");
+    stage.finish("a", 2, 1);
+    assert_eq!(stage.deleted, ["of-1"], "another trial's goes");
+    stage.fail("a", 3, 1, FailCause::Configuration);
+    assert_eq!(stage.deleted, ["of-1", "of-3"], "what failed is worse than any, whatever it measured before");
+    stage.finish("a", 4, 1);
+    assert_eq!(stage.deleted, ["of-1", "of-3", "of-4"], "its own");
+    assert_eq!([0, 1, 2, 3, 4, 5].map(|trial| keeps(&stage, trial)), [true, false, true, false, false, true]);
+    stage.restart();
+    assert_eq!([0, 1, 2, 3, 4, 5].map(|trial| keeps(&stage, trial)), [true, false, true, false, false, true]);
+    assert_eq!(stage.deleted.len(), 3, "a restart deletes nothing anew");
+    assert!(["of-0", "of-2", "of-5"].iter().all(|object| stage.coordinator.needs_checkpoint(object)));
+}
+
+#[test]
 fn a_checkpoint_that_two_trials_share_by_content_outlives_the_first() {
     let mut stage = Stage::new(vec![study(json!({}))]);
     stage.beat("a", 2, &[]);

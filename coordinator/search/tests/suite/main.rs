@@ -8,6 +8,7 @@ mod external;
 mod files;
 mod fleet;
 mod gp;
+mod hopeless;
 mod learning;
 mod objectives;
 mod pbt;

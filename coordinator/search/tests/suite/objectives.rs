@@ -1,11 +1,11 @@
 //! Studies with several objectives, and with constraints.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use regatta_schemas::log::Record;
 use regatta_schemas::reasons::StopReason;
-use regatta_schemas::{Params, PoolId};
+use regatta_schemas::{Params, PoolId, TrialId};
 use regatta_search::Settings;
 use regatta_search::pareto::hypervolume;
 use regatta_search::simulator::{AgentPlan, Epoch, Faults, Plan, Simulator, study_id};
@@ -67,6 +67,20 @@ fn volume(state: &State) -> f64 {
     };
     let front: Vec<[f64; 2]> = state.front().into_iter().map(point).collect();
     hypervolume(&front.iter().map(<[f64; 2]>::as_slice).collect::<Vec<_>>(), &[1.1, 10.0])
+}
+
+#[test]
+fn the_checkpoints_that_are_kept_are_those_of_the_front() {
+    let mut changes = several("nsga2", json!({"name": "asha", "eta": 3, "min_resource": 1}), 3);
+    changes["keep_checkpoints"] = json!(60);
+    simulated(changes, Faults::none(), |_, state| {
+        let kept: BTreeSet<TrialId> =
+            state.trials.iter().filter(|(_, trial)| trial.checkpoint.is_some()).map(|(id, _)| *id).collect();
+        assert_eq!(kept.len(), 60);
+        let front = state.front();
+        assert!((2..60).contains(&front.len()), "{}", front.len());
+        assert!(front.iter().all(|trial| kept.contains(trial)), "{front:?} of {kept:?}");
+    });
 }
 
 #[test]
