@@ -131,7 +131,10 @@ impl Screen {
         }
         let mut line = serde_json::to_value(&entry.record)?;
         let fields = line.as_object_mut().context("every record is an object")?;
-        fields.insert("study".to_owned(), entry.place.study.as_str().into());
+        // A study's first record has the study's file there.
+        if let Some(file) = fields.insert("study".to_owned(), entry.place.study.as_str().into()) {
+            fields.insert("file".to_owned(), file);
+        }
         if let Some(trial) = entry.place.trial {
             fields.insert("trial".to_owned(), trial.0.into());
         }

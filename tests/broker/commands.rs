@@ -95,6 +95,8 @@ async fn following_prints_json_lines_and_a_summary_last() {
     let printed = cluster.cli_ok(&["run", file.to_str().unwrap(), "--json"]).await;
     let lines: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines[0]["type"], "study_created");
+    assert_eq!(lines[0]["file"]["name"], "json");
+    assert!(lines.iter().all(|line| line["study"] == lines[0]["study"] && line["study"].is_string()));
     let last = lines.last().unwrap();
     assert_eq!(last["type"], "summary");
     assert_eq!(last["trials"]["finished"], 2);
