@@ -7,7 +7,6 @@ mod agreement;
 mod asha;
 mod brackets;
 mod curve;
-mod fronts;
 mod halving;
 mod none;
 mod pasha;
@@ -33,7 +32,7 @@ use crate::news::Measurement;
 use crate::objectives::Objectives;
 use brackets::Brackets;
 use percentile::Rule;
-use rungs::Levels;
+use rungs::{Levels, Order};
 
 /// Judges the trials of a study.
 ///
@@ -137,15 +136,12 @@ pub fn stopper_for(study: &StudyFile) -> Box<dyn Stopper> {
         Choice::Patience { epochs, min_delta } => Box::new(patience::Patience::new(goal, epochs, min_delta)),
         Choice::Curve { probability, grace } => Box::new(curve::Curve::new(goal, probability, grace, budget.resource)),
         Choice::Asha { eta, min_resource, brackets, mode } => {
-            let (levels, objectives) = (from_first(eta, min_resource), Objectives::new(study));
-            if objectives.are_several() {
-                Box::new(fronts::Fronts::new(objectives, levels))
-            } else {
-                successive(goal, Brackets::in_turn(goal, levels, brackets), budget.trials, mode)
-            }
+            let objectives = Objectives::new(study);
+            let order = if objectives.are_several() { Order::Fronts(objectives) } else { Order::Value(goal) };
+            successive(Brackets::in_turn(&order, from_first(eta, min_resource), brackets), budget.trials, mode)
         }
         Choice::Hyperband { eta, min_resource, mode } => {
-            successive(goal, Brackets::drawn(goal, levels(eta, min_resource), study.seed), budget.trials, mode)
+            successive(Brackets::drawn(goal, levels(eta, min_resource), study.seed), budget.trials, mode)
         }
         Choice::Pasha { eta, min_resource } => {
             Box::new(pasha::Pasha::new(goal, from_first(eta, min_resource), budget.trials))
@@ -164,10 +160,10 @@ pub fn stopper_for(study: &StudyFile) -> Box<dyn Stopper> {
     }
 }
 
-fn successive(goal: Goal, brackets: Brackets, trials: u32, mode: AshaMode) -> Box<dyn Stopper> {
+fn successive(brackets: Brackets, trials: u32, mode: AshaMode) -> Box<dyn Stopper> {
     match mode {
-        AshaMode::Stop => Box::new(asha::Asha::new(goal, brackets)),
-        AshaMode::Promote => Box::new(promotion::Promotion::new(goal, brackets, trials)),
+        AshaMode::Stop => Box::new(asha::Asha::new(brackets)),
+        AshaMode::Promote => Box::new(promotion::Promotion::new(brackets, trials)),
     }
 }
 

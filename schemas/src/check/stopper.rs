@@ -1,7 +1,5 @@
 //! The study file's stopper, and when a study has converged.
 
-use serde_json::Value;
-
 use crate::limits::LIMITS;
 use crate::study::{default_brackets, default_eta, first_rung};
 
@@ -84,10 +82,6 @@ pub fn check(fields: &Fields, resource: Option<u64>) {
 /// Only some rank by several objectives.
 pub fn of_several(fields: &Fields) {
     ranks_by_several(fields, "stopper", &OF_SEVERAL);
-    let mode = fields.optional("stopper").and_then(|node| node.value.get("mode")).and_then(Value::as_str);
-    if mode == Some("promote") {
-        fields.fault("stopper", "promotes, and that ranks by one objective alone", "leave `mode` out");
-    }
 }
 
 /// `budget.converged`.

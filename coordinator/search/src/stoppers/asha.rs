@@ -3,11 +3,11 @@
 //! of all of its bracket that have come so far; it never waits and is never resumed (as in Optuna's pruner and Syne
 //! Tune's `stopping`).
 //!
-//! Of n values the best max(1, floor(n / eta)) go on. A trial is compared once at each rung, at its first value there.
+//! Of n values the best max(1, floor(n / eta)) go on. A trial is compared once at each rung, at its first value there. Of
+//! several objectives, who is dominated by nobody at the rung goes on as well.
 
 use regatta_schemas::TrialId;
 use regatta_schemas::reasons::{Outcome, StopReason};
-use regatta_schemas::study::Goal;
 
 use super::Stopper;
 use super::brackets::Brackets;
@@ -15,13 +15,12 @@ use crate::news::Measurement;
 
 #[derive(Debug)]
 pub struct Asha {
-    goal: Goal,
     brackets: Brackets,
 }
 
 impl Asha {
-    pub fn new(goal: Goal, brackets: Brackets) -> Self {
-        Self { goal, brackets }
+    pub fn new(brackets: Brackets) -> Self {
+        Self { brackets }
     }
 }
 
@@ -31,14 +30,10 @@ impl Stopper for Asha {
     }
 
     fn measured(&mut self, measurement: Measurement) -> Option<StopReason> {
-        let Measurement { trial, resource, value, .. } = measurement;
-        let goal = self.goal;
+        let trial = measurement.trial;
         self.brackets.measured(measurement);
-        self.brackets.rungs_mut(trial).arrive(trial, resource, value).into_iter().find_map(|standing| {
-            let threshold = standing.threshold.filter(|threshold| goal.is_better(*threshold, standing.value))?;
-            let (resource, value, competitors) = (standing.resource, standing.value, standing.competitors);
-            Some(StopReason::Rung { resource, value, threshold, competitors })
-        })
+        let rungs = self.brackets.rungs_mut(trial);
+        rungs.arrive(measurement).into_iter().find_map(|rung| rungs.verdict(trial, rung))
     }
 
     fn ended(&mut self, trial: TrialId, outcome: Outcome) {

@@ -8,7 +8,7 @@ use regatta_schemas::TrialId;
 use regatta_schemas::study::Goal;
 
 use super::agreement::Agreement;
-use super::rungs::{Levels, Rungs};
+use super::rungs::{Levels, Order, Rungs};
 use crate::news::Measurement;
 use crate::random::{Purpose, pick, unit, word};
 
@@ -39,8 +39,9 @@ struct Draw {
 
 impl Brackets {
     /// So many brackets, the first rung of each `eta` times that of the one before; trials take turns.
-    pub fn in_turn(goal: Goal, levels: Levels, count: u32) -> Self {
-        let rungs_by_bracket = (0..count.max(1)).map(|bracket| Rungs::new(goal, levels.above(bracket))).collect();
+    pub fn in_turn(order: &Order, levels: Levels, count: u32) -> Self {
+        let rungs_by_bracket =
+            (0..count.max(1)).map(|bracket| Rungs::new(order.clone(), levels.above(bracket))).collect();
         Self { rungs_by_bracket, choice: Choice::InTurn, bracket_by_trial: BTreeMap::new() }
     }
 
@@ -48,7 +49,7 @@ impl Brackets {
     pub fn drawn(goal: Goal, levels: Levels, seed: u64) -> Self {
         let resources = levels.resources();
         let rungs_by_bracket: Vec<Rungs> =
-            (0..=resources.len() as u32).map(|bracket| Rungs::new(goal, levels.above(bracket))).collect();
+            (0..=resources.len() as u32).map(|bracket| Rungs::new(Order::Value(goal), levels.above(bracket))).collect();
         let most = resources.len();
         let share = |halvings: usize| {
             let whole = f64::from(levels.eta).powi(halvings as i32);

@@ -15,7 +15,7 @@ use regatta_schemas::study::Goal;
 
 use super::brackets::Brackets;
 use super::promotion::Promotion;
-use super::rungs::Levels;
+use super::rungs::{Levels, Order};
 use super::{Chances, Stopper, best_first};
 use crate::news::Measurement;
 
@@ -41,7 +41,7 @@ impl Pasha {
         let resources = levels.resources();
         Self {
             goal,
-            promotion: Promotion::new(goal, Brackets::in_turn(goal, levels, 1), trials),
+            promotion: Promotion::new(Brackets::in_turn(&Order::Value(goal), levels, 1), trials),
             highest: resources.len().min(1),
             resources,
             curves: BTreeMap::new(),

@@ -8,13 +8,13 @@
 //! to the end.
 //!
 //! A trial that can never be promoted is ended when that is certain: when at its rung as many are better as could ever be
-//! promoted from there, if all came that still can.
+//! promoted from there, if all came that still can. Of several objectives that is never certain; of
+//! them no more go on than floor(n / eta), those that went on before included.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use regatta_schemas::TrialId;
 use regatta_schemas::reasons::{Outcome, StopReason};
-use regatta_schemas::study::Goal;
 
 use super::brackets::Brackets;
 use super::rungs::Rungs;
@@ -23,7 +23,6 @@ use crate::news::Measurement;
 
 #[derive(Debug)]
 pub struct Promotion {
-    goal: Goal,
     brackets: Brackets,
     /// Rungs that each trial was promoted from; absent: none.
     promotions: BTreeMap<TrialId, usize>,
@@ -40,9 +39,8 @@ pub struct Promotion {
 
 impl Promotion {
     /// `trials`: those that the study has at most.
-    pub fn new(goal: Goal, brackets: Brackets, trials: u32) -> Self {
+    pub fn new(brackets: Brackets, trials: u32) -> Self {
         Self {
-            goal,
             brackets,
             promotions: BTreeMap::new(),
             set_aside: BTreeSet::new(),
@@ -64,6 +62,9 @@ impl Promotion {
     fn outclass(&mut self, trial: TrialId) {
         let bracket = self.brackets.bracket(trial);
         let rungs = self.brackets.rungs(trial);
+        if !rungs.keeps_order() {
+            return;
+        }
         for rung in 0..rungs.count() {
             // The best may be the last that is left, and then goes on in any case.
             let promotable = (self.coming(bracket, rung) / rungs.eta()).max(1);
@@ -82,6 +83,10 @@ impl Promotion {
     /// The best trial set aside at the rung, of all or of those that earned it.
     fn best_set_aside(&self, rungs: &Rungs, rung: usize, chances: &Chances, only_earned: bool) -> Option<TrialId> {
         let count = if only_earned { rungs.promotable(rung) } else { usize::MAX };
+        // Where newcomers change the order of the others, each of a long front would be among the first at some time.
+        if !rungs.keeps_order() && rungs.ranking(rung).filter(|trial| self.rung(*trial) > rung).count() >= count {
+            return None;
+        }
         rungs.ranking(rung).take(count).find(|trial| self.rung(*trial) == rung && (chances.is_free)(*trial))
     }
 
@@ -109,9 +114,9 @@ impl Stopper for Promotion {
     }
 
     fn measured(&mut self, measurement: Measurement) -> Option<StopReason> {
-        let Measurement { trial, resource, value, .. } = measurement;
+        let trial = measurement.trial;
         self.brackets.measured(measurement);
-        if !self.brackets.rungs_mut(trial).arrive(trial, resource, value).is_empty() {
+        if !self.brackets.rungs_mut(trial).arrive(measurement).is_empty() {
             self.outclass(trial);
         }
         None
@@ -155,9 +160,6 @@ impl Stopper for Promotion {
     }
 
     fn outranked(&self, trial: TrialId) -> Option<StopReason> {
-        let standing = self.brackets.rungs(trial).standing(trial, self.rung(trial))?;
-        let threshold = standing.threshold.filter(|threshold| self.goal.is_better(*threshold, standing.value))?;
-        let (resource, value, competitors) = (standing.resource, standing.value, standing.competitors);
-        Some(StopReason::Rung { resource, value, threshold, competitors })
+        self.brackets.rungs(trial).verdict(trial, self.rung(trial))
     }
 }

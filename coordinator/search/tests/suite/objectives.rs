@@ -9,7 +9,7 @@ use regatta_schemas::{Params, PoolId, TrialId};
 use regatta_search::Settings;
 use regatta_search::pareto::hypervolume;
 use regatta_search::simulator::{AgentPlan, Epoch, Faults, Plan, Simulator, study_id};
-use regatta_search::study::State;
+use regatta_search::study::{State, Trial};
 use serde_json::{Value, json};
 
 use crate::files::{METRIC, recipe_json, study};
@@ -111,9 +111,32 @@ fn fronts_stop_trials_and_keep_what_nobody_dominates() {
 
 #[test]
 fn several_objectives_survive_every_fault_and_a_replay_decides_alike() {
-    let changes = several("nsga2", json!({"name": "asha", "eta": 2, "min_resource": 1}), 4);
-    let log = |faults| simulated(changes.clone(), faults, |simulator, _| simulator.log().to_vec());
-    assert_eq!(log(Faults::all()), log(Faults::all()));
+    for mode in ["stop", "promote"] {
+        let changes = several("nsga2", json!({"name": "asha", "eta": 2, "min_resource": 1, "mode": mode}), 4);
+        let log = |faults| simulated(changes.clone(), faults, |simulator, _| simulator.log().to_vec());
+        assert_eq!(log(Faults::all()), log(Faults::all()));
+    }
+}
+
+#[test]
+fn fronts_promote_trials_that_were_set_aside() {
+    let changes = several("nsga2", json!({"name": "asha", "eta": 3, "min_resource": 1, "mode": "promote"}), 3);
+    simulated(changes, Faults::none(), |_, state| {
+        let finished: Vec<&Trial> = state.trials.values().filter(|trial| trial.resource == 9).collect();
+        assert!((5..60).contains(&finished.len()), "{} of 200 trials", finished.len());
+        assert!(finished.iter().all(|trial| trial.promotions == 2), "from the rungs 1 and 3");
+        let spent: u32 = state.trials.values().map(|trial| trial.resource).sum();
+        assert!(spent < 200 * 9 / 2, "{spent} epochs");
+        // Whoever goes on is dominated by few: the trials that went on are better in both than most that did not.
+        let last = |trial: &Trial| trial.points.last_metrics().map(|metrics| [metrics[METRIC], metrics[SECOND]]);
+        let left: Vec<[f64; 2]> = state.trials.values().filter(|trial| trial.resource == 1).filter_map(last).collect();
+        let dominated = |of: &[f64; 2]| {
+            let by = |trial: &&&Trial| last(trial).is_some_and(|by| by[0] < of[0] && by[1] < of[1]);
+            finished.iter().any(|trial| by(&trial))
+        };
+        let share = left.iter().filter(|of| dominated(of)).count() as f64 / left.len() as f64;
+        assert!(share > 0.8, "{share} of {} that were left", left.len());
+    });
 }
 
 #[test]
