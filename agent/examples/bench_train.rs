@@ -5,6 +5,7 @@
 //! the one model, so it times no other. ONNX Runtime is found through `ORT_DYLIB_PATH`, else where scripts/setup puts
 //! it. Linux only.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,6 +41,9 @@ struct Options {
     /// Warming up is not counted.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
+    /// Prints what each kind of operator takes of a step, in the place of the line of JSON.
+    #[arg(long)]
+    profile: bool,
 }
 
 /// A model with what its data is.
@@ -69,11 +73,20 @@ fn main() -> anyhow::Result<()> {
     let plan = Plan::new(timed.model.clone(), Loss::cross_entropy(), optimizer, batch, SEED);
     let data = Arc::new(timed.data());
 
+    let folder = tempfile::tempdir()?;
     let begin = Instant::now();
     let mut engine = Engine::new(&library, Device::Cpu, options.threads)?;
+    if options.profile {
+        engine = engine.with_profile(folder.path().join("graph"));
+    }
     let mut training = engine.start(&plan, &data, None)?;
     let start_ms = milliseconds(begin.elapsed());
     let Measured { times, loss, processor_ms } = measure(&mut training, Duration::from_secs_f64(options.seconds))?;
+    if options.profile {
+        drop(training);
+        drop(engine);
+        return print_profile(folder.path());
+    }
     let at = |share: f64| thousandths(times[(times.len() as f64 * share) as usize]);
     let line = json!({
         "model": options.model, "threads": options.threads, "engine": "regatta", "steps": times.len(),
@@ -82,6 +95,39 @@ fn main() -> anyhow::Result<()> {
     });
     println!("{line}");
     Ok(())
+}
+
+/// Of the graph that took the most: that of the steps.
+fn print_profile(folder: &Path) -> anyhow::Result<()> {
+    let mut nodes_by_graph = Vec::new();
+    for file in std::fs::read_dir(folder)? {
+        let events: Vec<Value> = serde_json::from_slice(&std::fs::read(file?.path())?)?;
+        nodes_by_graph.push(events.into_iter().filter_map(|event| node(&event)).collect::<Vec<_>>());
+    }
+    let total = |nodes: &Vec<(String, String, f64)>| nodes.iter().map(|(_, _, ms)| ms).sum::<f64>();
+    let nodes = nodes_by_graph.into_iter().max_by(|a, b| total(a).total_cmp(&total(b))).context("no graph ran")?;
+    let mut by_operator: BTreeMap<&str, (BTreeSet<&str>, f64)> = BTreeMap::new();
+    for (operator, name, ms) in &nodes {
+        let (names, sum) = by_operator.entry(operator).or_default();
+        names.insert(name);
+        *sum += ms;
+    }
+    let (whole, runs) = (total(&nodes), nodes.iter().filter(|(_, name, _)| *name == nodes[0].1).count());
+    let mut rows: Vec<_> = by_operator.into_iter().collect();
+    rows.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
+    println!("{:24} {:>6} {:>10} {:>6}", "operator", "nodes", "ms a step", "share");
+    for (operator, (names, ms)) in rows {
+        println!("{operator:24} {:>6} {:>10.3} {:>5.1}%", names.len(), ms / runs as f64, 100.0 * ms / whole);
+    }
+    println!("{:24} {:>6} {:>10.3}", "all", "", whole / runs as f64);
+    Ok(())
+}
+
+/// The operator, the node's name and the milliseconds of an event that is a node's run.
+fn node(event: &Value) -> Option<(String, String, f64)> {
+    let name = event["name"].as_str()?.strip_suffix("_kernel_time")?;
+    let operator = event["args"]["op_name"].as_str()?;
+    Some((operator.to_owned(), name.to_owned(), event["dur"].as_f64()? / 1e3))
 }
 
 struct Measured {

@@ -1,6 +1,6 @@
 //! What outlives a trial on a lane: the runtime, compiled graphs by shape, and data on the device.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use regatta_autodiff::families::{self, Model};
@@ -94,6 +94,11 @@ impl Engine {
     /// The same with other settings for CUDA, for what it compiles from now on.
     pub fn with_cuda(self, cuda: CudaSettings) -> Self {
         Self { runtime: self.runtime.with_cuda(cuda), ..self }
+    }
+
+    /// The same, with a profile of what it compiles from now on: see [`Runtime::with_profile`].
+    pub fn with_profile(self, prefix: PathBuf) -> Self {
+        Self { runtime: self.runtime.with_profile(prefix), ..self }
     }
 
     /// Begins a trial, or resumes it from a checkpoint of a plan that is equal but for numbers that a step takes.
