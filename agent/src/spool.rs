@@ -211,8 +211,10 @@ impl<A> Spool<A> {
             if parcel.kind == Kind::Lifecycle {
                 return true;
             }
-            let seen = seen_by_attempt.entry(attempt(parcel)).or_default();
-            let is_newest = *seen + 1 == left_by_attempt[&attempt(parcel)];
+            let attempt = attempt(parcel);
+            let left = left_by_attempt[&attempt];
+            let seen = seen_by_attempt.entry(attempt).or_default();
+            let is_newest = *seen + 1 == left;
             let is_kept = is_newest || seen.is_multiple_of(2);
             *seen += 1;
             if !is_kept {

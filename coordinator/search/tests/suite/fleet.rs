@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use regatta_schemas::api::{Request, StudyList, StudyRequest, TrialRequest};
+use regatta_schemas::api::{Request, StudyList};
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::log::{Lineage, Place, Record};
-use regatta_schemas::reasons::{FailCause, OfferReason, Outcome, ReleaseReason, StopReason, StudyEnd};
+use regatta_schemas::reasons::{FailCause, OfferReason, Outcome, ReleaseReason, StopReason};
 use regatta_schemas::{Attempt, Term, TrialId};
 use regatta_search::simulator::study_id;
 use regatta_search::study::Phase;
@@ -13,30 +13,13 @@ use regatta_search::{Answer, Coordinator, Event, Settings, Time};
 use serde_json::json;
 
 use crate::files::study;
-use crate::stage::{Stage, agent};
-
-fn of_study(number: usize) -> StudyRequest {
-    StudyRequest { study: study_id(number), by: "me".into() }
-}
-
-fn of_trial(trial: u32) -> TrialRequest {
-    TrialRequest { study: study_id(0), trial: TrialId(trial), by: "me".into() }
-}
+use crate::stage::{Stage, agent, of_study, of_trial, one_held};
 
 fn waiting_for(stage: &mut Stage) -> Option<String> {
     let Ok(Answer::StudyList(StudyList { studies })) = stage.request(Request::StudyList, "x") else {
         panic!("no list")
     };
     studies[0].waiting_for.clone()
-}
-
-/// One agent `a` with one lane, which holds trial 0.
-fn one_held() -> Stage {
-    let mut stage = Stage::new(vec![study(json!({}))]);
-    stage.beat("a", 1, &[]);
-    assert_eq!(stage.take_offers(), [(0, 1)]);
-    stage.accept("a", 0, 1);
-    stage
 }
 
 #[test]
@@ -94,16 +77,6 @@ fn silent_agent_loses_its_lease_and_the_trial_goes_on_from_its_checkpoint() {
     let Some(Record::Offered(offered)) = stage.last("offered") else { panic!("no offer") };
     assert_eq!(offered.reason, OfferReason::LeaseLost { agent: agent("a"), silent_ms: 5_000 });
     assert_eq!(offered.resume.as_ref().map(|checkpoint| checkpoint.object.as_str()), Some("c2"));
-}
-
-#[test]
-fn a_checkpoint_that_cannot_be_read_is_not_gone_on_from_again() {
-    let mut stage = one_held();
-    stage.checkpoint("a", 0, 1, 2, "c2");
-    stage.fail("a", 0, 1, FailCause::Checkpoint);
-    assert!(stage.take_offers().contains(&(0, 2)));
-    let Some(Record::Offered(offered)) = stage.last("offered") else { panic!("no offer") };
-    assert_eq!(offered.resume, None, "it begins afresh");
 }
 
 #[test]
@@ -375,124 +348,6 @@ fn a_paused_study_starts_nothing_and_lets_what_runs_end() {
     assert_eq!(stage.take_offers(), []);
     stage.request(Request::StudyResume(of_study(0)), "x").unwrap();
     assert_eq!(stage.take_offers(), [(1, 1)]);
-}
-
-#[test]
-fn a_study_ends_for_its_own_reason_and_stops_what_still_runs() {
-    let budget = |extra: serde_json::Value| {
-        let mut budget = json!({"trials": 8, "resource": 4});
-        budget.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-        json!({"budget": budget})
-    };
-    let mut reached = Stage::new(vec![study(budget(json!({"target": 0.8})))]);
-    let mut late = Stage::new(vec![study(budget(json!({"wall_time_s": 3.0})))]);
-    let mut asked = Stage::new(vec![study(json!({}))]);
-    for stage in [&mut reached, &mut late, &mut asked] {
-        stage.beat("a", 2, &[]);
-        stage.accept("a", 0, 1);
-        stage.measure("a", 0, 1, 1, 0.7);
-        assert_eq!(stage.count("study_concluded"), 0);
-    }
-    reached.measure("a", 0, 1, 2, 0.8);
-    late.wait_ms(3_000);
-    asked.request(Request::StudyStop(of_study(0)), "x").unwrap();
-    for (stage, end, value) in [
-        (&reached, StudyEnd::TargetReached { target: 0.8, value: 0.8 }, 0.8),
-        (&late, StudyEnd::WallTime { wall_time_s: 3.0 }, 0.7),
-        (&asked, StudyEnd::Requested { by: "me".into() }, 0.7),
-    ] {
-        let Some(Record::StudyConcluded(concluded)) = stage.last("study_concluded") else {
-            panic!("{end} did not end it")
-        };
-        assert_eq!(concluded.reason, end);
-        assert_eq!(concluded.best.as_ref().map(|best| (best.trial, best.value)), Some((TrialId(0), value)));
-        assert_eq!(stage.count("stopped"), 2, "{end}");
-        assert_eq!(stage.trial(0).stop, Some(StopReason::StudyEnded { reason: end }));
-    }
-}
-
-#[test]
-fn an_end_that_a_crash_interrupted_is_completed_after_it() {
-    let mut stage = Stage::new(vec![study(json!({}))]);
-    stage.beat("a", 2, &[]);
-    stage.request(Request::StudyStop(of_study(0)), "x").unwrap();
-    assert_eq!(
-        stage.log.iter().map(|(_, record, _)| record.kind()).collect::<Vec<_>>()[5..],
-        ["stopped", "stopped", "study_concluded"]
-    );
-    stage.log.truncate(6);
-    stage.restart();
-    assert_eq!(stage.count("stopped"), 2);
-    let Some(Record::StudyConcluded(concluded)) = stage.last("study_concluded") else { panic!("it goes on") };
-    assert_eq!(concluded.reason, StudyEnd::Requested { by: "me".into() });
-}
-
-#[test]
-fn a_space_with_nothing_left_ends_the_study() {
-    let space = json!({"x": {"type": "categorical", "choices": [0.1, 0.2]}});
-    let mut stage = Stage::new(vec![study(json!({"space": space}))]);
-    stage.beat("a", 4, &[]);
-    assert_eq!(stage.take_offers(), [(0, 1), (1, 1)]);
-    for trial in [0, 1] {
-        stage.accept("a", trial, 1);
-        stage.finish("a", trial, 1);
-    }
-    let Some(Record::StudyConcluded(concluded)) = stage.last("study_concluded") else { panic!("it goes on") };
-    assert_eq!(concluded.reason, StudyEnd::SpaceExhausted { trials: 2 });
-}
-
-#[test]
-fn a_checkpoint_is_deleted_when_a_newer_one_of_its_trial_is_whole() {
-    let mut stage = one_held();
-    for (resource, object) in [(1, "c1"), (2, "c2"), (2, "c2")] {
-        stage.checkpoint("a", 0, 1, resource, object);
-    }
-    assert_eq!(stage.deleted, ["c1"]);
-    stage.checkpoint("a", 0, 1, 1, "late");
-    assert_eq!(stage.deleted, ["c1", "late"], "older than what is kept");
-}
-
-#[test]
-fn of_trials_that_have_ended_the_best_keep_their_checkpoints() {
-    let mut stage = Stage::new(vec![study(json!({"keep_checkpoints": 2, "retries": 0}))]);
-    stage.beat("a", 8, &[]);
-    let train = |stage: &mut Stage, trial: u32, value: f64| {
-        stage.accept("a", trial, 1);
-        stage.measure("a", trial, 1, 4, value);
-        stage.checkpoint("a", trial, 1, 4, &format!("of-{trial}"));
-    };
-    let keeps = |stage: &Stage, trial: u32| stage.trial(trial).checkpoint.is_some();
-    for (trial, value) in [(0, 0.5), (1, 0.4), (2, 0.6), (3, 0.9), (4, 0.3), (5, 0.3)] {
-        train(&mut stage, trial, value);
-    }
-    stage.finish("a", 0, 1);
-    stage.finish("a", 1, 1);
-    assert_eq!(stage.deleted.len(), 0, "two are kept, and what runs is not counted");
-    stage.finish("a", 2, 1);
-    assert_eq!(stage.deleted, ["of-1"], "another trial's goes");
-    stage.fail("a", 3, 1, FailCause::Configuration);
-    assert_eq!(stage.deleted, ["of-1", "of-3"], "what failed is worse than any, whatever it measured before");
-    stage.finish("a", 4, 1);
-    assert_eq!(stage.deleted, ["of-1", "of-3", "of-4"], "its own");
-    assert_eq!([0, 1, 2, 3, 4, 5].map(|trial| keeps(&stage, trial)), [true, false, true, false, false, true]);
-    stage.restart();
-    assert_eq!([0, 1, 2, 3, 4, 5].map(|trial| keeps(&stage, trial)), [true, false, true, false, false, true]);
-    assert_eq!(stage.deleted.len(), 3, "a restart deletes nothing anew");
-    assert!(["of-0", "of-2", "of-5"].iter().all(|object| stage.coordinator.needs_checkpoint(object)));
-}
-
-#[test]
-fn a_checkpoint_that_two_trials_share_by_content_outlives_the_first() {
-    let mut stage = Stage::new(vec![study(json!({}))]);
-    stage.beat("a", 2, &[]);
-    for trial in [0, 1] {
-        stage.accept("a", trial, 1);
-        stage.checkpoint("a", trial, 1, 1, "same");
-    }
-    stage.checkpoint("a", 0, 1, 2, "own");
-    assert!(stage.deleted.is_empty());
-    stage.checkpoint("a", 1, 1, 2, "own too");
-    assert_eq!(stage.deleted, ["same"]);
 }
 
 #[test]

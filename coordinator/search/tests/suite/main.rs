@@ -4,6 +4,8 @@
 
 mod ablation;
 mod calls;
+mod checkpoints;
+mod endings;
 mod external;
 mod files;
 mod fleet;

@@ -1,6 +1,6 @@
 //! A stage for short stories: a coordinator, a log that takes what it appends at once, and agents that are played by hand.
 
-use regatta_schemas::api::{Rejection, Request};
+use regatta_schemas::api::{Rejection, Request, StudyRequest, TrialRequest};
 use regatta_schemas::ask::Ask;
 use regatta_schemas::beat::{Beat, Held};
 use regatta_schemas::log::{
@@ -14,8 +14,9 @@ use regatta_schemas::{AgentId, Attempt, PoolId, Sequence, StudyId, Term, TrialId
 use regatta_search::simulator::study_id;
 use regatta_search::study::Trial;
 use regatta_search::{Answer, Command, Coordinator, Event, Settings, Time};
+use serde_json::json;
 
-use crate::files::METRIC;
+use crate::files::{METRIC, study};
 
 pub struct Stage {
     pub coordinator: Coordinator,
@@ -198,4 +199,21 @@ impl Stage {
 
 pub fn agent(name: &str) -> AgentId {
     AgentId::new(name).unwrap()
+}
+
+pub fn of_study(number: usize) -> StudyRequest {
+    StudyRequest { study: study_id(number), by: "me".into() }
+}
+
+pub fn of_trial(trial: u32) -> TrialRequest {
+    TrialRequest { study: study_id(0), trial: TrialId(trial), by: "me".into() }
+}
+
+/// One agent `a` with one lane, which holds trial 0.
+pub fn one_held() -> Stage {
+    let mut stage = Stage::new(vec![study(json!({}))]);
+    stage.beat("a", 1, &[]);
+    assert_eq!(stage.take_offers(), [(0, 1)]);
+    stage.accept("a", 0, 1);
+    stage
 }
