@@ -14,7 +14,7 @@ use anyhow::Context;
 use clap::Parser;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
-use regatta_agent::runtime::Device;
+use regatta_agent::runtime::{CudaSettings, Device};
 use regatta_agent::training::{
     Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Split, Target,
     Training, Values,
@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 /// Of the resident data, as many as PyTorch has there.
 const ROWS: usize = 1024;
-const WARM_UP_STEPS: usize = 5;
+const WARM_UP_STEPS: u64 = 5;
 const STEPS_MIN: usize = 10;
 const SEED: u64 = 1;
 
@@ -38,6 +38,18 @@ struct Options {
     model: String,
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// cpu or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// With CUDA: TensorFloat-32 in matrix products and convolutions.
+    #[arg(long)]
+    tf32: bool,
+    /// Steps between two looks of the host at the loss; on the CPU it sees every one.
+    #[arg(long, default_value_t = 32)]
+    stride: u64,
+    /// With CUDA: launches each kernel by itself, where a step would be recorded and replayed.
+    #[arg(long)]
+    kernel_by_kernel: bool,
     /// Warming up is not counted.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
@@ -75,13 +87,19 @@ fn main() -> anyhow::Result<()> {
 
     let folder = tempfile::tempdir()?;
     let begin = Instant::now();
-    let mut engine = Engine::new(&library, Device::Cpu, options.threads)?;
+    let device = match options.device.strip_prefix("cuda:") {
+        Some(number) => Device::Cuda(number.parse()?),
+        None => Device::Cpu,
+    };
+    let kernel_by_kernel = options.kernel_by_kernel || options.profile;
+    let cuda = CudaSettings { tf32: options.tf32, kernel_by_kernel, ..CudaSettings::default() };
+    let mut engine = Engine::new(&library, device, options.threads)?.with_cuda(cuda);
     if options.profile {
         engine = engine.with_profile(folder.path().join("graph"));
     }
     let mut training = engine.start(&plan, &data, None)?;
     let start_ms = milliseconds(begin.elapsed());
-    let Measured { times, loss, processor_ms } = measure(&mut training, Duration::from_secs_f64(options.seconds))?;
+    let Measured { times, loss, processor_ms } = measure(&mut training, options.stride, Duration::from_secs_f64(options.seconds))?;
     if options.profile {
         drop(training);
         drop(engine);
@@ -89,7 +107,7 @@ fn main() -> anyhow::Result<()> {
     }
     let at = |share: f64| thousandths(times[(times.len() as f64 * share) as usize]);
     let line = json!({
-        "model": options.model, "threads": options.threads, "engine": "regatta", "steps": times.len(),
+        "model": options.model, "threads": options.threads, "device": options.device, "tf32": options.tf32, "engine": "regatta", "steps": times.len(),
         "median_ms": at(0.5), "p10_ms": at(0.1), "p90_ms": at(0.9), "loss": loss,
         "start_ms": thousandths(start_ms), "cpu_ms": thousandths(processor_ms), "peak_mib": peak_mib()?,
     });
@@ -139,18 +157,21 @@ struct Measured {
     processor_ms: f64,
 }
 
-fn measure(training: &mut Training, at_least: Duration) -> anyhow::Result<Measured> {
-    for _ in 0..WARM_UP_STEPS {
-        training.train_step()?;
+/// With a device, so many steps at a time: a lane looks no more often either.
+fn measure(training: &mut Training, stride: u64, at_least: Duration) -> anyhow::Result<Measured> {
+    let warm = training.step() + WARM_UP_STEPS;
+    while training.step() < warm {
+        training.train_steps(stride)?;
     }
+    let warm = training.step();
     let (end, before) = (Instant::now() + at_least, processor_ms()?);
     let (mut times, mut loss) = (Vec::new(), 0.0);
     while times.len() < STEPS_MIN || Instant::now() < end {
-        let begin = Instant::now();
-        loss = training.train_step()?.loss;
-        times.push(milliseconds(begin.elapsed()));
+        let (begin, before) = (Instant::now(), training.step());
+        loss = training.train_steps(stride)?.loss;
+        times.push(milliseconds(begin.elapsed()) / (training.step() - before) as f64);
     }
-    let processor_ms = (processor_ms()? - before) / times.len() as f64;
+    let processor_ms = (processor_ms()? - before) / (training.step() - warm) as f64;
     times.sort_by(f64::total_cmp);
     Ok(Measured { times, loss, processor_ms })
 }

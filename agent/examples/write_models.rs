@@ -4,6 +4,8 @@
 
 #[path = "../tests/golden_support/check.rs"]
 mod check;
+#[path = "../tests/support/library.rs"]
+mod library;
 #[path = "../tests/golden_support/numbers.rs"]
 mod numbers;
 #[path = "../tests/golden_support/trial.rs"]

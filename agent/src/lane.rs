@@ -1,6 +1,7 @@
 //! A lane: one thread that trains one trial at a time, or has a program train it, and never waits for the network.
 
 mod cadence;
+mod stride;
 mod time_limit;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use crate::recipe::plan;
 use crate::runtime::{self, CudaSettings, Device, RuntimeError};
 use crate::training::{Engine, Source, Training, TrainingError};
 pub(crate) use cadence::Cadence;
+use stride::Stride;
 use time_limit::TimeLimit;
 
 /// All that a lane needs to train, fetched beforehand.
@@ -226,6 +228,7 @@ impl LaneFloor {
             watch: Stopwatch::start(),
             before,
             cadence: Cadence::new(recipe.checkpoint.every_s, before),
+            stride: Stride::default(),
         };
         match session.run() {
             // Nobody but the limit breaks a step off: a stop is obeyed between two of them.
@@ -254,6 +257,7 @@ struct Session<'a> {
     /// Training time of earlier attempts.
     before: Duration,
     cadence: Cadence,
+    stride: Stride,
 }
 
 impl Session<'_> {
@@ -288,7 +292,10 @@ impl Session<'_> {
             if self.interrupt.is_set() {
                 return Ok(Flow::Interrupted);
             }
-            if self.training.train_step()?.epoch_finished {
+            let begin = self.watch.elapsed();
+            let outcome = self.training.train_steps(self.stride.steps())?;
+            self.stride.took(self.watch.elapsed() - begin);
+            if outcome.epoch_finished {
                 return Ok(Flow::GoesOn);
             }
         }

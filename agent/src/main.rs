@@ -49,8 +49,13 @@ struct Args {
     #[arg(long, env = "REGATTA_TF32")]
     tf32: bool,
 
+    /// Has CUDA launch each kernel by itself, where it would record a model's step once and replay it: slower, but a stop
+    /// can end a step halfway, and profilers see its parts.
+    #[arg(long, env = "REGATTA_KERNEL_BY_KERNEL")]
+    kernel_by_kernel: bool,
+
     /// Device memory that each graph of a lane may take, in MiB. A lane has two for each shape of model that it keeps:
-    /// one trains, with the weights and the data, one evaluates.
+    /// one trains, one evaluates; weights and data may take as much again.
     #[arg(long, env = "REGATTA_GPU_MEMORY_LIMIT", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
     gpu_memory_limit: Option<u32>,
 
@@ -127,7 +132,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         batch_for: Duration::from_millis(10),
     };
     let memory_limit_bytes = args.gpu_memory_limit.map(|mib| mib as usize * BYTES_PER_MIB);
-    let cuda = CudaSettings { tf32: args.tf32, memory_limit_bytes };
+    let cuda = CudaSettings { tf32: args.tf32, memory_limit_bytes, kernel_by_kernel: args.kernel_by_kernel };
     let commands = CommandSettings {
         programs,
         memory_bytes: args.command_memory_bytes,

@@ -10,9 +10,10 @@ mod recording;
 mod simplify;
 mod tensor;
 
+use std::cell::Cell;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ort::environment::Environment;
@@ -20,6 +21,7 @@ use ort::logging::LogLevel;
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{IoBinding, NoSelectedOutputs, RunOptions, Session};
+use regatta_autodiff::graph::{Dtype, Graph, Provider};
 
 pub use cuda::CudaSettings;
 use cuda::Launch;
@@ -95,6 +97,12 @@ impl Runtime {
         Self { cuda, ..self }
     }
 
+    /// The same for a graph whose runs cannot be recorded.
+    pub fn kernel_by_kernel(&self) -> Self {
+        let cuda = CudaSettings { kernel_by_kernel: true, ..self.cuda };
+        Self { environment: self.environment.clone(), cuda, profile: self.profile.clone(), ..*self }
+    }
+
     /// The same, and each graph that it compiles leaves a file of what its nodes took when it is dropped: ONNX Runtime's
     /// JSON, under the name `prefix` and a time. That takes time itself.
     pub fn with_profile(self, prefix: PathBuf) -> Self {
@@ -113,11 +121,11 @@ impl Runtime {
         self.compile_with(onnx, Launch::EachKernel)
     }
 
-    /// Compiles an ONNX model so that CUDA records its first run and replays that from then on, with one launch a run.
-    /// On the CPU this is [`compile`](Self::compile).
+    /// Compiles an ONNX model so that CUDA records the first run with each [`Bindings`] and replays that from then on, with
+    /// one launch a run. On the CPU this is [`compile`](Self::compile), as it is where the settings say so.
     ///
     /// The first run computes the graph three times: twice to take its memory, once from the recording. So states that
-    /// are updated in place are to be written after it. All runs read and write what was bound in the first.
+    /// are updated in place are to be written after it. A replay reads nothing of the host's, and cannot be broken off.
     ///
     /// # Errors
     /// The graph is refused, some node has no kernel on the device, or it has control flow. A node that waits for the
@@ -129,18 +137,30 @@ impl Runtime {
 
     fn compile_with(&self, onnx: &[u8], launch: Launch) -> Result<Compiled, RuntimeError> {
         let _held_off = recording::hold_off();
+        let launch = match self.device {
+            Device::Cuda(_) if !self.cuda.kernel_by_kernel => launch,
+            _ => Launch::EachKernel,
+        };
         let session = self.builder(launch)?.commit_from_memory(onnx).map_err(refused)?;
-        let allocator = match self.device {
-            Device::Cpu => Allocator::default(),
-            Device::Cuda(number) => {
-                let number = self.cuda_number(number)?;
-                let kind = (AllocatorType::Device, MemoryType::Default);
-                Allocator::new(&session, MemoryInfo::new(AllocationDevice::CUDA, number, kind.0, kind.1)?)?
+        let allocator = match (self.device, launch) {
+            (Device::Cpu, _) => Allocator::default(),
+            (Device::Cuda(number), Launch::EachKernel) => self.allocator(&session, number)?,
+            // A replay writes where its recording did. Whatever is allocated from the same memory might lie there.
+            (Device::Cuda(number), Launch::WholeGraph) => {
+                let beside = self.builder(Launch::EachKernel)?.commit_from_memory(&nothing()).map_err(refused)?;
+                self.allocator(&beside, number)?
             }
         };
-        let is_to_be_recorded = launch == Launch::WholeGraph && self.device != Device::Cpu;
         let (session, allocator) = (Held::new(session), Held::new(allocator));
-        Ok(Compiled { session, allocator, device: self.device, is_to_be_recorded })
+        Ok(Compiled { session, allocator, device: self.device, launch })
+    }
+
+    /// Of a session's memory on the device, which lives as long as the allocator.
+    fn allocator(&self, session: &Session, number: u32) -> Result<Allocator, RuntimeError> {
+        let number = self.cuda_number(number)?;
+        let memory =
+            MemoryInfo::new(AllocationDevice::CUDA, number, AllocatorType::Device, MemoryType::Default)?;
+        Ok(Allocator::new(session, memory)?)
     }
 
     /// Level 2 and no more: the layouts of level 3 help only graphs whose weights are constants. No spinning,
@@ -184,14 +204,24 @@ impl Runtime {
     }
 }
 
+/// A graph that computes next to nothing.
+fn nothing() -> Vec<u8> {
+    let mut graph = Graph::new(Provider::Cuda);
+    let one = graph.scalar(Dtype::F32, 1.0);
+    graph.output(one);
+    graph.encode()
+}
+
 /// A graph that is ready to run, on its device.
 pub struct Compiled {
     session: Held<Session>,
     allocator: Held<Allocator>,
     device: Device,
-    /// Whether the next run is recorded.
-    is_to_be_recorded: bool,
+    launch: Launch,
 }
+
+/// Recordings have numbers, which a session may not use twice.
+static RECORDINGS: AtomicI32 = AtomicI32::new(1);
 
 impl Compiled {
     /// A tensor on the device with the given contents.
@@ -200,7 +230,20 @@ impl Compiled {
     }
 
     pub fn bindings(&self) -> Result<Bindings, RuntimeError> {
-        Ok(Bindings { binding: Held::new(self.session.create_binding()?), device: self.device })
+        let replay = match self.launch {
+            Launch::EachKernel => None,
+            Launch::WholeGraph => Some(Replay::new(RECORDINGS.fetch_add(1, Ordering::Relaxed))?),
+        };
+        Ok(Bindings { binding: Held::new(self.session.create_binding()?), device: self.device, replay })
+    }
+
+    pub fn is_on_host(&self) -> bool {
+        self.device == Device::Cpu
+    }
+
+    /// Whether runs are recorded and replayed: all that is bound is to be on the device.
+    pub fn records(&self) -> bool {
+        self.launch == Launch::WholeGraph
     }
 
     /// Runs once, from and to what is bound.
@@ -208,17 +251,36 @@ impl Compiled {
     /// # Errors
     /// After any error the bound outputs may be half written; inputs are as they were.
     pub fn run(&mut self, bindings: &Bindings, interrupt: &Interrupt) -> Result<(), RuntimeError> {
+        self.run_with(bindings, interrupt, Waits::ForTheDevice)
+    }
+
+    /// Has the device run once more, and goes on meanwhile. What it computes is there after the next [`run`](Self::run)
+    /// of the same graph.
+    ///
+    /// # Errors
+    /// As of a run; those of the device itself may come with a later one.
+    pub fn enqueue(&mut self, bindings: &Bindings, interrupt: &Interrupt) -> Result<(), RuntimeError> {
+        self.run_with(bindings, interrupt, Waits::ForNothing)
+    }
+
+    fn run_with(&mut self, bindings: &Bindings, interrupt: &Interrupt, waits: Waits) -> Result<(), RuntimeError> {
         if interrupt.is_raised() {
             return Err(RuntimeError::Interrupted);
         }
-        let outcome = if self.is_to_be_recorded {
-            let _alone = recording::record();
-            self.session.run_binding_with_options(&bindings.binding, &interrupt.options).map(|_| ())
-        } else {
-            let _held_off = recording::hold_off();
-            self.session.run_binding_with_options(&bindings.binding, &interrupt.options).map(|_| ())
+        let options = bindings.replay.as_ref().map_or(&*interrupt.options, |replay| &replay.options).of(waits);
+        let mut run = || self.session.run_binding_with_options(&bindings.binding, options).map(|_| ());
+        let outcome = match bindings.replay.as_ref().filter(|replay| !replay.is_recorded.get()) {
+            Some(replay) => {
+                let _alone = recording::record();
+                let outcome = run();
+                replay.is_recorded.set(outcome.is_ok());
+                outcome
+            }
+            None => {
+                let _held_off = recording::hold_off();
+                run()
+            }
         };
-        self.is_to_be_recorded &= outcome.is_err();
         outcome.map_err(|error| if interrupt.is_raised() { RuntimeError::Interrupted } else { error.into() })
     }
 }
@@ -227,6 +289,57 @@ impl Compiled {
 pub struct Bindings {
     binding: Held<IoBinding>,
     device: Device,
+    replay: Option<Replay>,
+}
+
+/// The recording of the runs with one set of bindings.
+struct Replay {
+    options: Options,
+    is_recorded: Cell<bool>,
+}
+
+impl Replay {
+    fn new(number: i32) -> Result<Self, RuntimeError> {
+        let mut options = Options::new()?;
+        options.number(number)?;
+        Ok(Self { options, is_recorded: Cell::new(false) })
+    }
+}
+
+/// What a run waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    ForTheDevice,
+    ForNothing,
+}
+
+/// The options of runs that wait for the device, and of those that do not.
+struct Options {
+    waiting: RunOptions<NoSelectedOutputs>,
+    going_on: RunOptions<NoSelectedOutputs>,
+}
+
+impl Options {
+    fn new() -> Result<Self, RuntimeError> {
+        let mut going_on = RunOptions::new()?;
+        going_on.disable_device_sync()?;
+        Ok(Self { waiting: RunOptions::new()?, going_on })
+    }
+
+    fn of(&self, waits: Waits) -> &RunOptions<NoSelectedOutputs> {
+        match waits {
+            Waits::ForTheDevice => &self.waiting,
+            Waits::ForNothing => &self.going_on,
+        }
+    }
+
+    /// Which recording the runs make and replay.
+    fn number(&mut self, number: i32) -> Result<(), RuntimeError> {
+        for options in [&mut self.waiting, &mut self.going_on] {
+            options.set("gpu_graph_id", number.to_string())?;
+        }
+        Ok(())
+    }
 }
 
 impl Bindings {
@@ -256,13 +369,13 @@ impl Bindings {
 /// Ends a run from another thread, and refuses every later one.
 #[derive(Clone)]
 pub struct Interrupt {
-    options: Arc<RunOptions<NoSelectedOutputs>>,
+    options: Arc<Options>,
     raised: Arc<AtomicBool>,
 }
 
 impl Interrupt {
     pub fn new() -> Result<Self, RuntimeError> {
-        Ok(Self { options: Arc::new(RunOptions::new()?), raised: Arc::new(AtomicBool::new(false)) })
+        Ok(Self { options: Arc::new(Options::new()?), raised: Arc::new(AtomicBool::new(false)) })
     }
 
     /// Ends the run in progress within one node of its graph.
@@ -271,7 +384,8 @@ impl Interrupt {
     /// The flag could not be set; no later run will start all the same.
     pub fn raise(&self) -> Result<(), RuntimeError> {
         self.raised.store(true, Ordering::SeqCst);
-        Ok(self.options.terminate()?)
+        self.options.waiting.terminate()?;
+        Ok(self.options.going_on.terminate()?)
     }
 
     pub fn is_raised(&self) -> bool {

@@ -9,6 +9,7 @@ mod dataset;
 mod draw;
 mod engine;
 mod error;
+mod exchange;
 mod metrics;
 mod model;
 mod plan;
@@ -37,7 +38,7 @@ use crate::runtime::Interrupt;
 use checkpoint::{Checkpoint, Subject};
 use engine::{DeviceData, Shape};
 use schedule::{Moment, Plateau};
-use tensors::{EvaluationTensors, Minibatch, Purpose, StepTensors, initial_states};
+use tensors::{EvaluationTensors, Measured, Minibatch, Purpose, StepTensors, initial_states};
 
 /// Measured values by name: `train_loss`, `validation_loss`, and for classes `train_accuracy`,
 /// `validation_accuracy`.
@@ -77,7 +78,8 @@ pub struct Training<'engine> {
     source: Source,
     plan: Plan,
     owner: String,
-    tensors: StepTensors,
+    /// There until it ends; the shape keeps recorded ones for the next trial.
+    tensors: Option<StepTensors>,
     evaluation: Option<EvaluationTensors>,
     /// The order of rows in the epoch that is under way, where they are in memory.
     order: Option<(u64, Vec<i64>)>,
@@ -100,7 +102,13 @@ impl<'engine> Training<'engine> {
             Some(bytes) => checkpoint::read(bytes, &subject(shape, plan, &source, ""), states)?,
             None => Checkpoint { progress: Progress::default(), states: initial_states(states, plan.seed) },
         };
-        let tensors = StepTensors::bind(shape, plan, data.train.as_ref(), &states)?;
+        let tensors = match shape.recorded.take() {
+            Some(mut tensors) => {
+                tensors.set(shape, plan, &states)?;
+                tensors
+            }
+            None => StepTensors::bind(shape, plan, data.train.as_ref(), &states)?,
+        };
         let batches = match &source {
             Source::Resident(_) => None,
             Source::Streamed(stream) => {
@@ -114,7 +122,7 @@ impl<'engine> Training<'engine> {
             source,
             plan: plan.clone(),
             owner: String::new(),
-            tensors,
+            tensors: Some(tensors),
             evaluation: None,
             order: None,
             batches,
@@ -135,11 +143,48 @@ impl<'engine> Training<'engine> {
     /// The loss is not finite, the device failed, or the interrupt was raised. A step that was broken off has left
     /// no state to go on from: only after an interrupt from before the step is there a [`checkpoint`](Self::checkpoint).
     pub fn train_step(&mut self) -> Result<StepOutcome, TrainingError> {
+        self.train_steps(1)
+    }
+
+    /// Trains on the next minibatches: as many as `most` (at least one), but for the end of the epoch and what the device
+    /// takes at once. The outcome is that of the last.
+    ///
+    /// # Errors
+    /// As of a step. Where one of several had a loss that is not finite, there is no checkpoint either.
+    pub fn train_steps(&mut self, most: u64) -> Result<StepOutcome, TrainingError> {
         let rows = self.batches.as_mut().map(Batches::next_batch).transpose()?;
-        let indices = self.next_indices();
-        let mixup_share = self.plan.mixup_share(self.progress.step);
-        let minibatch = Minibatch { indices: &indices, rows: rows.as_ref(), purpose: self.purpose(), mixup_share };
-        let measured = self.tensors.train(self.shape, &minibatch, &self.interrupt)?;
+        let left = self.steps_per_epoch() - self.progress.step_in_epoch;
+        let count = most.clamp(1, left.min(self.shape.plan().ahead as u64).max(1));
+        let (done, batch) = (self.progress.step, self.shape.plan().batch);
+        let indices = self.next_indices(usize::try_from(count).expect("it is below what is handed over"));
+        let minibatch = |(step, indices)| {
+            let (purpose, mixup_share) = (self.purpose(step), self.plan.mixup_share(step));
+            Minibatch { indices, rows: rows.as_ref(), purpose, mixup_share }
+        };
+        let minibatches: Vec<_> = (done..).zip(indices.chunks(batch)).map(minibatch).collect();
+        let tensors = self.tensors.as_mut().expect("it is there until the training ends");
+        let measured = tensors.train(self.shape, &minibatches, done, &self.interrupt)?;
+        let mut loss = 0.0;
+        for step in &measured {
+            self.count(step);
+            loss = step.loss;
+            if !loss.is_finite() {
+                if self.progress.step < done + count {
+                    self.tensors.as_mut().expect("it is there until the training ends").tear();
+                }
+                return Err(TrainingError::Diverged { step: self.progress.step, loss });
+            }
+        }
+        let epoch_finished = self.progress.step_in_epoch == self.steps_per_epoch();
+        if epoch_finished {
+            self.progress.epoch += 1;
+            self.progress.step_in_epoch = 0;
+        }
+        Ok(StepOutcome { step: self.progress.step, loss, epoch_finished })
+    }
+
+    /// One step more.
+    fn count(&mut self, measured: &Measured) {
         #[expect(clippy::cast_precision_loss, reason = "a batch has fewer than 2^52 positions")]
         let positions = (self.shape.plan().batch * self.source.validation().target.width()) as f64;
         let progress = &mut self.progress;
@@ -151,15 +196,6 @@ impl<'engine> Training<'engine> {
         progress.loss_sum += f64::from(measured.loss);
         progress.correct_sum += f64::from(measured.correct.unwrap_or(0.0));
         progress.counted_sum += measured.counted.map_or(positions, f64::from);
-        if !measured.loss.is_finite() {
-            return Err(TrainingError::Diverged { step: progress.step, loss: measured.loss });
-        }
-        let epoch_finished = self.progress.step_in_epoch == self.steps_per_epoch();
-        if epoch_finished {
-            self.progress.epoch += 1;
-            self.progress.step_in_epoch = 0;
-        }
-        Ok(StepOutcome { step: self.progress.step, loss: measured.loss, epoch_finished })
     }
 
     /// What a person should know of the model, where it is of a file.
@@ -202,9 +238,9 @@ impl<'engine> Training<'engine> {
         metrics
     }
 
-    /// What the next minibatch is for.
-    fn purpose(&self) -> Purpose {
-        let Progress { step, plateau, .. } = self.progress;
+    /// What the minibatch after so many steps is for.
+    fn purpose(&self, step: u64) -> Purpose {
+        let plateau = self.progress.plateau;
         let place_in_update = step % u64::from(self.plan.accumulate);
         if place_in_update + 1 < u64::from(self.plan.accumulate) {
             return Purpose::Adds { begins: place_in_update == 0 };
@@ -220,7 +256,8 @@ impl<'engine> Training<'engine> {
     /// The loss is not finite, the device failed, or the interrupt was raised.
     pub fn evaluate(&mut self) -> Result<Metrics, TrainingError> {
         if self.evaluation.is_none() {
-            let tensors = EvaluationTensors::bind(self.shape, &self.plan, &self.tensors, &self.data.validation)?;
+            let trained = self.tensors.as_ref().expect("it is there until the training ends");
+            let tensors = EvaluationTensors::bind(self.shape, &self.plan, trained, &self.data.validation)?;
             self.evaluation = Some(tensors);
         }
         let tensors = self.evaluation.as_mut().expect("it was made above");
@@ -248,8 +285,9 @@ impl<'engine> Training<'engine> {
     /// # Errors
     /// The state could not be read from the device, or a step was broken off.
     pub fn checkpoint(&mut self) -> Result<Vec<u8>, TrainingError> {
-        let checkpoint =
-            Checkpoint { progress: self.progress, states: self.tensors.read_states(&self.shape.step.program)? };
+        let tensors = self.tensors.as_ref().expect("it is there until the training ends");
+        let states = tensors.read_states(&self.shape.step.program)?;
+        let checkpoint = Checkpoint { progress: self.progress, states };
         let subject = subject(self.shape, &self.plan, &self.source, &self.owner);
         checkpoint::write(&subject, &self.shape.step.program.states, &checkpoint)
     }
@@ -259,7 +297,8 @@ impl<'engine> Training<'engine> {
         self.interrupt.clone()
     }
 
-    fn next_indices(&mut self) -> Vec<i64> {
+    /// Of so many minibatches, one after the other.
+    fn next_indices(&mut self, count: usize) -> Vec<i64> {
         let Progress { epoch, step_in_epoch, .. } = self.progress;
         let (rows, batch) = (self.shape.plan().rows, self.shape.plan().batch);
         if self.source.is_streamed() {
@@ -270,7 +309,15 @@ impl<'engine> Training<'engine> {
         }
         let (_, order) = self.order.as_ref().expect("it was drawn above");
         let first = usize::try_from(step_in_epoch).expect("a step of an epoch is below its rows") * batch;
-        order[first..first + batch].to_vec()
+        order[first..first + count * batch].to_vec()
+    }
+}
+
+impl Drop for Training<'_> {
+    fn drop(&mut self) {
+        if self.shape.step.compiled.records() {
+            self.shape.recorded = self.tensors.take();
+        }
     }
 }
 

@@ -6,8 +6,7 @@ mod library;
 
 use std::sync::Arc;
 
-use library::library;
-use regatta_agent::runtime::Device;
+use library::{device, library};
 use regatta_agent::training::{
     Activation, Adam, Affine, Augmentation, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Place,
     Plan, Pool, Schedule, Source, Split, Stream, Target, Training, TrainingError, Values,
@@ -172,6 +171,7 @@ fn streamed_and_resident_rows_do_not_resume_each_other() {
         let mut training = engine.start(&plan(&[]), &one, None).unwrap();
         losses(&mut training, 2);
         let checkpoint = training.checkpoint().unwrap();
+        drop(training);
         let result = engine.start(&plan(&[]), &other, Some(&checkpoint));
         assert!(matches!(result, Err(TrainingError::Checkpoint { .. })));
     }
@@ -263,5 +263,5 @@ fn close(found: &[f32], expected: &[f32]) -> bool {
 }
 
 fn engine() -> Engine {
-    Engine::new(&library(), Device::Cpu, 1).expect("ONNX Runtime is where scripts/setup puts it")
+    Engine::new(&library(), device(), 1).expect("ONNX Runtime is where scripts/setup puts it")
 }

@@ -247,6 +247,7 @@ fn plan(channels: &[usize], norm: Norm, own_operators: bool) -> StepPlan {
         outputs: false,
         rows: ROWS,
         batch: ROWS,
+        ahead: 1,
         provider: Provider::Cpu,
     }
 }

@@ -6,7 +6,7 @@ mod library;
 
 use std::sync::Arc;
 
-use library::library;
+use library::{device, library};
 use regatta_agent::runtime::{Array, Device, Interrupt, Runtime};
 use regatta_agent::training::{
     Activation, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Split, Target, Values,
@@ -107,7 +107,7 @@ fn exported_family_gives_the_validation_loss_and_accuracy_of_its_training() {
                 validation: split(31, &shape, with_categories),
             });
             let plan = Plan { average, ..Plan::new(model.clone(), Loss::cross_entropy(), SGD, 10, 3) };
-            let mut engine = Engine::new(&library(), Device::Cpu, 1).unwrap();
+            let mut engine = Engine::new(&library(), device(), 1).unwrap();
             let mut training = engine.start(&plan, &data, None).unwrap();
             for _ in 0..12 {
                 training.train_step().unwrap();
@@ -127,7 +127,7 @@ fn exported_family_gives_the_validation_loss_and_accuracy_of_its_training() {
 #[test]
 fn exported_file_of_ones_own_gives_the_validation_loss_of_its_training() {
     let data = Arc::new(Dataset { train: split(60, &[12], false), validation: split(31, &[12], false) });
-    let mut engine = Engine::new(&library(), Device::Cpu, 1).unwrap();
+    let mut engine = Engine::new(&library(), device(), 1).unwrap();
     let family = ModelPlan::Mlp { hidden: vec![16], activation: Activation::Tanh, dropout: 0.0 };
     let mut training = engine.start(&Plan::new(family, Loss::cross_entropy(), SGD, 10, 3), &data, None).unwrap();
     let file = Trained::read(&training.checkpoint().unwrap()).unwrap().onnx(None).unwrap();

@@ -3,6 +3,8 @@
 
 #[path = "golden_support/check.rs"]
 mod check;
+#[path = "support/library.rs"]
+mod library;
 #[path = "golden_support/numbers.rs"]
 mod numbers;
 #[path = "golden_support/trial.rs"]

@@ -7,7 +7,7 @@ mod library;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use library::library;
+use library::{device, library};
 use regatta_agent::runtime::Device;
 use regatta_agent::training::{
     Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Precision, Split,
@@ -24,7 +24,7 @@ const CALM: &str = "regatta.updates_since_overflow";
 const ADAM: Adam = Adam { learning_rate: 0.003, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
 
 fn engine() -> Engine {
-    Engine::new(&library(), Device::Cpu, 1).unwrap()
+    Engine::new(&library(), device(), 1).unwrap()
 }
 
 /// Rows whose classes can be told by which of their numbers are greater.
@@ -188,7 +188,8 @@ fn training_resumed_in_half_precision_equals_the_uninterrupted_one_bit_for_bit()
 #[test]
 fn bfloat16_is_refused_on_the_cpu() {
     let plan = Plan { precision: Precision::Bfloat16, ..plan(mlp()) };
-    assert!(matches!(engine().start(&plan, &data(&[12]), None), Err(TrainingError::Configuration { .. })));
+    let mut engine = Engine::new(&library(), Device::Cpu, 1).unwrap();
+    assert!(matches!(engine.start(&plan, &data(&[12]), None), Err(TrainingError::Configuration { .. })));
 }
 
 fn single(bytes: &[u8]) -> f32 {

@@ -6,8 +6,7 @@ mod library;
 
 use std::sync::Arc;
 
-use library::library;
-use regatta_agent::runtime::Device;
+use library::{device, library};
 use regatta_agent::training::{
     Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Precision, Split,
     Target, TrainingError,
@@ -17,7 +16,7 @@ const ADAM: Adam = Adam { learning_rate: 0.003, beta1: 0.9, beta2: 0.999, epsilo
 const STEPS: usize = 12;
 
 fn engine() -> Engine {
-    Engine::new(&library(), Device::Cpu, 1).unwrap()
+    Engine::new(&library(), device(), 1).unwrap()
 }
 
 fn data(shape: &[usize]) -> Arc<Dataset> {

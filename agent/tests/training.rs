@@ -8,7 +8,7 @@ mod reference;
 
 use std::sync::Arc;
 
-use library::library;
+use library::{device, library};
 use reference::{Matrix, Reference, Truth};
 use regatta_agent::runtime::{Device, RuntimeError};
 use regatta_agent::training::{
@@ -26,7 +26,7 @@ const RMSPROP: OptimizerPlan =
 const LION: OptimizerPlan = OptimizerPlan::Lion { learning_rate: 0.002, beta1: 0.9, beta2: 0.99, weight_decay: 0.02 };
 
 fn engine() -> Engine {
-    Engine::new(&library(), Device::Cpu, 1).unwrap()
+    Engine::new(&library(), device(), 1).unwrap()
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn values_are_learnt_without_an_accuracy() {
 #[test]
 fn same_seed_gives_the_same_bits_and_another_seed_others() {
     for threads in [1, 2] {
-        let mut engine = Engine::new(&library(), Device::Cpu, threads).unwrap();
+        let mut engine = Engine::new(&library(), device(), threads).unwrap();
         let data = classes(320, 64);
         let mut train = |seed| {
             let plan = Plan { seed, ..plan(OptimizerPlan::AdamW(ADAM), 0.2) };
@@ -272,6 +272,7 @@ fn interrupted_training_can_be_resumed_from_its_last_whole_step() {
     assert!(matches!(training.train_step(), Err(TrainingError::Interrupted)));
     assert!(matches!(training.evaluate(), Err(TrainingError::Interrupted)));
     let checkpoint = training.checkpoint().unwrap();
+    drop(training);
     let mut resumed = engine.start(&plan, &data, Some(&checkpoint)).unwrap();
     let mut whole = other_engine.start(&plan, &data, None).unwrap();
     assert_eq!(losses(&mut resumed, 3), losses(&mut whole, 7)[4..]);
@@ -321,6 +322,7 @@ fn damaged_and_foreign_checkpoints_are_refused() {
     let mut training = engine.start(&good, &data, None).unwrap();
     losses(&mut training, 3);
     let bytes = training.checkpoint().unwrap();
+    drop(training);
     let mut refuses = |plan: &Plan, bytes: &[u8]| {
         matches!(engine.start(plan, &data, Some(bytes)), Err(TrainingError::Checkpoint { .. }))
     };

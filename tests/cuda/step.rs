@@ -17,9 +17,9 @@ use regatta_autodiff::graph::{Dtype, Graph, GraphError, Provider};
 use regatta_autodiff::step::{Port, Precision, Program};
 use regatta_autodiff::{families, step};
 
-/// Rows of the data; the batch is half of them.
-const ROWS: usize = 64;
-const BATCH: usize = ROWS / 2;
+/// Rows of the data: eight minibatches.
+const ROWS: usize = 256;
+const BATCH: usize = ROWS / 8;
 const WIDTH: usize = 20;
 const CLASSES: usize = 10;
 const STEPS: usize = 5;
@@ -35,7 +35,11 @@ fn main() -> anyhow::Result<()> {
         "convolve" => load().and_then(|runtime| runtime.check_convolutions()).map_err(TrainingError::from),
         "sgd" => train(&library, device, SGD),
         "adamw" => train(&library, device, ADAMW),
-        "tf32" => train_with(Engine::new(&library, device, 1), SGD, CudaSettings { tf32: true, ..Default::default() }),
+        "sgd, kernel by kernel" => train_with(Engine::new(&library, device, 1), SGD, KERNEL_BY_KERNEL),
+        "adamw, kernel by kernel" => train_with(Engine::new(&library, device, 1), ADAMW, KERNEL_BY_KERNEL),
+        "tf32" => train_with(Engine::new(&library, device, 1), SGD, CudaSettings { tf32: true, ..KERNEL_BY_KERNEL }),
+        "four at once" => train_at_once(&library, device),
+        "trial after trial" => trial_after_trial(&library, device),
         "deep transformer" => train_deep(&library, device, false),
         "deep transformer, recomputed" => train_deep(&library, device, true),
         "half" => train_in(&library, device, Precision::Half, mlp()),
@@ -83,6 +87,8 @@ const SGD: OptimizerPlan = OptimizerPlan::Sgd { learning_rate: 0.1, momentum: 0.
 const ADAMW: OptimizerPlan =
     OptimizerPlan::AdamW(Adam { learning_rate: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 });
 
+const KERNEL_BY_KERNEL: CudaSettings = CudaSettings { kernel_by_kernel: true, tf32: false, memory_limit_bytes: None };
+
 fn train(library: &Path, device: Device, optimizer: OptimizerPlan) -> Result<(), TrainingError> {
     train_with(Engine::new(library, device, 1), optimizer, CudaSettings::default())
 }
@@ -92,8 +98,35 @@ fn train_with(
     optimizer: OptimizerPlan,
     cuda: CudaSettings,
 ) -> Result<(), TrainingError> {
-    let plan = Plan { clip_norm: Some(1.0), ..Plan::new(mlp(), Loss::cross_entropy(), optimizer, BATCH, 1) };
-    steps(engine?.with_cuda(cuda), &plan)
+    steps(engine?.with_cuda(cuda), &plan(optimizer))
+}
+
+fn plan(optimizer: OptimizerPlan) -> Plan {
+    Plan { clip_norm: Some(1.0), ..Plan::new(mlp(), Loss::cross_entropy(), optimizer, BATCH, 1) }
+}
+
+/// Two epochs, half an epoch at a time.
+fn train_at_once(library: &Path, device: Device) -> Result<(), TrainingError> {
+    let mut engine = Engine::new(library, device, 1)?;
+    let mut training = engine.start(&plan(ADAMW), &data(vec![WIDTH]), None)?;
+    for time in 0..4 {
+        mark(&format!("time {time}"));
+        training.train_steps(4)?;
+    }
+    mark("end");
+    Ok(())
+}
+
+/// Trials of one shape, the last on other data.
+fn trial_after_trial(library: &Path, device: Device) -> Result<(), TrainingError> {
+    let mut engine = Engine::new(library, device, 1)?;
+    let data = [data(vec![WIDTH]), data(vec![WIDTH])];
+    for (trial, data) in [&data[0], &data[0], &data[1]].into_iter().enumerate() {
+        mark(&format!("trial {trial}"));
+        engine.start(&plan(ADAMW), data, None)?.train_step()?;
+    }
+    mark("end");
+    Ok(())
 }
 
 /// With the optimizer whose update is the longest.
@@ -105,7 +138,7 @@ fn train_in(library: &Path, device: Device, precision: Precision, model: ModelPl
 /// A transformer of eight blocks.
 fn train_deep(library: &Path, device: Device, recompute: bool) -> Result<(), TrainingError> {
     let plan = Plan::new(transformer(8), Loss::cross_entropy(), SGD, BATCH, 1);
-    steps(Engine::new(library, device, 1)?, &Plan { recompute, ..plan })
+    steps(Engine::new(library, device, 1)?.with_cuda(KERNEL_BY_KERNEL), &Plan { recompute, ..plan })
 }
 
 fn mlp() -> ModelPlan {
@@ -204,6 +237,7 @@ fn replay_a_step(runtime: &Runtime, precision: Precision) -> Result<(), RuntimeE
         provider: Provider::Cuda,
         rows: ROWS,
         batch: BATCH,
+        ahead: 1,
     });
     let program = program.map_err(|error| RuntimeError::Graph { reason: error.to_string() })?;
     let mut compiled = runtime.compile_for_replay(&program.onnx())?;

@@ -76,6 +76,9 @@ pub struct StepPlan {
     pub rows: usize,
     /// Rows of a minibatch.
     pub batch: usize,
+    /// How many minibatches are handed over at once; each step finds its own by the count of steps. With more than one,
+    /// a step takes nothing from the host and gives nothing back, so that it can be recorded and replayed.
+    pub ahead: usize,
     pub provider: Provider,
 }
 
@@ -116,7 +119,7 @@ impl StepPlan {
 /// The plan has a size of zero, the loss does not fit the model, or some operator has no gradient rule.
 pub fn training_step(plan: &StepPlan) -> Result<Program, StepError> {
     let mut writing = Writing::begin(plan)?;
-    let step = writing.count("step")?;
+    let step = writing.count_steps()?;
     let mut gradients = writing.gradients(step)?;
     if plan.accumulate {
         let Writing { graph, declared, layout, .. } = &mut writing;
@@ -154,7 +157,7 @@ pub fn training_step(plan: &StepPlan) -> Result<Program, StepError> {
 /// As for a training step.
 pub fn accumulation(plan: &StepPlan) -> Result<Program, StepError> {
     let mut writing = Writing::begin(plan)?;
-    let step = writing.count("step")?;
+    let step = writing.count_steps()?;
     let gradients = writing.gradients(step)?;
     let Writing { graph, declared, layout, loss_scale, .. } = &mut writing;
     let carry = declared.scalar(graph, ScalarRole::Carry, Dtype::F32)?;
@@ -181,7 +184,7 @@ pub fn accumulation(plan: &StepPlan) -> Result<Program, StepError> {
 /// # Errors
 /// A size is zero, or the loss does not fit the model.
 pub fn evaluation(plan: &StepPlan, rows: usize, batch: usize) -> Result<Program, StepError> {
-    let plan = &StepPlan { rows, batch, ..plan.clone() };
+    let plan = &StepPlan { rows, batch, ahead: 1, ..plan.clone() };
     let mut writing = Writing::begin(plan)?;
     let tensors = writing.tensors(Mode::Evaluation)?.tensors;
     let Writing { graph, declared, .. } = &mut writing;
@@ -288,6 +291,15 @@ impl<'a> Writing<'a> {
             graph.allow_own_operators();
         }
         Ok(Self { plan, layout, graph, declared: Declared::default(), loss_scale: None })
+    }
+
+    /// The state that counts steps, this one included. It tells which of the minibatches that were handed over this is.
+    fn count_steps(&mut self) -> Result<Value, GraphError> {
+        let step = self.count("step")?;
+        if self.plan.ahead > 1 {
+            self.declared.find_by(&mut self.graph, step, self.plan.ahead)?;
+        }
+        Ok(step)
     }
 
     /// A state that counts these runs; the result is its value with this one.
@@ -413,8 +425,10 @@ impl<'a> Writing<'a> {
     }
 
     fn end(self) -> Result<Program, StepError> {
-        layout::check_names(self.declared.pieces())?;
-        Ok(self.declared.into_program(self.graph))
+        let Self { mut graph, mut declared, .. } = self;
+        layout::check_names(declared.pieces())?;
+        declared.file_results(&mut graph)?;
+        Ok(declared.into_program(graph))
     }
 }
 
@@ -480,6 +494,7 @@ fn check(plan: &StepPlan) -> Result<(), StepError> {
         ("the output width", outputs),
         ("the number of rows", plan.rows),
         ("the batch size", plan.batch),
+        ("the number of minibatches that are handed over at once", plan.ahead),
     ];
     if let Some((what, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
         return Err(StepError::Zero { what });

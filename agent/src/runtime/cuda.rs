@@ -8,8 +8,11 @@ pub struct CudaSettings {
     /// TensorFloat-32 in matrix products and convolutions: faster, with ten bits of mantissa. Without it they are
     /// computed in full single precision, as on the CPU: a search compares trials, so their numbers come first.
     pub tf32: bool,
-    /// Bytes of device memory that each compiled graph may take, with the tensors made for it.
+    /// Bytes of device memory that each compiled graph may take, with the tensors made for it; where runs are recorded,
+    /// these may take as much again.
     pub memory_limit_bytes: Option<usize>,
+    /// Launches each kernel by itself, where a graph's runs would be recorded and replayed.
+    pub kernel_by_kernel: bool,
 }
 
 /// How a run reaches the device.

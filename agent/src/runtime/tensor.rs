@@ -66,8 +66,12 @@ impl Tensor {
         Ok(Self { value: Held::new(value), on_host: false })
     }
 
-    /// Overwrites a host tensor with as many elements of its own type.
+    /// Overwrites the tensor with as many elements of its own type, wherever it is.
     pub fn write(&mut self, contents: &Array) -> Result<(), RuntimeError> {
+        if !self.on_host {
+            let shape: Vec<usize> = self.value.shape().iter().map(|&size| size.unsigned_abs() as usize).collect();
+            return Self::on_host(&shape, contents)?.copy_to(self);
+        }
         match contents {
             Array::F32(numbers) => self.write_elements(numbers),
             Array::F64(numbers) => self.write_elements(numbers),
@@ -90,6 +94,12 @@ impl Tensor {
         Ok(())
     }
 
+    /// Overwrites another tensor of the same shape and type, wherever the two are.
+    pub fn copy_to(&self, other: &mut Self) -> Result<(), RuntimeError> {
+        let _held_off = recording::hold_off();
+        Ok(self.value.copy_into(&mut *other.value)?)
+    }
+
     /// A copy of the contents, wherever they are.
     pub fn read(&self) -> Result<Array, RuntimeError> {
         if self.on_host {
@@ -104,6 +114,14 @@ impl Tensor {
     /// The number in a host tensor of one f32.
     pub fn read_f32(&self) -> Result<f32, RuntimeError> {
         Ok(self.value.try_extract_scalar::<f32>()?)
+    }
+
+    /// The number at a place of a host tensor of type f32.
+    ///
+    /// # Panics
+    /// The tensor has no such place.
+    pub fn read_f32_at(&self, place: usize) -> Result<f32, RuntimeError> {
+        Ok(self.value.try_extract_tensor::<f32>()?.1[place])
     }
 
     pub(super) fn value(&self) -> &DynTensor {

@@ -12,6 +12,7 @@ use super::dataset::{Affine, Dataset, Feature, Split, Target, Values};
 use super::model::ModelPlan;
 use super::plan::Plan;
 use super::stream::Source;
+use super::tensors::{Purpose, StepTensors};
 use super::{Training, TrainingError, draw};
 use crate::model::imported;
 use crate::runtime::{Array, Compiled, CudaSettings, Device, Runtime, RuntimeError, Tensor};
@@ -25,9 +26,14 @@ const DATASETS_MAX: usize = 2;
 /// Rows that one run of an evaluation takes.
 const EVALUATION_BATCH: usize = 512;
 
+/// Minibatches that are handed over at once to a device that is not the host: enough that what crosses between two
+/// hand-overs takes no time beside the steps.
+const AHEAD: usize = 128;
+
 /// A lane's part of ONNX Runtime. It trains one trial at a time.
 pub struct Engine {
     runtime: Runtime,
+    ahead: usize,
     /// The one used last is at the end.
     shapes: Vec<Shape>,
     datasets: Vec<Resident>,
@@ -54,6 +60,10 @@ pub(super) struct Shape {
     pub evaluation: Stage,
     /// The noise pools, in the order in which the step's description names them.
     pub noise: Vec<Tensor>,
+    /// What was bound when steps were recorded, while no trial has it.
+    pub recorded: Option<StepTensors>,
+    /// The data that it is bound to.
+    recorded_for: Weak<DeviceData>,
 }
 
 /// A graph's description and its compiled form.
@@ -88,7 +98,14 @@ impl Engine {
     /// The library or the device cannot be used; the error says what is missing.
     pub fn new(library: &Path, device: Device, threads: usize) -> Result<Self, RuntimeError> {
         let runtime = Runtime::load(library, device, threads)?;
-        Ok(Self { runtime, shapes: Vec::new(), datasets: Vec::new(), files: Vec::new(), compiled_count: 0 })
+        let ahead = if device == Device::Cpu { 1 } else { AHEAD };
+        let (shapes, datasets, files) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { runtime, ahead, shapes, datasets, files, compiled_count: 0 })
+    }
+
+    /// The same, with so many minibatches handed over at once where all rows are in memory: the same numbers.
+    pub fn with_ahead(self, ahead: usize) -> Self {
+        Self { ahead, ..self }
     }
 
     /// The same with other settings for CUDA, for what it compiles from now on.
@@ -119,7 +136,7 @@ impl Engine {
             Source::Streamed(stream) => stream.validation.check("validation")?,
         }
         let model = self.model(plan, &source)?;
-        let shape = plan.shape(model, &source, provider_of(self.runtime.device()))?;
+        let shape = plan.shape(model, &source, (provider_of(self.runtime.device()), self.ahead))?;
         let position = self.shape(shape, source.validation().rows())?;
         let data = match &source {
             Source::Resident(data) => self.device_data(position, data)?,
@@ -129,12 +146,51 @@ impl Engine {
                 Arc::new(DeviceData { train: None, validation })
             }
         };
+        self.record(position, plan, &data)?;
         Training::start(&mut self.shapes[position], plan, source, data, resume)
     }
 
     /// How many shapes were compiled so far: trials of one shape share one.
     pub fn compiled_count(&self) -> usize {
         self.compiled_count
+    }
+
+    /// Where a shape's steps are recorded, they are for these data from here on.
+    fn record(&mut self, position: usize, plan: &Plan, data: &Arc<DeviceData>) -> Result<(), TrainingError> {
+        // What was recorded holds its data.
+        let gone = |bound: &Weak<DeviceData>| !self.datasets.iter().any(|resident| resident.is(bound));
+        for shape in self.shapes.iter_mut().filter(|shape| gone(&shape.recorded_for)) {
+            shape.recorded = None;
+        }
+        let shape = &mut self.shapes[position];
+        if !shape.step.compiled.records() {
+            return Ok(());
+        }
+        if shape.recorded.is_some() && shape.recorded_for.upgrade().is_some_and(|bound| Arc::ptr_eq(&bound, data)) {
+            return Ok(());
+        }
+        shape.recorded = None;
+        let states: Vec<Array> = (shape.step.program.states.iter())
+            .map(|state| zeros(state.input.dtype, state.input.shape.iter().product()))
+            .collect();
+        let tensors = StepTensors::bind(shape, plan, data.train.as_ref(), &states)?;
+        match tensors.record(shape) {
+            Ok(()) => {
+                (shape.recorded, shape.recorded_for) = (Some(tensors), Arc::downgrade(data));
+                Ok(())
+            }
+            Err(RuntimeError::Failed { reason }) => {
+                let runtime = self.runtime.kernel_by_kernel();
+                let Ok(compiled) = Shape::compile(&runtime, shape.plan.clone(), shape.validation_rows) else {
+                    // It was the device that failed.
+                    return Err(RuntimeError::Failed { reason }.into());
+                };
+                tracing::warn!(reason, "CUDA cannot record the steps of this model: each kernel is launched by itself");
+                *shape = compiled;
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The plan's model for the data; a file is read once for all trials of a shape.
@@ -211,6 +267,10 @@ fn provider_of(device: Device) -> Provider {
 }
 
 impl Resident {
+    fn is(&self, data: &Weak<DeviceData>) -> bool {
+        data.upgrade().is_some_and(|data| Arc::ptr_eq(&self.data, &data))
+    }
+
     fn holds(&self, data: &Arc<Dataset>) -> bool {
         self.source.upgrade().is_some_and(|source| Arc::ptr_eq(&source, data))
     }
@@ -218,8 +278,9 @@ impl Resident {
 
 impl Shape {
     fn compile(runtime: &Runtime, plan: StepPlan, validation_rows: usize) -> Result<Self, TrainingError> {
-        let step = Stage::compile(runtime, training_step(&plan)?)?;
-        let accumulation = plan.accumulate.then(|| Stage::compile(runtime, accumulation(&plan)?)).transpose()?;
+        let compile = if plan.ahead > 1 { Stage::compile_for_replay } else { Stage::compile };
+        let step = compile(runtime, training_step(&plan)?)?;
+        let accumulation = plan.accumulate.then(|| compile(runtime, accumulation(&plan)?)).transpose()?;
         let evaluation = evaluation(&plan, validation_rows, evaluation_batch(validation_rows))?;
         let evaluation = Stage::compile(runtime, evaluation)?;
         let mut noise = Vec::new();
@@ -231,17 +292,31 @@ impl Shape {
             let pool = Array::F32(draw::noise(width, rows * width));
             noise.push(step.compiled.tensor(&input.input.shape, &pool)?);
         }
-        Ok(Self { plan, validation_rows, step, accumulation, evaluation, noise })
+        let (recorded, recorded_for) = (None, Weak::new());
+        Ok(Self { plan, validation_rows, step, accumulation, evaluation, noise, recorded, recorded_for })
     }
 
     pub fn plan(&self) -> &StepPlan {
         &self.plan
+    }
+
+    /// The graph of minibatches for that.
+    pub fn compiled(&mut self, purpose: Purpose) -> &mut Compiled {
+        match (&mut self.accumulation, purpose) {
+            (Some(stage), Purpose::Adds { .. }) => &mut stage.compiled,
+            _ => &mut self.step.compiled,
+        }
     }
 }
 
 impl Stage {
     fn compile(runtime: &Runtime, program: Program) -> Result<Self, TrainingError> {
         let compiled = runtime.compile(&program.onnx())?;
+        Ok(Self { program, compiled })
+    }
+
+    fn compile_for_replay(runtime: &Runtime, program: Program) -> Result<Self, TrainingError> {
+        let compiled = runtime.compile_for_replay(&program.onnx())?;
         Ok(Self { program, compiled })
     }
 }

@@ -208,7 +208,12 @@ impl Plan {
     /// What of the plan and its rows decides the graph. Plans of the same shape share a compiled one.
     ///
     /// A minibatch of rows that are not in memory comes as a whole, as if it were all of the data.
-    pub(super) fn shape(&self, model: Model, source: &Source, provider: Provider) -> Result<StepPlan, TrainingError> {
+    pub(super) fn shape(
+        &self,
+        model: Model,
+        source: &Source,
+        (provider, ahead): (Provider, usize),
+    ) -> Result<StepPlan, TrainingError> {
         let loss = self.loss.form();
         self.check_target(&model, &loss, &source.validation().target)?;
         let batch = self.batch(source.rows());
@@ -231,6 +236,7 @@ impl Plan {
             outputs: self.metrics.iter().any(|metric| metric.needs_outputs()),
             rows: if source.is_streamed() { batch } else { source.rows() },
             batch,
+            ahead: if source.is_streamed() { 1 } else { ahead },
             provider,
         })
     }
@@ -287,7 +293,7 @@ impl Plan {
         numbers.extend(augment::deviation(&self.augment).map(|deviation| (ScalarRole::NoiseDeviation, deviation)));
         let number = numbers.into_iter().find(|(role, _)| *role == scalar.role);
         let (_, number) = number.expect("a graph asks only for numbers that its plan has");
-        scalar_array(scalar.input.dtype, number)
+        numbers_array(scalar.input.dtype, &[number])
     }
 
     /// How much each class counts; empty where all count alike.
@@ -318,13 +324,13 @@ impl Plan {
     }
 }
 
-/// A number in the precision that a graph takes it in.
-pub(super) fn scalar_array(dtype: Dtype, number: f64) -> Array {
+/// Numbers in the precision that a graph takes them in.
+pub(super) fn numbers_array(dtype: Dtype, numbers: &[f64]) -> Array {
     #[expect(clippy::cast_possible_truncation, reason = "the graph says how precise it takes the number")]
     match dtype {
-        Dtype::F64 => Array::F64(vec![number]),
+        Dtype::F64 => Array::F64(numbers.to_vec()),
         Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::U8 | Dtype::I32 | Dtype::I64 | Dtype::Bool => {
-            Array::F32(vec![number as f32])
+            Array::F32(numbers.iter().map(|&number| number as f32).collect())
         }
     }
 }

@@ -5,14 +5,15 @@
 
 use std::collections::BTreeMap;
 
-use regatta_autodiff::families::Initial;
+use regatta_autodiff::families::{Initial, Model};
 use regatta_autodiff::graph::Dtype;
-use regatta_autodiff::step::{DataRole, Piece, Port, Program, ResultOutput, ResultRole, ScalarRole, State};
+use regatta_autodiff::step::{DataRole, Piece, Port, Program, ResultOutput, ResultRole, Scalar, ScalarRole, State};
 
 use super::dataset::{Split, Target};
 use super::engine::{DeviceSplit, Shape, Stage, array, target_array, zeros};
+use super::exchange::Exchange;
 use super::metrics::Scores;
-use super::plan::{Plan, scalar_array};
+use super::plan::Plan;
 use super::{TrainingError, draw};
 use crate::runtime::{Array, Bindings, Compiled, Interrupt, RuntimeError, Tensor};
 
@@ -53,7 +54,7 @@ pub(super) struct Summed {
     pub counted: f64,
 }
 
-/// The host's ends of a graph: indices in, results out.
+/// The host's ends of an evaluation: indices in, results out.
 struct HostEnds {
     index_name: String,
     indices: Tensor,
@@ -97,31 +98,13 @@ impl HostEnds {
     }
 }
 
-/// A number that the host writes before a run.
-struct HostScalar {
-    role: ScalarRole,
-    port: Port,
-    tensor: Tensor,
-    /// What was written last, if anything: what stays the same need not cross again.
-    written: Option<f64>,
-}
-
-impl HostScalar {
-    fn write(&mut self, number: f64, bindings: &mut Bindings) -> Result<(), RuntimeError> {
-        if self.written.replace(number) == Some(number) {
-            return Ok(());
-        }
-        self.tensor.write(&scalar_array(self.port.dtype, number))?;
-        bindings.refresh(&self.port.name, &self.tensor)
-    }
-}
-
 /// One of the graphs that train, bound to the trial's tensors.
 struct Bound {
     bindings: Bindings,
-    ends: HostEnds,
-    /// What differs from run to run.
-    varying: Vec<HostScalar>,
+    exchange: Exchange,
+    /// What differs from trial to trial.
+    numbers: Vec<(Scalar, Tensor)>,
+    class_weights: Option<Tensor>,
 }
 
 impl Bound {
@@ -141,41 +124,28 @@ impl Bound {
                 bindings.output(output, tensor)?;
             }
         }
-        let mut varying = Vec::new();
-        for scalar in &program.scalars {
-            let tensor = Tensor::on_host(&[], &plan.scalar(scalar, &shape.plan().model))?;
+        let mut numbers = Vec::new();
+        for scalar in program.scalars.iter().filter(|scalar| !scalar.role.varies()) {
+            let number = plan.scalar(scalar, &shape.plan().model);
+            let tensor =
+                if compiled.records() { compiled.tensor(&[], &number)? } else { Tensor::on_host(&[], &number)? };
             bindings.input(&scalar.input.name, &tensor)?;
-            let role = scalar.role;
-            if matches!(role, ScalarRole::LearningRate | ScalarRole::Carry | ScalarRole::MixupShare) {
-                varying.push(HostScalar { role, port: scalar.input.clone(), tensor, written: None });
-            }
+            numbers.push((scalar.clone(), tensor));
         }
-        bind_data(stage, &mut bindings, data, &shape.noise, plan)?;
-        let mut ends = HostEnds::new(program)?;
-        ends.bind(&mut bindings)?;
-        Ok(Self { bindings, ends, varying })
+        let class_weights = bind_data(stage, &mut bindings, data, &shape.noise, plan)?;
+        let exchange = Exchange::new(program, compiled, &mut bindings)?;
+        Ok(Self { bindings, exchange, numbers, class_weights })
     }
 
-    fn train(
-        &mut self,
-        compiled: &mut Compiled,
-        minibatch: &Minibatch<'_>,
-        fed: Option<&FedRows>,
-        interrupt: &Interrupt,
-    ) -> Result<Measured, RuntimeError> {
-        self.ends.write(minibatch.indices, &mut self.bindings)?;
-        if let Some(fed) = fed {
-            fed.refresh(&mut self.bindings)?;
+    /// For another trial.
+    fn set(&mut self, plan: &Plan, model: &Model) -> Result<(), RuntimeError> {
+        for (scalar, tensor) in &mut self.numbers {
+            tensor.write(&plan.scalar(scalar, model))?;
         }
-        for scalar in &mut self.varying {
-            scalar.write(minibatch.number(scalar.role), &mut self.bindings)?;
+        match &mut self.class_weights {
+            Some(weights) => weights.write(&Array::F32(plan.class_weights().to_vec())),
+            None => Ok(()),
         }
-        compiled.run(&self.bindings, interrupt)?;
-        Ok(Measured {
-            loss: self.ends.read(ResultRole::Loss)?.expect("every graph that trains measures its loss"),
-            correct: self.ends.read(ResultRole::Correct)?,
-            counted: self.ends.read(ResultRole::Counted)?,
-        })
     }
 }
 
@@ -191,7 +161,8 @@ pub(super) struct Minibatch<'a> {
 }
 
 impl Minibatch<'_> {
-    fn number(&self, role: ScalarRole) -> f64 {
+    /// What the role is for this minibatch.
+    pub fn number(&self, role: ScalarRole) -> f64 {
         match (role, self.purpose) {
             (ScalarRole::MixupShare, _) => self.mixup_share,
             (_, Purpose::Updates { learning_rate }) => learning_rate,
@@ -208,6 +179,12 @@ pub(super) enum Purpose {
     Updates { learning_rate: f64 },
     /// Its gradients are added to those of the update to come, or begin them.
     Adds { begins: bool },
+}
+
+impl Purpose {
+    fn adds(self) -> bool {
+        matches!(self, Self::Adds { .. })
+    }
 }
 
 /// The host's end of a step whose rows come from there: a minibatch in the inputs for all of the data.
@@ -281,31 +258,86 @@ impl StepTensors {
         Ok(Self { state_by_name: states, fed, step, accumulation, is_torn: false })
     }
 
+    /// Has the runs of the graphs recorded. That computes them: the states are to be [`set`](Self::set) afterwards.
+    pub fn record(&self, shape: &mut Shape) -> Result<(), RuntimeError> {
+        let interrupt = Interrupt::new()?;
+        shape.step.compiled.run(&self.step.bindings, &interrupt)?;
+        match (&self.accumulation, &mut shape.accumulation) {
+            (Some(bound), Some(stage)) => stage.compiled.run(&bound.bindings, &interrupt),
+            _ => Ok(()),
+        }
+    }
+
+    /// The same tensors for another trial of the shape, on the same data.
+    pub fn set(&mut self, shape: &Shape, plan: &Plan, contents: &[Array]) -> Result<(), RuntimeError> {
+        for (state, contents) in shape.step.program.states.iter().zip(contents) {
+            self.state_by_name.get_mut(&state.input.name).expect("every state is bound").write(contents)?;
+        }
+        self.is_torn = false;
+        let model = &shape.plan().model;
+        self.accumulation.iter_mut().chain([&mut self.step]).try_for_each(|bound| bound.set(plan, model))
+    }
+
+    /// Trains on minibatches that follow `done` steps: no more than are handed over at once.
+    ///
     /// # Errors
     /// The device failed or the interrupt was raised. Unless it was raised before, the states are lost.
     pub fn train(
         &mut self,
         shape: &mut Shape,
-        minibatch: &Minibatch<'_>,
+        minibatches: &[Minibatch<'_>],
+        done: u64,
         interrupt: &Interrupt,
-    ) -> Result<Measured, RuntimeError> {
+    ) -> Result<Vec<Measured>, RuntimeError> {
         if interrupt.is_raised() || self.is_torn {
             return Err(RuntimeError::Interrupted);
         }
         self.is_torn = true;
-        if let (Some(fed), Some(rows)) = (&mut self.fed, minibatch.rows) {
+        let ahead = shape.plan().ahead as u64;
+        // A graph counts the step that it is.
+        let places = (done + 1..).map(|step| usize::try_from(step % ahead).expect("it is below what is handed over"));
+        let each = || places.clone().zip(minibatches);
+        for (place, minibatch) in each() {
+            self.bound(minibatch.purpose).exchange.put(place, minibatch);
+        }
+        if let (Some(fed), Some(rows)) = (&mut self.fed, minibatches[0].rows) {
             fed.write(rows)?;
         }
-        let fed = self.fed.as_ref();
-        let measured = match (minibatch.purpose, &mut self.accumulation, &mut shape.accumulation) {
-            (Purpose::Adds { .. }, Some(bound), Some(stage)) => {
-                bound.train(&mut stage.compiled, minibatch, fed, interrupt)?
+        for bound in self.accumulation.iter_mut().chain([&mut self.step]) {
+            bound.exchange.send(&mut bound.bindings)?;
+            if let Some(fed) = &self.fed {
+                fed.refresh(&mut bound.bindings)?;
             }
-            (Purpose::Adds { .. }, ..) => unreachable!("only plans that accumulate add"),
-            (Purpose::Updates { .. }, ..) => self.step.train(&mut shape.step.compiled, minibatch, fed, interrupt)?,
-        };
+        }
+        for (position, minibatch) in minibatches.iter().enumerate() {
+            let bound = self.bound(minibatch.purpose);
+            let compiled = shape.compiled(minibatch.purpose);
+            // Two graphs do not wait for each other.
+            let next = minibatches.get(position + 1);
+            if next.is_some_and(|next| next.purpose.adds() == minibatch.purpose.adds()) {
+                compiled.enqueue(&bound.bindings, interrupt)?;
+            } else {
+                compiled.run(&bound.bindings, interrupt)?;
+            }
+        }
+        for bound in self.accumulation.iter_mut().chain([&mut self.step]) {
+            bound.exchange.receive()?;
+        }
+        let measured = each().map(|(place, minibatch)| self.bound(minibatch.purpose).exchange.measured(place)).collect();
         self.is_torn = false;
-        Ok(measured)
+        measured
+    }
+
+    fn bound(&mut self, purpose: Purpose) -> &mut Bound {
+        match &mut self.accumulation {
+            Some(accumulation) if purpose.adds() => accumulation,
+            _ => &mut self.step,
+        }
+    }
+
+    /// More was trained than is known of: the states are those of no step.
+    pub fn tear(&mut self) {
+        self.is_torn = true;
     }
 
     /// The states of the last finished step, in the order of the description.
@@ -320,14 +352,15 @@ impl StepTensors {
     }
 }
 
+/// The answer is what counts each class, where the loss weighs them.
 fn bind_data(
     stage: &Stage,
     bindings: &mut Bindings,
     data: &DeviceSplit,
     noise: &[Tensor],
     plan: &Plan,
-) -> Result<(), RuntimeError> {
-    let mut noise = noise.iter();
+) -> Result<Option<Tensor>, RuntimeError> {
+    let (mut noise, mut class_weights) = (noise.iter(), None);
     for input in &stage.program.data {
         let name = &input.input.name;
         match input.role {
@@ -335,14 +368,16 @@ fn bind_data(
             DataRole::Target => bindings.input(name, &data.target)?,
             DataRole::ClassWeights => {
                 let weights = Array::F32(plan.class_weights().to_vec());
-                bindings.input(name, &stage.compiled.tensor(&input.input.shape, &weights)?)?;
+                let weights = stage.compiled.tensor(&input.input.shape, &weights)?;
+                bindings.input(name, &weights)?;
+                class_weights = Some(weights);
             }
             DataRole::Noise => {
                 bindings.input(name, noise.next().expect("a shape has every noise pool of its step"))?;
             }
         }
     }
-    Ok(())
+    Ok(class_weights)
 }
 
 /// A trial's tensors for evaluations; the states are those of its steps.

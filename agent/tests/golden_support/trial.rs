@@ -2,7 +2,6 @@
 //! down from PyTorch's documentation.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use regatta_agent::model::imported;
@@ -14,6 +13,7 @@ use regatta_autodiff::graph::{Dtype, Provider};
 use regatta_autodiff::import::{ModelFile, Settings};
 use regatta_autodiff::step::Port as Input;
 
+use super::library::{device, library};
 use super::numbers::{File, Golden, Optimizer};
 
 pub struct Trial {
@@ -26,8 +26,7 @@ pub struct Trial {
 
 /// ONNX Runtime, as the set-up of this repository fetched it.
 pub fn runtime() -> Runtime {
-    let library = std::env::var_os("ORT_DYLIB_PATH").expect("ORT_DYLIB_PATH names ONNX Runtime: source .regatta/env");
-    Runtime::load(&PathBuf::from(library), Device::Cpu, 1).expect("ONNX Runtime loads")
+    Runtime::load(&library(), device(), 1).expect("ONNX Runtime loads")
 }
 
 fn text(error: impl std::fmt::Display) -> String {
@@ -37,10 +36,11 @@ fn text(error: impl std::fmt::Display) -> String {
 impl Trial {
     pub fn new(golden: &Golden, file: &File, mode: Mode) -> Result<Self, String> {
         let runtime = runtime();
+        let provider = if runtime.device() == Device::Cpu { Provider::Cpu } else { Provider::Cuda };
         let rows: Vec<Vec<usize>> = golden.inputs.iter().map(|input| input.shape[1..].to_vec()).collect();
         let batch = golden.inputs[0].shape[0];
         let model = imported(&runtime, &file.bytes(), &Settings::default(), &rows, &[batch]).map_err(text)?;
-        let backward = backward(&Model::Imported(Arc::new(model)), mode, batch, Provider::Cpu).map_err(text)?;
+        let backward = backward(&Model::Imported(Arc::new(model)), mode, batch, provider).map_err(text)?;
         let compiled = runtime.compile(&backward.graph.encode()).map_err(text)?;
         let mut weights = BTreeMap::new();
         for (parameter, _) in &backward.parameters {
@@ -171,7 +171,9 @@ pub fn exported_output(golden: &Golden, file: &File, trial: &Trial, size: usize)
         trial.weights.iter().map(|(name, numbers)| (name.clone(), single(numbers))).collect();
     let bytes = export(&file.bytes(), &weights).map_err(text)?;
     let read = ModelFile::read(&bytes, &Settings::default()).map_err(text)?;
-    let mut compiled = runtime().compile(&bytes).map_err(text)?;
+    // A graph of shape arithmetic runs on the host in part.
+    let runtime = Runtime::load(&library(), Device::Cpu, 1).map_err(text)?;
+    let mut compiled = runtime.compile(&bytes).map_err(text)?;
     let mut bindings = compiled.bindings().map_err(text)?;
     for (input, port) in read.inputs().iter().zip(&golden.inputs) {
         let contents = array(input.dtype, &golden.batch(port, "input.", 0));

@@ -1,6 +1,9 @@
-//! Where the tests find ONNX Runtime.
+//! Where the tests find ONNX Runtime, and what they train on.
+#![allow(dead_code, reason = "some tests are of the CPU alone")]
 
 use std::path::PathBuf;
+
+use regatta_agent::runtime::Device;
 
 /// What `ORT_DYLIB_PATH` names, else where scripts/setup puts it.
 pub fn library() -> PathBuf {
@@ -10,4 +13,11 @@ pub fn library() -> PathBuf {
     let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.regatta/lib/libonnxruntime.so"));
     assert!(path.exists(), "no ONNX Runtime: run scripts/setup, or set ORT_DYLIB_PATH to libonnxruntime.so");
     path
+}
+
+/// What `REGATTA_TEST_DEVICE` names (`cuda:N`), else the CPU.
+pub fn device() -> Device {
+    let Ok(named) = std::env::var("REGATTA_TEST_DEVICE") else { return Device::Cpu };
+    let number = named.strip_prefix("cuda:").and_then(|number| number.parse().ok());
+    number.map(Device::Cuda).expect("REGATTA_TEST_DEVICE is cuda:N")
 }

@@ -3,18 +3,18 @@
 #[path = "library.rs"]
 mod library;
 
-use library::library;
+use library::{device, library};
 use regatta_agent::agent::Lane;
 use regatta_agent::command::CommandSettings;
 use regatta_agent::lane::{EngineSettings, LaneThread, Report};
-use regatta_agent::runtime::{CudaSettings, Device};
+use regatta_agent::runtime::CudaSettings;
 use regatta_schemas::AgentId;
 use tokio::sync::mpsc;
 
 pub fn lane(reports: mpsc::Sender<(Lane, Report)>) -> LaneThread {
     let settings = EngineSettings {
         library: library(),
-        device: Device::Cpu,
+        device: device(),
         threads: 1,
         cuda: CudaSettings::default(),
         commands: CommandSettings::default(),

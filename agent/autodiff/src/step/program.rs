@@ -13,7 +13,8 @@ pub struct Program {
     pub states: Vec<State>,
     pub scalars: Vec<Scalar>,
     pub data: Vec<DataInput>,
-    /// The rows of this batch: i64, below the number of rows of the data.
+    /// The rows of this batch: i64, below the number of rows of the data. Where several minibatches are handed over at
+    /// once, those of each: minibatches x batch.
     pub indices: Port,
     /// How much each row counts (f32); only in an evaluation.
     pub row_weights: Option<Port>,
@@ -50,7 +51,8 @@ pub struct State {
     pub pieces: Vec<Piece>,
 }
 
-/// A number that its caller sets for each trial.
+/// A number that its caller sets for each trial, or for each step: then there is one for each minibatch that is handed
+/// over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scalar {
     pub role: ScalarRole,
@@ -90,6 +92,11 @@ pub enum ScalarRole {
 }
 
 impl ScalarRole {
+    /// Whether it may differ from step to step.
+    pub fn varies(self) -> bool {
+        matches!(self, Self::LearningRate | Self::Carry | Self::MixupShare)
+    }
+
     /// The name of its input, without the reserved prefix.
     pub(crate) fn input_name(self) -> &'static str {
         match self {
@@ -139,6 +146,9 @@ pub enum DataRole {
 pub struct ResultOutput {
     pub role: ResultRole,
     pub name: String,
+    /// Where several minibatches are handed over at once: the input with the results of the others, one for each, that
+    /// the output replaces. Both may be bound to the same memory.
+    pub others: Option<Port>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,19 +163,48 @@ pub enum ResultRole {
     Counted,
 }
 
+impl ResultRole {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Loss => "loss",
+            Self::Weight => "weight",
+            Self::Correct => "correct",
+            Self::Counted => "counted",
+        }
+    }
+}
+
 /// The description while its graph is written.
 #[derive(Default)]
 pub(crate) struct Declared {
+    /// Where several minibatches are handed over at once.
+    place: Option<Place>,
     states: Vec<(Value, Option<Value>, Vec<Piece>)>,
     scalars: Vec<(ScalarRole, Value)>,
     data: Vec<(DataRole, Value)>,
     indices: Option<Value>,
     row_weights: Option<Value>,
-    results: Vec<(ResultRole, Value)>,
+    results: Vec<(ResultRole, Value, Option<Value>)>,
     output: Option<Value>,
 }
 
+/// Which of so many minibatches this is.
+#[derive(Clone, Copy)]
+struct Place {
+    count: usize,
+    /// A scalar of type i64, below the count.
+    at: Value,
+}
+
 impl Declared {
+    /// From now on, what varies from step to step comes for so many steps at once; the number of this one (an i64) says
+    /// which is its own.
+    pub fn find_by(&mut self, graph: &mut Graph, step: Value, count: usize) -> Result<(), GraphError> {
+        let modulus = graph.int_scalar(i64::try_from(count).expect("a number of minibatches fits in an i64"));
+        self.place = Some(Place { count, at: graph.modulo(step, modulus)? });
+        Ok(())
+    }
+
     /// A count that begins at zero.
     pub fn counter(&mut self, graph: &mut Graph, name: &str) -> Result<Value, GraphError> {
         let input = graph.reserved_input(name, Dtype::I64, &[])?;
@@ -210,9 +249,14 @@ impl Declared {
     }
 
     pub fn scalar(&mut self, graph: &mut Graph, role: ScalarRole, dtype: Dtype) -> Result<Value, GraphError> {
-        let value = graph.reserved_input(role.input_name(), dtype, &[])?;
-        self.scalars.push((role, value));
-        Ok(value)
+        let Some(place) = self.place.filter(|_| role.varies()) else {
+            let value = graph.reserved_input(role.input_name(), dtype, &[])?;
+            self.scalars.push((role, value));
+            return Ok(value);
+        };
+        let all = graph.reserved_input(role.input_name(), dtype, &[place.count])?;
+        self.scalars.push((role, all));
+        graph.gather(all, place.at)
     }
 
     pub fn declared_scalar(&mut self, role: ScalarRole, value: Value) {
@@ -242,9 +286,14 @@ impl Declared {
     }
 
     pub fn indices(&mut self, graph: &mut Graph, batch: usize) -> Result<Value, GraphError> {
-        let value = graph.reserved_input("indices", Dtype::I64, &[batch])?;
-        self.indices = Some(value);
-        Ok(value)
+        let Some(place) = self.place else {
+            let value = graph.reserved_input("indices", Dtype::I64, &[batch])?;
+            self.indices = Some(value);
+            return Ok(value);
+        };
+        let all = graph.reserved_input("indices", Dtype::I64, &[place.count, batch])?;
+        self.indices = Some(all);
+        graph.gather(all, place.at)
     }
 
     pub fn row_weights(&mut self, graph: &mut Graph, batch: usize) -> Result<Value, GraphError> {
@@ -254,7 +303,19 @@ impl Declared {
     }
 
     pub fn result(&mut self, role: ResultRole, value: Value) {
-        self.results.push((role, value));
+        self.results.push((role, value, None));
+    }
+
+    /// Puts each result among those of the other minibatches that were handed over with this one.
+    pub fn file_results(&mut self, graph: &mut Graph) -> Result<(), GraphError> {
+        let Some(place) = self.place else { return Ok(()) };
+        let places = graph.int_range(place.count, 1);
+        let is_own = graph.equal(places, place.at)?;
+        for (role, value, others) in &mut self.results {
+            let earlier = graph.reserved_input(&format!("results_{}", role.name()), Dtype::F32, &[place.count])?;
+            (*value, *others) = (graph.choose(is_own, *value, earlier)?, Some(earlier));
+        }
+        Ok(())
     }
 
     pub fn output(&mut self, value: Value) {
@@ -283,7 +344,9 @@ impl Declared {
             indices: port(self.indices.expect("every program declares its indices")),
             row_weights: self.row_weights.map(port),
             output: self.output.map(port),
-            results: self.results.into_iter().map(|(role, value)| ResultOutput { role, name: name(value) }).collect(),
+            results: (self.results.into_iter())
+                .map(|(role, value, others)| ResultOutput { role, name: name(value), others: others.map(port) })
+                .collect(),
             graph,
         }
     }

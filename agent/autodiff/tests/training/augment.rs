@@ -286,6 +286,7 @@ fn plan(loss: Loss, augment: Vec<Augment>) -> StepPlan {
         outputs: false,
         rows: 2,
         batch: 2,
+        ahead: 1,
         provider: Provider::Cpu,
     }
 }

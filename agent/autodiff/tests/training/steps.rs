@@ -155,6 +155,7 @@ pub fn plan(model: Model, loss: Loss, (rows, batch): (usize, usize)) -> StepPlan
         outputs: false,
         rows,
         batch,
+        ahead: 1,
         provider: Provider::Cpu,
     }
 }
