@@ -87,8 +87,7 @@ impl Runtime {
         let environment = environment(library)?;
         let runtime =
             Self { environment, device, threads: threads.max(1), cuda: CudaSettings::default(), profile: None };
-        let _held_off = recording::hold_off();
-        runtime.builder(Launch::EachKernel)?;
+        recording::patiently(|| runtime.builder(Launch::EachKernel).map(|_| ()))?;
         Ok(runtime)
     }
 
@@ -136,7 +135,10 @@ impl Runtime {
     }
 
     fn compile_with(&self, onnx: &[u8], launch: Launch) -> Result<Compiled, RuntimeError> {
-        let _held_off = recording::hold_off();
+        recording::patiently(|| self.compile_once(onnx, launch))
+    }
+
+    fn compile_once(&self, onnx: &[u8], launch: Launch) -> Result<Compiled, RuntimeError> {
         let launch = match self.device {
             Device::Cuda(_) if !self.cuda.kernel_by_kernel => launch,
             _ => Launch::EachKernel,
@@ -263,6 +265,14 @@ impl Compiled {
         self.run_with(bindings, interrupt, Waits::ForNothing)
     }
 
+    /// Runs once more whatever the interrupt says, and waits: for those that gave up on what they had enqueued.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn settle(&mut self, bindings: &Bindings) -> Result<(), RuntimeError> {
+        self.run(bindings, &Interrupt::new()?)
+    }
+
     fn run_with(&mut self, bindings: &Bindings, interrupt: &Interrupt, waits: Waits) -> Result<(), RuntimeError> {
         if interrupt.is_raised() {
             return Err(RuntimeError::Interrupted);
@@ -345,8 +355,7 @@ impl Options {
 impl Bindings {
     /// An input that stays on the device. The same tensor may be an output of other bindings.
     pub fn input(&mut self, name: &str, tensor: &Tensor) -> Result<(), RuntimeError> {
-        let _held_off = recording::hold_off();
-        Ok(self.binding.bind_input(name, tensor.value())?)
+        recording::patiently(|| Ok(self.binding.bind_input(name, tensor.value())?))
     }
 
     pub fn output(&mut self, name: &str, tensor: &mut Tensor) -> Result<(), RuntimeError> {
@@ -357,11 +366,8 @@ impl Bindings {
     pub fn refresh(&mut self, name: &str, host: &Tensor) -> Result<(), RuntimeError> {
         match self.device {
             Device::Cpu => Ok(()),
-            Device::Cuda(_) => {
-                let _held_off = recording::hold_off();
-                self.binding.bind_input(name, host.value())?;
-                Ok(self.binding.synchronize_inputs()?)
-            }
+            // That copies, and waits for the copy.
+            Device::Cuda(_) => self.input(name, host),
         }
     }
 }

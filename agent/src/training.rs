@@ -159,7 +159,8 @@ impl<'engine> Training<'engine> {
         let indices = self.next_indices(usize::try_from(count).expect("it is below what is handed over"));
         let minibatch = |(step, indices)| {
             let (purpose, mixup_share) = (self.purpose(step), self.plan.mixup_share(step));
-            Minibatch { indices, rows: rows.as_ref(), purpose, mixup_share }
+            let updates = step / u64::from(self.plan.accumulate) + 1;
+            Minibatch { indices, rows: rows.as_ref(), purpose, mixup_share, optimizer: self.plan.optimizer, updates }
         };
         let minibatches: Vec<_> = (done..).zip(indices.chunks(batch)).map(minibatch).collect();
         let tensors = self.tensors.as_mut().expect("it is there until the training ends");

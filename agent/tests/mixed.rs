@@ -85,8 +85,9 @@ fn losses_in_half_precision_keep_beside_those_in_single_precision() {
         activation,
         dropout: 0.1,
     };
-    // Batch normalisation of so few rows carries a difference on and enlarges it.
-    let rows = [(mlp(), vec![12], 0.01), (cnn, vec![1, 8, 8], 0.06), (transformer, vec![6, 3], 0.02)];
+    // Batch normalisation of so few rows carries a difference on and enlarges it; CUDA also adds in halves.
+    let enlarged = if device() == Device::Cpu { 0.06 } else { 0.15 };
+    let rows = [(mlp(), vec![12], 0.01), (cnn, vec![1, 8, 8], enlarged), (transformer, vec![6, 3], 0.02)];
     for (model, shape, tolerance) in rows {
         let data = data(&shape);
         let train = |plan: &Plan| {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use regatta_agent::runtime::{Array, Compiled, CudaSettings, Device, Interrupt, Runtime, RuntimeError, Tensor};
 use regatta_agent::training::{
-    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Split, Target,
-    TrainingError,
+    Activation, Adam, Augmentation, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Split, Stream,
+    Target, TrainingError,
 };
 use regatta_autodiff::graph::{Dtype, Graph, GraphError, Provider};
 use regatta_autodiff::step::{Port, Precision, Program};
@@ -39,6 +39,8 @@ fn main() -> anyhow::Result<()> {
         "adamw, kernel by kernel" => train_with(Engine::new(&library, device, 1), ADAMW, KERNEL_BY_KERNEL),
         "tf32" => train_with(Engine::new(&library, device, 1), SGD, CudaSettings { tf32: true, ..KERNEL_BY_KERNEL }),
         "four at once" => train_at_once(&library, device),
+        "every kind" => record_every_kind(&library, device),
+        "streamed" => train_streamed(&library, device),
         "trial after trial" => trial_after_trial(&library, device),
         "deep transformer" => train_deep(&library, device, false),
         "deep transformer, recomputed" => train_deep(&library, device, true),
@@ -112,6 +114,48 @@ fn train_at_once(library: &Path, device: Device) -> Result<(), TrainingError> {
     for time in 0..4 {
         mark(&format!("time {time}"));
         training.train_steps(4)?;
+    }
+    mark("end");
+    Ok(())
+}
+
+/// Models of several kinds, one after the other: a step of each is recorded.
+fn record_every_kind(library: &Path, device: Device) -> Result<(), TrainingError> {
+    let resnet = ModelPlan::Resnet {
+        blocks: vec![1, 1],
+        width: 4,
+        bottleneck: true,
+        norm: Norm::Batch,
+        activation: Activation::Silu,
+        dropout: 0.1,
+    };
+    let image = vec![1, 4, WIDTH / 4];
+    let augment = vec![
+        Augmentation::Shift { pixels: 1 },
+        Augmentation::Flip,
+        Augmentation::Noise { deviation: 0.1 },
+        Augmentation::Mixup { alpha: 0.2 },
+    ];
+    let rows = [(mlp(), vec![WIDTH], vec![]), (transformer(2), vec![WIDTH / 4, 4], vec![]), (resnet, image, augment)];
+    let mut engine = Engine::new(library, device, 1)?;
+    for (kind, (model, shape, augment)) in rows.into_iter().enumerate() {
+        let plan = Plan { augment, accumulate: 2, ..Plan::new(model, Loss::cross_entropy(), ADAMW, BATCH, 1) };
+        mark(&format!("kind {kind}"));
+        engine.start(&plan, &data(shape), None)?;
+    }
+    mark("end");
+    Ok(())
+}
+
+/// Rows that come from the host with each step.
+fn train_streamed(library: &Path, device: Device) -> Result<(), TrainingError> {
+    let Dataset { train, validation } = Arc::unwrap_or_clone(data(vec![WIDTH]));
+    let stream = Stream::new(validation, vec![(0, ROWS)], Box::new(move |_| Ok(train.clone())));
+    let mut engine = Engine::new(library, device, 1)?;
+    let mut training = engine.start(&plan(ADAMW), &Arc::new(stream), None)?;
+    for step in 0..STEPS {
+        mark(&format!("step {step}"));
+        training.train_step()?;
     }
     mark("end");
     Ok(())

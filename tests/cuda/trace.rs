@@ -52,15 +52,26 @@ impl Section {
         self.numbers("malloc ")
     }
 
+    /// How often a thread waited by this call.
+    pub fn waits(&self, call: &str) -> usize {
+        self.0.iter().filter(|line| line.strip_prefix("sync ") == Some(call)).count()
+    }
+
     /// How often products were set to this mode.
     pub fn math_modes(&self, mode: usize) -> usize {
         self.numbers("math mode ").into_iter().filter(|found| *found == mode).count()
     }
 
+    /// The calls of each recording.
+    pub fn recordings(&self) -> Vec<Section> {
+        let begins = self.0.iter().enumerate().filter(|(_, line)| line.starts_with("capture begin"));
+        let until_end = |begin: usize| self.0[begin..].iter().take_while(|line| !line.starts_with("capture end"));
+        begins.map(|(begin, _)| Section(until_end(begin).cloned().collect())).collect()
+    }
+
     /// The calls of its first recording.
     pub fn recording(&self) -> Section {
-        let begins = self.0.iter().skip_while(|line| !line.starts_with("capture begin"));
-        Section(begins.take_while(|line| !line.starts_with("capture end")).cloned().collect())
+        self.recordings().swap_remove(0)
     }
 
     /// The calls that CUDA forbids where they were made.

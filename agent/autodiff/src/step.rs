@@ -413,7 +413,10 @@ impl<'a> Writing<'a> {
     fn update(&mut self, gradients: &mut [Gradient], updates: Value) -> Result<(), StepError> {
         let Self { plan, graph, declared, layout, .. } = self;
         clipped(graph, declared, plan.clip, gradients)?;
-        let rule = Rule::declare(graph, declared, plan.update, updates)?;
+        let is_adam = matches!(plan.update.optimizer, Optimizer::Adam | Optimizer::AdamW);
+        // Where updates may be skipped, only the graph knows how many there were.
+        let is_known = is_adam && declared.is_ahead() && plan.precision != Precision::Half;
+        let rule = Rule::declare(graph, declared, plan.update, (!is_known).then_some(updates))?;
         let mut next = Vec::with_capacity(gradients.len());
         for group in gradients.iter() {
             next.push((group.part, rule.apply(graph, declared, &group.of(layout))?));

@@ -5,6 +5,9 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use super::RuntimeError;
 
 static DEVICE_USE: RwLock<()> = RwLock::new(());
 
@@ -16,6 +19,27 @@ pub(super) fn hold_off() -> RwLockReadGuard<'static, ()> {
 /// Waits until nobody else uses a device.
 pub(super) fn record() -> RwLockWriteGuard<'static, ()> {
     DEVICE_USE.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Does something that may be done again, while recordings are held off.
+///
+/// CUDA's own libraries record too, for moments that nobody tells of (cuDNN does on an H100, when it first meets a
+/// convolution). Whoever waits for the whole device meanwhile, as ONNX Runtime does for each new session, is refused.
+pub(super) fn patiently<T>(mut attempt: impl FnMut() -> Result<T, RuntimeError>) -> Result<T, RuntimeError> {
+    const LONGEST: Duration = Duration::from_secs(10);
+
+    let (_held_off, begin, mut pause) = (hold_off(), Instant::now(), Duration::from_millis(1));
+    loop {
+        match attempt() {
+            Err(error) if is_of_a_recording(&error) && begin.elapsed() < LONGEST => std::thread::sleep(pause),
+            outcome => return outcome,
+        }
+        pause = (2 * pause).min(Duration::from_millis(100));
+    }
+}
+
+fn is_of_a_recording(error: &RuntimeError) -> bool {
+    error.to_string().contains("operation not permitted when stream is capturing")
 }
 
 /// What may give device memory back when it is dropped.

@@ -60,9 +60,11 @@ impl Tensor {
         if device == Device::Cpu {
             return Ok(host);
         }
-        let _held_off = recording::hold_off();
-        let mut value = DynTensor::new(allocator, contents.element_type(), shape.to_vec())?;
-        host.value.copy_into(&mut value)?;
+        let value = recording::patiently(|| {
+            let mut value = DynTensor::new(allocator, contents.element_type(), shape.to_vec())?;
+            host.value.copy_into(&mut value)?;
+            Ok(value)
+        })?;
         Ok(Self { value: Held::new(value), on_host: false })
     }
 
@@ -96,8 +98,7 @@ impl Tensor {
 
     /// Overwrites another tensor of the same shape and type, wherever the two are.
     pub fn copy_to(&self, other: &mut Self) -> Result<(), RuntimeError> {
-        let _held_off = recording::hold_off();
-        Ok(self.value.copy_into(&mut *other.value)?)
+        recording::patiently(|| Ok(self.value.copy_into(&mut *other.value)?))
     }
 
     /// A copy of the contents, wherever they are.
@@ -105,9 +106,8 @@ impl Tensor {
         if self.on_host {
             return read_host(&self.value);
         }
-        let _held_off = recording::hold_off();
         let mut host = DynTensor::new(&Allocator::default(), *self.value.data_type(), self.value.shape().to_vec())?;
-        self.value.copy_into(&mut host)?;
+        recording::patiently(|| Ok(self.value.copy_into(&mut host)?))?;
         read_host(&host)
     }
 

@@ -278,9 +278,8 @@ impl Resident {
 
 impl Shape {
     fn compile(runtime: &Runtime, plan: StepPlan, validation_rows: usize) -> Result<Self, TrainingError> {
-        let compile = if plan.ahead > 1 { Stage::compile_for_replay } else { Stage::compile };
-        let step = compile(runtime, training_step(&plan)?)?;
-        let accumulation = plan.accumulate.then(|| compile(runtime, accumulation(&plan)?)).transpose()?;
+        let step = Stage::compile(runtime, training_step(&plan)?)?;
+        let accumulation = plan.accumulate.then(|| Stage::compile(runtime, accumulation(&plan)?)).transpose()?;
         let evaluation = evaluation(&plan, validation_rows, evaluation_batch(validation_rows))?;
         let evaluation = Stage::compile(runtime, evaluation)?;
         let mut noise = Vec::new();
@@ -311,12 +310,9 @@ impl Shape {
 
 impl Stage {
     fn compile(runtime: &Runtime, program: Program) -> Result<Self, TrainingError> {
-        let compiled = runtime.compile(&program.onnx())?;
-        Ok(Self { program, compiled })
-    }
-
-    fn compile_for_replay(runtime: &Runtime, program: Program) -> Result<Self, TrainingError> {
-        let compiled = runtime.compile_for_replay(&program.onnx())?;
+        let onnx = program.onnx();
+        let compiled =
+            if program.can_be_recorded() { runtime.compile_for_replay(&onnx)? } else { runtime.compile(&onnx)? };
         Ok(Self { program, compiled })
     }
 }

@@ -336,6 +336,20 @@ pub(super) fn numbers_array(dtype: Dtype, numbers: &[f64]) -> Array {
 }
 
 impl OptimizerPlan {
+    /// What a role is for the update of this number, the first one being one, where Adam's numbers differ from update to
+    /// update.
+    pub(super) fn number_of_update(&self, role: ScalarRole, learning_rate: f64, update: u64) -> Option<f64> {
+        let (Self::Adam(adam) | Self::AdamW(adam)) = self else { return None };
+        #[expect(clippy::cast_precision_loss, reason = "no training has 2^52 updates")]
+        let correction = |beta: f64| (1.0 - beta.powf(update as f64)) / (1.0 - beta);
+        match role {
+            ScalarRole::AdamRate => Some(learning_rate * correction(adam.beta2).sqrt() / correction(adam.beta1)),
+            ScalarRole::AdamEpsilon => Some(adam.epsilon * correction(adam.beta2).sqrt()),
+            ScalarRole::Shrink => Some(1.0 - learning_rate * adam.weight_decay),
+            _ => None,
+        }
+    }
+
     fn update(&self, provider: Provider) -> Update {
         let optimizer = match *self {
             Self::Sgd { momentum, nesterov, .. } if momentum > 0.0 => Optimizer::Momentum { nesterov },

@@ -13,7 +13,7 @@ use super::dataset::{Split, Target};
 use super::engine::{DeviceSplit, Shape, Stage, array, target_array, zeros};
 use super::exchange::Exchange;
 use super::metrics::Scores;
-use super::plan::Plan;
+use super::plan::{OptimizerPlan, Plan};
 use super::{TrainingError, draw};
 use crate::runtime::{Array, Bindings, Compiled, Interrupt, RuntimeError, Tensor};
 
@@ -158,17 +158,20 @@ pub(super) struct Minibatch<'a> {
     pub purpose: Purpose,
     /// The share of a row itself, where rows are mixed.
     pub mixup_share: f64,
+    pub optimizer: OptimizerPlan,
+    /// Updates of the training, with this one or the one to come.
+    pub updates: u64,
 }
 
 impl Minibatch<'_> {
     /// What the role is for this minibatch.
     pub fn number(&self, role: ScalarRole) -> f64 {
-        match (role, self.purpose) {
-            (ScalarRole::MixupShare, _) => self.mixup_share,
-            (_, Purpose::Updates { learning_rate }) => learning_rate,
-            (_, Purpose::Adds { begins: true }) => 0.0,
-            (_, Purpose::Adds { begins: false }) => 1.0,
-        }
+        let learning_rate = match self.purpose {
+            _ if role == ScalarRole::MixupShare => return self.mixup_share,
+            Purpose::Adds { begins } => return if begins { 0.0 } else { 1.0 },
+            Purpose::Updates { learning_rate } => learning_rate,
+        };
+        self.optimizer.number_of_update(role, learning_rate, self.updates).unwrap_or(learning_rate)
     }
 }
 
@@ -314,10 +317,12 @@ impl StepTensors {
             let compiled = shape.compiled(minibatch.purpose);
             // Two graphs do not wait for each other.
             let next = minibatches.get(position + 1);
-            if next.is_some_and(|next| next.purpose.adds() == minibatch.purpose.adds()) {
-                compiled.enqueue(&bound.bindings, interrupt)?;
-            } else {
-                compiled.run(&bound.bindings, interrupt)?;
+            let goes_on = next.is_some_and(|next| next.purpose.adds() == minibatch.purpose.adds());
+            let run = if goes_on { Compiled::enqueue } else { Compiled::run };
+            if let Err(error) = run(compiled, &bound.bindings, interrupt) {
+                // What was enqueued still writes to tensors that may be another trial's next.
+                compiled.settle(&bound.bindings).ok();
+                return Err(error);
             }
         }
         for bound in self.accumulation.iter_mut().chain([&mut self.step]) {

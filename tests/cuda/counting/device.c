@@ -155,7 +155,10 @@ int cudaStreamDestroy(void *destroyed) {
 
 int cudaStreamSynchronize(void *on) { return counting_wait(counting_stream(on), "cudaStreamSynchronize"); }
 
-int cudaDeviceSynchronize(void) { return counting_wait(NULL, "cudaDeviceSynchronize"); }
+int cudaDeviceSynchronize(void) {
+    if (counting_is_busy()) return counting_fail(CAPTURE_UNSUPPORTED);
+    return counting_wait(NULL, "cudaDeviceSynchronize");
+}
 
 int cudaStreamIsCapturing(void *on, int *status) {
     stream *asked = counting_stream(on);

@@ -11,7 +11,7 @@
 
 static int trace_file = -1;
 static long failing_launch;
-static atomic_long launches;
+static atomic_long launches, busy;
 static atomic_int device_lost;
 static _Thread_local int last_error;
 
@@ -31,6 +31,7 @@ __attribute__((constructor)) static void start(void) {
         }
     }
     failing_launch = counting_setting("COUNTING_CUDA_FAIL_LAUNCH", 0);
+    busy = counting_setting("COUNTING_CUDA_BUSY", 0);
 }
 
 void counting_trace(const char *format, ...) {
@@ -56,6 +57,8 @@ int counting_fail(int error) {
     last_error = error;
     return error;
 }
+
+int counting_is_busy(void) { return atomic_load(&busy) > 0 && atomic_fetch_sub(&busy, 1) > 0; }
 
 int counting_last_error(int forget) {
     int error = device_lost ? LAUNCH_FAILED : last_error;

@@ -33,6 +33,9 @@ long counting_setting(const char *name, long otherwise);
 int counting_fail(int error);
 int counting_last_error(int forget);
 
+/* Whether one of CUDA's own libraries is recording just now, as the environment has it. */
+int counting_is_busy(void);
+
 /* Work that a stream is given: part of its capture, or done. Legal on every stream, save the default one in a capture. */
 int counting_enqueue(stream *on, const char *call, int is_kernel);
 

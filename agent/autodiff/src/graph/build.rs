@@ -1,6 +1,6 @@
 //! Builder functions: one short method for each operator that rules and families write.
 
-use super::{Attribute, Constant, Dtype, Elements, Graph, GraphError, Value};
+use super::{Attribute, Constant, Dtype, Elements, Graph, GraphError, Provider, Value, axis_position};
 
 /// Whether the operands of a matrix product are taken transposed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -125,23 +125,79 @@ impl Graph {
 
     /// The sum over some axes, which disappear.
     pub fn reduce_sum(&mut self, value: Value, axes: &[usize]) -> Result<Value, GraphError> {
-        let axes = self.sizes(axes);
-        self.summed(value, axes, 0)
+        let left = (0..self.shape(value).len()).filter(|axis| !axes.contains(axis));
+        let shape: Vec<usize> = left.map(|axis| self.shape(value)[axis]).collect();
+        self.summed(value, axes, &shape)
     }
 
     /// The sum over one axis, which stays with size one.
     pub fn sum_along(&mut self, value: Value, axis: i64) -> Result<Value, GraphError> {
-        let axes = self.int_vector(vec![axis]);
-        self.summed(value, axes, 1)
+        let position = axis_position(axis, self.shape(value).len()).ok_or_else(|| GraphError::InvalidOperands {
+            op: "ReduceSum".into(),
+            reason: format!("axis {axis} of {} axes", self.shape(value).len()),
+        })?;
+        self.sum_kept(value, &[position])
     }
 
-    /// Numbers of 16 bits are summed in single precision.
-    fn summed(&mut self, value: Value, axes: Value, keepdims: i64) -> Result<Value, GraphError> {
+    /// The sum over some axes, which stay with size one.
+    pub fn sum_kept(&mut self, value: Value, axes: &[usize]) -> Result<Value, GraphError> {
+        if axes.is_empty() {
+            return Ok(value);
+        }
+        let mut shape = self.shape(value).to_vec();
+        axes.iter().for_each(|&axis| shape[axis] = 1);
+        self.summed(value, axes, &shape)
+    }
+
+    /// The sum over some axes, in a shape with or without them. Numbers of 16 bits are summed in single precision.
+    fn summed(&mut self, value: Value, axes: &[usize], shape: &[usize]) -> Result<Value, GraphError> {
         let dtype = self.dtype(value);
         let is_low = matches!(dtype, Dtype::F16 | Dtype::Bf16);
         let wide = if is_low { self.cast(value, Dtype::F32)? } else { value };
-        let sum = self.node("ReduceSum", &[wide, axes], &[("keepdims", Attribute::Int(keepdims))])?;
+        let sum = match self.sum_by_products(wide, axes)? {
+            Some(sum) => self.reshape(sum, shape)?,
+            None => {
+                let keeps = i64::from(self.shape(value).len() == shape.len());
+                let axes = self.sizes(axes);
+                self.node("ReduceSum", &[wide, axes], &[("keepdims", Attribute::Int(keeps))])?
+            }
+        };
         if self.has_two_precisions() { Ok(sum) } else { self.cast(sum, dtype) }
+    }
+
+    /// On CUDA, a sum over the first axes, the last ones or both, as products with ones, in any shape: where runs are to
+    /// be repeatable, ONNX Runtime leaves sums to cuDNN, which takes several times as long.
+    fn sum_by_products(&mut self, value: Value, axes: &[usize]) -> Result<Option<Value>, GraphError> {
+        /// Beyond it the sum of all elements, a product of two vectors, is no quicker.
+        const WHOLE_MAX: usize = 1 << 14;
+
+        let (dtype, shape) = (self.dtype(value), self.shape(value).to_vec());
+        let first = (0..shape.len()).take_while(|axis| axes.contains(axis)).count();
+        let last = (first..shape.len()).rev().take_while(|axis| axes.contains(axis)).count();
+        let (rows, kept, columns) = {
+            let size = |range: std::ops::Range<usize>| shape[range].iter().product::<usize>();
+            let end = shape.len() - last;
+            (size(0..first), size(first..end), size(end..shape.len()))
+        };
+        let is_whole = kept == 1 && rows * columns > WHOLE_MAX;
+        let is_float = matches!(dtype, Dtype::F32 | Dtype::F64);
+        let is_empty = rows * kept * columns == 0;
+        if self.provider() != Provider::Cuda || !is_float || first + last != axes.len() || is_whole || is_empty {
+            return Ok(None);
+        }
+        let one = self.scalar(dtype, 1.0);
+        let mut sum = value;
+        if columns > 1 {
+            let ones = self.expand(one, &[columns, 1])?;
+            let matrix = self.reshape(sum, &[rows * kept, columns])?;
+            sum = self.node("MatMul", &[matrix, ones], &[])?;
+        }
+        if rows > 1 {
+            let ones = self.expand(one, &[1, rows])?;
+            let matrix = self.reshape(sum, &[rows, kept])?;
+            sum = self.node("MatMul", &[ones, matrix], &[])?;
+        }
+        Ok(Some(sum))
     }
 
     /// The sum over all axes: a scalar.
@@ -204,15 +260,6 @@ impl Graph {
         self.add(value, addend)
     }
 
-    /// The sum over some axes, which stay with size one.
-    pub fn sum_kept(&mut self, value: Value, axes: &[usize]) -> Result<Value, GraphError> {
-        if axes.is_empty() {
-            return Ok(value);
-        }
-        let axes = self.sizes(axes);
-        self.summed(value, axes, 1)
-    }
-
     /// The mean over some axes, which stay with size one: a sum, because other reductions need cuDNN on CUDA.
     pub fn mean_kept(&mut self, value: Value, axes: &[usize]) -> Result<Value, GraphError> {
         let count: usize = axes.iter().map(|&axis| self.shape(value)[axis]).product();
@@ -245,10 +292,38 @@ impl Graph {
         if zeros_by_axis.iter().all(|zeros| *zeros == (0, 0)) {
             return Ok(value);
         }
+        let mut padded = (0..zeros_by_axis.len()).filter(|&axis| zeros_by_axis[axis] != (0, 0));
+        if let (Provider::Cuda, Some(axis), None) = (self.provider(), padded.next(), padded.next()) {
+            return self.pad_by_concat(value, axis, zeros_by_axis[axis]);
+        }
         let before = zeros_by_axis.iter().map(|zeros| zeros.0);
         let pads: Vec<usize> = before.chain(zeros_by_axis.iter().map(|zeros| zeros.1)).collect();
         let pads = self.sizes(&pads);
         self.node("Pad", &[value, pads], &[])
+    }
+
+    /// A value with zeros before and after it along one axis. ONNX Runtime's Pad computes for each element on CUDA where
+    /// it comes from, and takes ten times as long.
+    fn pad_by_concat(
+        &mut self,
+        value: Value,
+        axis: usize,
+        (before, after): (usize, usize),
+    ) -> Result<Value, GraphError> {
+        let mut shape = self.shape(value).to_vec();
+        let mut zeros = |graph: &mut Self, count: usize| {
+            shape[axis] = count;
+            graph.zeros_like(value, &shape)
+        };
+        let mut parts = Vec::with_capacity(3);
+        if before > 0 {
+            parts.push(zeros(self, before)?);
+        }
+        parts.push(value);
+        if after > 0 {
+            parts.push(zeros(self, after)?);
+        }
+        self.concat(&parts, axis)
     }
 
     /// A value with the order of the elements reversed along some axes.

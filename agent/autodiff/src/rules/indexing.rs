@@ -2,7 +2,7 @@
 
 use super::{Flowing, Row, rule, stop};
 use crate::gradient::Flow;
-use crate::graph::{Attribute, Constant, Dtype, Elements, Graph, GraphError, Value, axis_position};
+use crate::graph::{Attribute, Constant, Dtype, Elements, Graph, GraphError, Provider, Value, axis_position};
 
 pub(super) const ROWS: &[Row] = &[
     rule("Gather", gather, "dy, added at the places that were picked"),
@@ -33,14 +33,48 @@ fn gather(flow: &mut Flow<'_>) -> Flowing {
     let dy = if axis == 0 { dy } else { graph.transpose(dy, &moved(axis, index_rank, 0, rank))? };
     let front = moved(axis, 1, 0, shape.len());
     let front_shape: Vec<usize> = front.iter().map(|&axis| shape[axis]).collect();
-    let zeros = graph.zeros_like(data, &front_shape)?;
-    let mut column = graph.shape(indices).to_vec();
-    column.push(1);
     let indices = graph.cast(indices, Dtype::I64)?;
-    let indices = graph.reshape(indices, &column)?;
-    let added = graph.scatter_add(zeros, indices, dy)?;
+    let added = match added_by_product(graph, (indices, dy), &front_shape)? {
+        Some(added) => added,
+        None => {
+            let zeros = graph.zeros_like(data, &front_shape)?;
+            let mut column = graph.shape(indices).to_vec();
+            column.push(1);
+            let indices = graph.reshape(indices, &column)?;
+            graph.scatter_add(zeros, indices, dy)?
+        }
+    };
     let back = if axis == 0 { added } else { graph.transpose(added, &moved(0, 1, axis, shape.len()))? };
     Ok(vec![Some(back), None])
+}
+
+/// On CUDA, rows added up at the places that indices name, as a product with a matrix that has a one where a row goes:
+/// ScatterND adds in any order there, so that no two runs are equal, and one row after the other.
+fn added_by_product(
+    graph: &mut Graph,
+    (indices, rows): (Value, Value),
+    shape: &[usize],
+) -> Result<Option<Value>, GraphError> {
+    /// 64 MiB of ones and zeros.
+    const ELEMENTS_MAX: usize = 1 << 24;
+
+    let (places, count) = (shape[0], graph.shape(indices).iter().product::<usize>());
+    let width: usize = shape[1..].iter().product();
+    if graph.provider() != Provider::Cuda || places * count > ELEMENTS_MAX || count * width == 0 {
+        return Ok(None);
+    }
+    // An index below zero counts from the end.
+    let end = graph.int_scalar(i64::try_from(places).expect("a size fits in an i64"));
+    let shifted = graph.add(indices, end)?;
+    let indices = graph.modulo(shifted, end)?;
+    let indices = graph.reshape(indices, &[1, count])?;
+    let all = graph.int_range(places, 1);
+    let all = graph.reshape(all, &[places, 1])?;
+    let goes_there = graph.equal(all, indices)?;
+    let goes_there = graph.cast(goes_there, graph.dtype(rows))?;
+    let rows = graph.reshape(rows, &[count, width])?;
+    let added = graph.node("MatMul", &[goes_there, rows], &[])?;
+    graph.reshape(added, shape).map(Some)
 }
 
 /// The gradient of one known slice: zeros around it.

@@ -86,14 +86,16 @@ struct Adam {
 }
 
 impl Rule {
-    /// `updates` is the number of updates with this one, of type i64. What is computed from the numbers is computed
-    /// in double precision: `1 - beta2` has no digits to lose.
+    /// `updates` is the number of updates with this one, of type i64; `None` where the caller knows it, and computes what
+    /// depends on it. What is computed from the numbers is computed in double precision: `1 - beta2` has no digits to
+    /// lose.
     pub fn declare(
         graph: &mut Graph,
         declared: &mut Declared,
         update: Update,
-        updates: Value,
+        updates: Option<Value>,
     ) -> Result<Self, GraphError> {
+        let Some(updates) = updates else { return Self::computed(graph, declared, update) };
         let mut wide = |graph: &mut Graph, role| declared.scalar(graph, role, Dtype::F64);
         let learning_rate = wide(graph, ScalarRole::LearningRate)?;
         let numbers = match update.optimizer {
@@ -145,6 +147,24 @@ impl Rule {
             } else {
                 rule.weight_decay = Some(single(graph, decay)?);
             }
+        }
+        Ok(rule)
+    }
+
+    /// Adam, with what differs from update to update as numbers that the caller has computed.
+    fn computed(graph: &mut Graph, declared: &mut Declared, update: Update) -> Result<Self, GraphError> {
+        let mut number = |role| declared.scalar(graph, role, Dtype::F32);
+        let adam = Adam {
+            beta1: number(ScalarRole::Beta1)?,
+            beta2: number(ScalarRole::Beta2)?,
+            rate: number(ScalarRole::AdamRate)?,
+            epsilon: number(ScalarRole::AdamEpsilon)?,
+        };
+        let mut rule = Self { update, numbers: Numbers::Adam(adam), weight_decay: None, shrink: None };
+        if update.weight_decay && update.optimizer.is_decoupled() {
+            rule.shrink = Some(number(ScalarRole::Shrink)?);
+        } else if update.weight_decay {
+            rule.weight_decay = Some(number(ScalarRole::WeightDecay)?);
         }
         Ok(rule)
     }

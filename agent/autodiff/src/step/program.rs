@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::layout::{self, Piece};
 use crate::families::Initial;
-use crate::graph::{Dtype, Graph, GraphError, RESERVED_PREFIX, Value};
+use crate::graph::{Dtype, Graph, GraphError, Node, RESERVED_PREFIX, Value};
 
 /// A graph and the description of its inputs and outputs.
 #[derive(Debug, Clone)]
@@ -27,6 +27,24 @@ impl Program {
     /// The ONNX model.
     pub fn onnx(&self) -> Vec<u8> {
         self.graph.encode()
+    }
+
+    /// Whether a recording of the graph on CUDA would replay right: several minibatches are handed over at once, and no
+    /// operator hands its lengths or addresses over in memory of the host, where a replay would read what is there by
+    /// then. Splits into more than four tensors of different lengths do, and splits and joins of more than 32.
+    pub fn can_be_recorded(&self) -> bool {
+        const UNEQUAL_MAX: usize = 4;
+        const EQUAL_MAX: usize = 32;
+
+        let is_safe = |node: &&Node| match node.op.as_str() {
+            "Concat" => node.inputs.len() <= EQUAL_MAX,
+            "Split" => {
+                let shapes: BTreeSet<&[usize]> = node.outputs.iter().map(|part| self.graph.shape(*part)).collect();
+                node.outputs.len() <= if shapes.len() == 1 { EQUAL_MAX } else { UNEQUAL_MAX }
+            }
+            _ => true,
+        };
+        self.indices.shape.len() > 1 && self.graph.live_nodes().iter().all(is_safe)
     }
 }
 
@@ -75,6 +93,13 @@ pub enum ScalarRole {
     GradientShare,
     /// Zero in the first minibatch of an update, else one.
     Carry,
+    /// What Adam's ratio of moments is multiplied with: the learning rate, times the root of the second correction, over
+    /// the first one.
+    AdamRate,
+    /// Epsilon, times the root of Adam's second correction.
+    AdamEpsilon,
+    /// What the weights are multiplied with: one less the learning rate times the weight decay.
+    Shrink,
     /// The share of the average of the weights that an update keeps.
     AverageKept,
     /// The share of elements that is dropped, in `0 .. 1`.
@@ -94,7 +119,10 @@ pub enum ScalarRole {
 impl ScalarRole {
     /// Whether it may differ from step to step.
     pub fn varies(self) -> bool {
-        matches!(self, Self::LearningRate | Self::Carry | Self::MixupShare)
+        matches!(
+            self,
+            Self::LearningRate | Self::Carry | Self::MixupShare | Self::AdamRate | Self::AdamEpsilon | Self::Shrink
+        )
     }
 
     /// The name of its input, without the reserved prefix.
@@ -111,6 +139,9 @@ impl ScalarRole {
             Self::ClipValue => "clip_value",
             Self::GradientShare => "gradient_share",
             Self::Carry => "carry",
+            Self::AdamRate => "adam_rate",
+            Self::AdamEpsilon => "adam_epsilon",
+            Self::Shrink => "shrink",
             Self::AverageKept => "average_kept",
             Self::DropoutRate => "dropout_rate",
             Self::DropoutSeed => "dropout_seed",
@@ -203,6 +234,11 @@ impl Declared {
         let modulus = graph.int_scalar(i64::try_from(count).expect("a number of minibatches fits in an i64"));
         self.place = Some(Place { count, at: graph.modulo(step, modulus)? });
         Ok(())
+    }
+
+    /// Whether what varies from step to step comes for several of them.
+    pub fn is_ahead(&self) -> bool {
+        self.place.is_some()
     }
 
     /// A count that begins at zero.

@@ -28,9 +28,12 @@ pub fn check(name: &str, inputs: &[(&[usize], Draw)], build: Build) {
     check_with(name, inputs, &build);
 }
 
-/// The gradient of a random weighting of the output, for every element of every input.
+/// The gradient of a random weighting of the output, for every element of every input, in the formulations for each
+/// provider.
 pub fn check_with(name: &str, inputs: &[(&[usize], Draw)], build: &dyn Fn(&mut Graph, &[Value]) -> Built) {
-    check_on(Provider::Cpu, name, inputs, build);
+    for provider in [Provider::Cpu, Provider::Cuda] {
+        check_on(provider, name, inputs, build);
+    }
 }
 
 /// The same in the formulation that is meant for a provider.
