@@ -99,7 +99,8 @@ fn main() -> anyhow::Result<()> {
     }
     let mut training = engine.start(&plan, &data, None)?;
     let start_ms = milliseconds(begin.elapsed());
-    let Measured { times, loss, processor_ms } = measure(&mut training, options.stride, Duration::from_secs_f64(options.seconds))?;
+    let Measured { times, loss, processor_ms } =
+        measure(&mut training, options.stride, Duration::from_secs_f64(options.seconds))?;
     if options.profile {
         drop(training);
         drop(engine);

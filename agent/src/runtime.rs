@@ -160,8 +160,7 @@ impl Runtime {
     /// Of a session's memory on the device, which lives as long as the allocator.
     fn allocator(&self, session: &Session, number: u32) -> Result<Allocator, RuntimeError> {
         let number = self.cuda_number(number)?;
-        let memory =
-            MemoryInfo::new(AllocationDevice::CUDA, number, AllocatorType::Device, MemoryType::Default)?;
+        let memory = MemoryInfo::new(AllocationDevice::CUDA, number, AllocatorType::Device, MemoryType::Default)?;
         Ok(Allocator::new(session, memory)?)
     }
 

@@ -119,7 +119,8 @@ fn steps_of_every_kind_are_recorded_without_the_host() {
 fn trials_of_one_shape_share_a_recording_while_their_data_are_the_same() {
     let Some(library) = library() else { return };
     let trace = Step::new(&library, "trial after trial").succeed();
-    let recordings: Vec<usize> = (0..3).map(|trial| trace.section(&format!("trial {trial}")).recorded().len()).collect();
+    let recordings: Vec<usize> =
+        (0..3).map(|trial| trace.section(&format!("trial {trial}")).recorded().len()).collect();
     assert_eq!(recordings, [1, 0, 1]);
     assert_eq!(trace.count("illegal"), 0);
 }

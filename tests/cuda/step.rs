@@ -10,8 +10,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use regatta_agent::runtime::{Array, Compiled, CudaSettings, Device, Interrupt, Runtime, RuntimeError, Tensor};
 use regatta_agent::training::{
-    Activation, Adam, Augmentation, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Split, Stream,
-    Target, TrainingError,
+    Activation, Adam, Augmentation, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Split,
+    Stream, Target, TrainingError,
 };
 use regatta_autodiff::graph::{Dtype, Graph, GraphError, Provider};
 use regatta_autodiff::step::{Port, Precision, Program};

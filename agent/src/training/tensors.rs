@@ -328,7 +328,8 @@ impl StepTensors {
         for bound in self.accumulation.iter_mut().chain([&mut self.step]) {
             bound.exchange.receive()?;
         }
-        let measured = each().map(|(place, minibatch)| self.bound(minibatch.purpose).exchange.measured(place)).collect();
+        let measured =
+            each().map(|(place, minibatch)| self.bound(minibatch.purpose).exchange.measured(place)).collect();
         self.is_torn = false;
         measured
     }

@@ -72,6 +72,9 @@ impl Numbers {
             ScalarRole::NoiseDeviation => 0.1,
             ScalarRole::MixupShare => 0.3,
             ScalarRole::DropoutSeed => unreachable!("it is an integer"),
+            ScalarRole::AdamRate | ScalarRole::AdamEpsilon | ScalarRole::Shrink => {
+                unreachable!("a step that is handed over alone computes it")
+            }
         }
     }
 }

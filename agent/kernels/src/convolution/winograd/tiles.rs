@@ -1,11 +1,17 @@
-//! The transforms of Winograd's F(2x2, 3x3) on one plane: a tile of 4x4 inputs, 2x2 outputs.
+//! The transforms of one channel's tiles, each of `T` x `T` inputs and `M` x `M` outputs, for the planes of a block of
+//! images together.
 //!
-//! Each tile becomes 16 numbers, one in each of 16 rows that hold a number for every tile. Planes are small, so loops go
-//! over few tiles: they are cut into runs whose lengths the compiler knows.
+//! Each tile becomes `T` x `T` numbers, one in each of as many rows that hold a number for every tile. Planes are small,
+//! so those of a block lie side by side: loops go along a row of tiles of all of them.
 
-use super::{PLACES, Tiling};
+use std::array::from_fn;
+use std::marker::PhantomData;
+use std::ops::DerefMut;
 
-/// How wide an image's plane is, and how many rows and columns of zeros lie before it.
+use super::Tiling;
+use super::scheme::{Lanes, Scheme};
+
+/// How wide a plane is, and how many rows and columns of zeros lie before it.
 #[derive(Clone, Copy)]
 pub struct Plane {
     pub width: usize,
@@ -13,27 +19,33 @@ pub struct Plane {
     pub left: usize,
 }
 
-/// Sixteen rows, each beginning `length` numbers after the one before, of which a plane's tiles take those from `first`
-/// on.
+/// The planes of one channel, of so many images.
 #[derive(Clone, Copy)]
-pub struct Rows {
-    pub length: usize,
-    pub first: usize,
+pub struct Images<'a> {
+    /// From the first plane on.
+    pub numbers: &'a [f32],
+    /// Elements of a plane, and from one image's to the next.
+    pub plane: usize,
+    pub step: usize,
+    pub count: usize,
+}
+
+impl<'a> Images<'a> {
+    #[inline(always)]
+    fn plane(self, position: usize) -> &'a [f32] {
+        &self.numbers[position * self.step..][..self.plane]
+    }
 }
 
 /// What is done for `N` neighbours at a time.
-trait Along {
+pub trait Along {
     fn run<const N: usize>(&mut self, first: usize);
 }
 
 #[inline(always)]
-fn along(count: usize, mut pass: impl Along) {
+pub fn along(count: usize, pass: &mut impl Along) {
     let mut first = 0;
-    while first + 16 <= count {
-        pass.run::<16>(first);
-        first += 16;
-    }
-    if first + 8 <= count {
+    while first + 8 <= count {
         pass.run::<8>(first);
         first += 8;
     }
@@ -47,206 +59,252 @@ fn along(count: usize, mut pass: impl Along) {
 }
 
 #[inline(always)]
-fn load<const N: usize>(from: &[f32], first: usize) -> [f32; N] {
-    from[first..first + N].try_into().expect("the range has so many elements")
+fn load<const N: usize>(from: &[f32], first: usize) -> Lanes<N> {
+    Lanes(from[first..first + N].try_into().expect("the range has so many elements"))
 }
 
 #[inline(always)]
-fn store<const N: usize>(to: &mut [f32], first: usize, number: impl Fn(usize) -> f32) {
-    let numbers: [f32; N] = std::array::from_fn(number);
+fn store<const N: usize>(to: &mut [f32], first: usize, Lanes(numbers): Lanes<N>) {
     to[first..first + N].copy_from_slice(&numbers);
 }
 
-/// The area that the tiles of a plane cover, with zeros around the plane. A row has its even columns first, and from
-/// `half` on its odd ones.
-struct Area<'a> {
-    numbers: &'a mut [f32],
-    half: usize,
+#[inline(always)]
+fn load_each<const N: usize, const COUNT: usize>(from: &[&[f32]; COUNT], first: usize) -> [Lanes<N>; COUNT] {
+    let mut loaded = [Lanes([0.0; N]); COUNT];
+    for at in 0..COUNT {
+        loaded[at] = load(from[at], first);
+    }
+    loaded
 }
 
-impl Area<'_> {
-    fn copy(&mut self, image: &[f32], plane: Plane) {
-        self.numbers.fill(0.0);
-        let (half, left) = (self.half, plane.left / 2);
-        let copied = plane.width.min((2 * half).saturating_sub(plane.left));
-        let rows = image.chunks_exact(plane.width).zip(self.numbers.chunks_exact_mut(2 * half).skip(plane.top));
+#[inline(always)]
+fn store_each<const N: usize, const COUNT: usize>(
+    to: &mut [&mut [f32]; COUNT],
+    first: usize,
+    numbers: [Lanes<N>; COUNT],
+) {
+    for at in 0..COUNT {
+        store(to[at], first, numbers[at]);
+    }
+}
+
+/// Slices of one length, one behind the other.
+#[inline(always)]
+fn parts<const COUNT: usize>(of: &[f32], length: usize) -> [&[f32]; COUNT] {
+    from_fn(|at| &of[at * length..][..length])
+}
+
+#[inline(always)]
+fn parts_mut<const COUNT: usize>(of: &mut [f32], length: usize) -> [&mut [f32]; COUNT] {
+    let mut parts = of.chunks_exact_mut(length);
+    from_fn(|_| parts.next().expect("there are as many parts"))
+}
+
+/// The area that the tiles of planes cover, with zeros around each plane. A row is parted: first every `M`-th column, then
+/// those behind them, and so on, `part` of each.
+struct Area<'a, const M: usize> {
+    numbers: &'a mut [f32],
+    part: usize,
+}
+
+impl<const M: usize> Area<'_, M> {
+    /// A plane to its place, of `room` elements of every part, from `first` on.
+    #[inline(always)]
+    fn copy(&mut self, image: &[f32], plane: Plane, (first, room): (usize, usize)) {
+        let part = self.part;
+        let copied = plane.width.min((M * room).saturating_sub(plane.left));
+        let rows = image.chunks_exact(plane.width).zip(self.numbers.chunks_exact_mut(M * part).skip(plane.top));
         for (row, to) in rows {
-            let (even, odd) = to.split_at_mut(half);
-            let (first, second) = if plane.left.is_multiple_of(2) {
-                (&mut even[left..], &mut odd[left..])
-            } else {
-                (&mut odd[left..], &mut even[left + 1..])
-            };
-            along(copied / 2, Parted { row, first, second });
-            if copied % 2 == 1 {
-                first[copied / 2] = row[copied - 1];
+            let mut all = parts_mut::<M>(to, part).map(Some);
+            let to: [&mut [f32]; M] = from_fn(|at| {
+                let column = plane.left + at;
+                let whole = all[column % M].take().expect("each part is taken once");
+                &mut whole[first + column / M..]
+            });
+            let whole = copied / M;
+            let mut pass = Parted { row, to };
+            along(whole, &mut pass);
+            for (at, to) in pass.to.iter_mut().enumerate().take(copied % M) {
+                to[whole] = row[M * whole + at];
             }
         }
     }
 }
 
-/// Every other element to each of two places.
-struct Parted<'a> {
+/// Every `M`-th element to each of `M` places.
+struct Parted<'a, const M: usize> {
     row: &'a [f32],
-    first: &'a mut [f32],
-    second: &'a mut [f32],
+    to: [&'a mut [f32]; M],
 }
 
-impl Along for Parted<'_> {
+impl<const M: usize> Along for Parted<'_, M> {
     #[inline(always)]
     fn run<const N: usize>(&mut self, first: usize) {
-        let pairs: [[f32; 2]; N] = std::array::from_fn(|at| load(self.row, 2 * (first + at)));
-        store::<N>(self.first, first, |at| pairs[at][0]);
-        store::<N>(self.second, first, |at| pairs[at][1]);
-    }
-}
-
-/// `B' d` of four rows, or `A g` of two.
-struct Down<'a, const ROWS: usize> {
-    from: [&'a [f32]; ROWS],
-    to: [&'a mut [f32]; 4],
-}
-
-impl Along for Down<'_, 4> {
-    #[inline(always)]
-    fn run<const N: usize>(&mut self, first: usize) {
-        let [a, b, c, d]: [[f32; N]; 4] = self.from.map(|row| load(row, first));
-        store::<N>(self.to[0], first, |at| a[at] - c[at]);
-        store::<N>(self.to[1], first, |at| b[at] + c[at]);
-        store::<N>(self.to[2], first, |at| c[at] - b[at]);
-        store::<N>(self.to[3], first, |at| b[at] - d[at]);
-    }
-}
-
-impl Along for Down<'_, 2> {
-    #[inline(always)]
-    fn run<const N: usize>(&mut self, first: usize) {
-        let [a, b]: [[f32; N]; 2] = self.from.map(|row| load(row, first));
-        store::<N>(self.to[0], first, |at| a[at]);
-        store::<N>(self.to[1], first, |at| a[at] + b[at]);
-        store::<N>(self.to[2], first, |at| a[at] - b[at]);
-        store::<N>(self.to[3], first, |at| -b[at]);
-    }
-}
-
-/// `B' d B` for every tile of inputs.
-#[inline(always)]
-pub fn of_inputs(image: &[f32], plane: Plane, tiling: Tiling, scratch: &mut Vec<f32>, to: &mut [f32], rows: Rows) {
-    let (half, height) = (tiling.across + 1, 2 * tiling.down + 2);
-    let width = 2 * half;
-    scratch.resize((height + 4) * width, 0.0);
-    let (area, sums) = scratch.split_at_mut(height * width);
-    Area { numbers: area, half }.copy(image, plane);
-    for tile_row in 0..tiling.down {
-        let from = quarters(&area[2 * tile_row * width..][..4 * width], width);
-        along(width, Down { from, to: quarters_mut(&mut sums[..4 * width], width) });
-        let first = rows.first + tile_row * tiling.across;
-        for (sums, to) in sums.chunks_exact(width).zip(to.chunks_exact_mut(4 * rows.length)) {
-            let (even, odd) = sums.split_at(half);
-            let from = [even, odd, &even[1..], &odd[1..]];
-            let to = quarters_mut(to, rows.length).map(|row| &mut row[first..first + tiling.across]);
-            along(tiling.across, Down { from, to });
+        let row = &self.row[M * first..][..M * N];
+        for column in 0..M {
+            let mut numbers = Lanes([0.0; N]);
+            for at in 0..N {
+                numbers.0[at] = row[M * at + column];
+            }
+            store(self.to[column], first, numbers);
         }
     }
 }
 
-/// `A g A'` for every tile of the outputs' gradients.
+/// `B' d` along one axis.
+struct Inputs<'a, S, const M: usize, const T: usize> {
+    scheme: PhantomData<S>,
+    from: [&'a [f32]; T],
+    to: [&'a mut [f32]; T],
+}
+
+impl<S: Scheme<M, T>, const M: usize, const T: usize> Along for Inputs<'_, S, M, T> {
+    #[inline(always)]
+    fn run<const N: usize>(&mut self, first: usize) {
+        let numbers = S::of_inputs(load_each::<N, _>(&self.from, first));
+        store_each(&mut self.to, first, numbers);
+    }
+}
+
+/// `A g` along one axis.
+struct Gradients<'a, S, const M: usize, const T: usize> {
+    scheme: PhantomData<S>,
+    from: [&'a [f32]; M],
+    to: [&'a mut [f32]; T],
+}
+
+impl<S: Scheme<M, T>, const M: usize, const T: usize> Along for Gradients<'_, S, M, T> {
+    #[inline(always)]
+    fn run<const N: usize>(&mut self, first: usize) {
+        let numbers = S::of_gradients(load_each::<N, _>(&self.from, first));
+        store_each(&mut self.to, first, numbers);
+    }
+}
+
+/// `B' d B` for every tile of inputs. `to` are rows of `length` numbers each.
 #[inline(always)]
-pub fn of_gradients(image: &[f32], plane: Plane, tiling: Tiling, scratch: &mut Vec<f32>, to: &mut [f32], rows: Rows) {
-    let (half, height) = (tiling.across, 2 * tiling.down);
-    let width = 2 * half;
-    scratch.resize((height + 4) * width, 0.0);
+pub fn of_inputs<S: Scheme<M, T>, const M: usize, const T: usize>(
+    images: Images<'_>,
+    plane: Plane,
+    tiling: Tiling,
+    scratch: &mut Vec<f32>,
+    to: &mut [f32],
+    length: usize,
+) {
+    // One element more, for what the last tile of all takes of its neighbour.
+    let (count, height) = (tiling.along(images.count), M * tiling.down + T - M);
+    let part = count + 1;
+    let width = M * part;
+    scratch.clear();
+    scratch.resize((height + T) * width, 0.0);
     let (area, sums) = scratch.split_at_mut(height * width);
-    Area { numbers: area, half }.copy(image, plane);
+    for position in 0..images.count {
+        let place = (tiling.along(position), tiling.along(1));
+        Area::<M> { numbers: area, part }.copy(images.plane(position), plane, place);
+    }
     for tile_row in 0..tiling.down {
-        let (above, below) = area[2 * tile_row * width..][..2 * width].split_at(width);
-        along(width, Down { from: [above, below], to: quarters_mut(&mut sums[..4 * width], width) });
-        let first = rows.first + tile_row * tiling.across;
-        for (sums, to) in sums.chunks_exact(width).zip(to.chunks_exact_mut(4 * rows.length)) {
-            let (even, odd) = sums.split_at(half);
-            let to = quarters_mut(to, rows.length).map(|row| &mut row[first..first + tiling.across]);
-            along(tiling.across, Down { from: [even, odd], to });
+        let from = parts(&area[M * tile_row * width..], width);
+        along(width, &mut Inputs::<S, M, T> { scheme: PhantomData, from, to: parts_mut(sums, width) });
+        let first = tile_row * count;
+        for (sums, to) in sums.chunks_exact(width).zip(to.chunks_exact_mut(T * length)) {
+            let from = from_fn(|column| &sums[column % M * part..][..part][column / M..]);
+            let to = parts_mut::<T>(to, length).map(|row| &mut row[first..first + count]);
+            along(count, &mut Inputs::<S, M, T> { scheme: PhantomData, from, to });
         }
     }
 }
 
-/// `A' m`: two rows from four.
-struct Gathered<'a> {
-    from: [&'a [f32]; 4],
-    to: [&'a mut [f32]; 2],
-}
-
-impl Along for Gathered<'_> {
-    #[inline(always)]
-    fn run<const N: usize>(&mut self, first: usize) {
-        let [a, b, c, d]: [[f32; N]; 4] = self.from.map(|row| load(row, first));
-        store::<N>(self.to[0], first, |at| a[at] + b[at] + c[at]);
-        store::<N>(self.to[1], first, |at| b[at] - c[at] - d[at]);
+/// `A g A'` for every tile of the outputs' gradients; zeros for what lies between two planes.
+#[inline(always)]
+pub fn of_gradients<S: Scheme<M, T>, const M: usize, const T: usize>(
+    images: Images<'_>,
+    plane: Plane,
+    tiling: Tiling,
+    scratch: &mut Vec<f32>,
+    to: &mut [f32],
+    length: usize,
+) {
+    let (part, height) = (tiling.along(images.count), M * tiling.down);
+    let width = M * part;
+    scratch.clear();
+    scratch.resize((height + T) * width, 0.0);
+    let (area, sums) = scratch.split_at_mut(height * width);
+    for position in 0..images.count {
+        Area::<M> { numbers: area, part }.copy(images.plane(position), plane, (tiling.along(position), tiling.across));
+    }
+    for tile_row in 0..tiling.down {
+        let from = parts(&area[M * tile_row * width..], width);
+        along(width, &mut Gradients::<S, M, T> { scheme: PhantomData, from, to: parts_mut(sums, width) });
+        let first = tile_row * part;
+        for (sums, to) in sums.chunks_exact(width).zip(to.chunks_exact_mut(T * length)) {
+            let to = parts_mut::<T>(to, length).map(|row| &mut row[first..first + part]);
+            along(part, &mut Gradients::<S, M, T> { scheme: PhantomData, from: parts(sums, part), to });
+        }
     }
 }
 
-/// `(A' m) A` and the bias: a row of outputs, of which each tile has two.
-struct Outputs<'a> {
-    from: [&'a [f32]; 4],
+/// `A' m`: `M` rows from `T`.
+struct Gathered<'a, S, const M: usize, const T: usize> {
+    scheme: PhantomData<S>,
+    from: [&'a [f32]; T],
+    to: [&'a mut [f32]; M],
+}
+
+impl<S: Scheme<M, T>, const M: usize, const T: usize> Along for Gathered<'_, S, M, T> {
+    #[inline(always)]
+    fn run<const N: usize>(&mut self, first: usize) {
+        let numbers = S::to_outputs(load_each::<N, _>(&self.from, first));
+        store_each(&mut self.to, first, numbers);
+    }
+}
+
+/// `(A' m) A` and the bias: a row of outputs, of which each tile has `M`.
+struct Outputs<'a, S, const M: usize, const T: usize> {
+    scheme: PhantomData<S>,
+    from: [&'a [f32]; T],
     bias: f32,
     to: &'a mut [f32],
 }
 
-impl Along for Outputs<'_> {
+impl<S: Scheme<M, T>, const M: usize, const T: usize> Along for Outputs<'_, S, M, T> {
     #[inline(always)]
     fn run<const N: usize>(&mut self, first: usize) {
-        let [a, b, c, d]: [[f32; N]; 4] = self.from.map(|row| load(row, first));
-        let even: [f32; N] = std::array::from_fn(|at| self.bias + a[at] + b[at] + c[at]);
-        let odd: [f32; N] = std::array::from_fn(|at| self.bias + b[at] - c[at] - d[at]);
-        let to = &mut self.to[2 * first..][..2 * N];
-        for (at, pair) in to.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-            *pair = [even[at], odd[at]];
-        }
-    }
-}
-
-/// `A' m A` and the bias, for every tile of outputs. `from` are the sixteen rows of one channel.
-#[inline(always)]
-pub fn to_outputs(
-    from: &[&[f32]; PLACES],
-    first: usize,
-    bias: f32,
-    tiling: Tiling,
-    scratch: &mut Vec<f32>,
-    image: &mut [f32],
-    (height, width): (usize, usize),
-) {
-    let count = tiling.across;
-    scratch.resize(10 * count, 0.0);
-    let (sums, out) = scratch.split_at_mut(8 * count);
-    for tile_row in 0..tiling.down {
-        let at = first + tile_row * count;
-        for (column, sums) in sums.chunks_exact_mut(2 * count).enumerate() {
-            let from = [0, 4, 8, 12].map(|place| &from[place + column][at..at + count]);
-            let (above, below) = sums.split_at_mut(count);
-            along(count, Gathered { from, to: [above, below] });
-        }
-        for half in 0..2 {
-            let y = 2 * tile_row + half;
-            if y < height {
-                let from = [0, 2, 4, 6].map(|column| &sums[(column + half) * count..][..count]);
-                along(count, Outputs { from, bias, to: &mut out[..2 * count] });
-                image[y * width..][..width].copy_from_slice(&out[..width]);
+        let numbers = S::to_outputs(load_each::<N, _>(&self.from, first));
+        let to = &mut self.to[M * first..][..M * N];
+        for at in 0..N {
+            for column in 0..M {
+                to[M * at + column] = self.bias + numbers[column].0[at];
             }
         }
     }
 }
 
-fn quarters(of: &[f32], length: usize) -> [&[f32]; 4] {
-    let (first, rest) = of.split_at(length);
-    let (second, rest) = rest.split_at(length);
-    let (third, fourth) = rest.split_at(length);
-    [first, second, third, &fourth[..length]]
-}
-
-fn quarters_mut(of: &mut [f32], length: usize) -> [&mut [f32]; 4] {
-    let (first, rest) = of.split_at_mut(length);
-    let (second, rest) = rest.split_at_mut(length);
-    let (third, fourth) = rest.split_at_mut(length);
-    [first, second, third, &mut fourth[..length]]
+/// `A' m A` and the bias, for every tile of outputs. `row` gives the rows of one channel by their numbers.
+#[inline(always)]
+pub fn to_outputs<'a, S: Scheme<M, T>, const M: usize, const T: usize>(
+    row: impl Fn(usize) -> &'a [f32],
+    bias: f32,
+    tiling: Tiling,
+    scratch: &mut Vec<f32>,
+    images: &mut [impl DerefMut<Target = &'a mut [f32]>],
+    (height, width): (usize, usize),
+) {
+    let count = tiling.along(images.len());
+    scratch.resize((T + 1) * M * count, 0.0);
+    let (sums, out) = scratch.split_at_mut(T * M * count);
+    for tile_row in 0..tiling.down {
+        let at = tile_row * count;
+        for (column, sums) in sums.chunks_exact_mut(M * count).enumerate() {
+            let from = from_fn(|place| &row(T * place + column)[at..at + count]);
+            along(count, &mut Gathered::<S, M, T> { scheme: PhantomData, from, to: parts_mut(sums, count) });
+        }
+        for line in 0..M.min(height - M * tile_row) {
+            let from = from_fn(|column| &sums[(column * M + line) * count..][..count]);
+            along(count, &mut Outputs::<S, M, T> { scheme: PhantomData, from, bias, to: out });
+            let y = M * tile_row + line;
+            for (position, image) in images.iter_mut().enumerate() {
+                image[y * width..][..width].copy_from_slice(&out[M * tiling.along(position)..][..width]);
+            }
+        }
+    }
 }
