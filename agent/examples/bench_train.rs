@@ -40,7 +40,7 @@ struct Options {
     threads: usize,
     /// cpu or cuda:N.
     #[arg(long, default_value = "cpu")]
-    device: String,
+    device: Device,
     /// With CUDA: TensorFloat-32 in matrix products and convolutions.
     #[arg(long)]
     tf32: bool,
@@ -87,13 +87,9 @@ fn main() -> anyhow::Result<()> {
 
     let folder = tempfile::tempdir()?;
     let begin = Instant::now();
-    let device = match options.device.strip_prefix("cuda:") {
-        Some(number) => Device::Cuda(number.parse()?),
-        None => Device::Cpu,
-    };
     let kernel_by_kernel = options.kernel_by_kernel || options.profile;
     let cuda = CudaSettings { tf32: options.tf32, kernel_by_kernel, ..CudaSettings::default() };
-    let mut engine = Engine::new(&library, device, options.threads)?.with_cuda(cuda);
+    let mut engine = Engine::new(&library, options.device, options.threads)?.with_cuda(cuda);
     if options.profile {
         engine = engine.with_profile(folder.path().join("graph"));
     }
@@ -108,7 +104,7 @@ fn main() -> anyhow::Result<()> {
     }
     let at = |share: f64| thousandths(times[(times.len() as f64 * share) as usize]);
     let line = json!({
-        "model": options.model, "threads": options.threads, "device": options.device, "tf32": options.tf32, "engine": "regatta", "steps": times.len(),
+        "model": options.model, "threads": options.threads, "device": options.device.to_string(), "tf32": options.tf32, "engine": "regatta", "steps": times.len(),
         "median_ms": at(0.5), "p10_ms": at(0.1), "p90_ms": at(0.9), "loss": loss,
         "start_ms": thousandths(start_ms), "cpu_ms": thousandths(processor_ms), "peak_mib": peak_mib()?,
     });

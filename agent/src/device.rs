@@ -48,7 +48,6 @@ pub fn find_library(given: Option<&Path>) -> Result<PathBuf, DeviceError> {
 /// When the library cannot be loaded, or the device that was asked for cannot be had, with what is missing.
 pub fn choose(asked: &str, library: &Path) -> Result<Device, DeviceError> {
     let device = match asked {
-        "cpu" => Device::Cpu,
         "auto" => match open(library, Device::Cuda(0)) {
             Ok(()) => return Ok(Device::Cuda(0)),
             Err(reason) => {
@@ -56,11 +55,7 @@ pub fn choose(asked: &str, library: &Path) -> Result<Device, DeviceError> {
                 Device::Cpu
             }
         },
-        named => named
-            .strip_prefix("cuda:")
-            .and_then(|number| number.parse().ok())
-            .map(Device::Cuda)
-            .ok_or_else(|| DeviceError::NoDevice(named.to_owned()))?,
+        named => named.parse().map_err(|_| DeviceError::NoDevice(named.to_owned()))?,
     };
     open(library, device)?;
     Ok(device)

@@ -13,6 +13,7 @@ mod tensor;
 use std::cell::Cell;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -46,6 +47,20 @@ impl fmt::Display for Device {
         }
     }
 }
+
+/// As it is displayed.
+impl FromStr for Device {
+    type Err = NoDevice;
+
+    fn from_str(text: &str) -> Result<Self, NoDevice> {
+        let number = || text.strip_prefix("cuda:")?.parse().ok();
+        if text == "cpu" { Ok(Self::Cpu) } else { number().map(Self::Cuda).ok_or(NoDevice) }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a device is cpu or cuda:N")]
+pub struct NoDevice;
 
 /// ONNX Runtime allows one environment a process; every [`Runtime`] shares it.
 static ENVIRONMENT: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);

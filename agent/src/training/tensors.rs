@@ -306,7 +306,7 @@ impl StepTensors {
         if let (Some(fed), Some(rows)) = (&mut self.fed, minibatches[0].rows) {
             fed.write(rows)?;
         }
-        for bound in self.accumulation.iter_mut().chain([&mut self.step]) {
+        for bound in used(&mut self.accumulation, &mut self.step, minibatches) {
             bound.exchange.send(&mut bound.bindings)?;
             if let Some(fed) = &self.fed {
                 fed.refresh(&mut bound.bindings)?;
@@ -325,7 +325,7 @@ impl StepTensors {
                 return Err(error);
             }
         }
-        for bound in self.accumulation.iter_mut().chain([&mut self.step]) {
+        for bound in used(&mut self.accumulation, &mut self.step, minibatches) {
             bound.exchange.receive()?;
         }
         let measured =
@@ -356,6 +356,16 @@ impl StepTensors {
         }
         program.states.iter().map(|state| self.state_by_name[&state.input.name].read()).collect()
     }
+}
+
+/// Those of the two graphs that train on one of the minibatches.
+fn used<'a>(
+    accumulation: &'a mut Option<Bound>,
+    step: &'a mut Bound,
+    minibatches: &[Minibatch<'_>],
+) -> impl Iterator<Item = &'a mut Bound> {
+    let [adds, updates] = [true, false].map(|adds| minibatches.iter().any(|each| each.purpose.adds() == adds));
+    accumulation.iter_mut().filter(move |_| adds).chain(updates.then_some(step))
 }
 
 /// The answer is what counts each class, where the loss weighs them.

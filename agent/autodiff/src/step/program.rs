@@ -227,6 +227,20 @@ struct Place {
     at: Value,
 }
 
+/// An input, and what of it this minibatch takes: all, or where it comes for several of them, what lies at its place.
+fn own_of(
+    graph: &mut Graph,
+    place: Option<Place>,
+    (name, dtype, shape): (&str, Dtype, &[usize]),
+) -> Result<(Value, Value), GraphError> {
+    let Some(Place { count, at }) = place else {
+        let input = graph.reserved_input(name, dtype, shape)?;
+        return Ok((input, input));
+    };
+    let all = graph.reserved_input(name, dtype, &[&[count], shape].concat())?;
+    Ok((all, graph.gather(all, at)?))
+}
+
 impl Declared {
     /// From now on, what varies from step to step comes for so many steps at once; the number of this one (an i64) says
     /// which is its own.
@@ -285,14 +299,10 @@ impl Declared {
     }
 
     pub fn scalar(&mut self, graph: &mut Graph, role: ScalarRole, dtype: Dtype) -> Result<Value, GraphError> {
-        let Some(place) = self.place.filter(|_| role.varies()) else {
-            let value = graph.reserved_input(role.input_name(), dtype, &[])?;
-            self.scalars.push((role, value));
-            return Ok(value);
-        };
-        let all = graph.reserved_input(role.input_name(), dtype, &[place.count])?;
-        self.scalars.push((role, all));
-        graph.gather(all, place.at)
+        let place = self.place.filter(|_| role.varies());
+        let (input, own) = own_of(graph, place, (role.input_name(), dtype, &[]))?;
+        self.scalars.push((role, input));
+        Ok(own)
     }
 
     pub fn declared_scalar(&mut self, role: ScalarRole, value: Value) {
@@ -322,14 +332,9 @@ impl Declared {
     }
 
     pub fn indices(&mut self, graph: &mut Graph, batch: usize) -> Result<Value, GraphError> {
-        let Some(place) = self.place else {
-            let value = graph.reserved_input("indices", Dtype::I64, &[batch])?;
-            self.indices = Some(value);
-            return Ok(value);
-        };
-        let all = graph.reserved_input("indices", Dtype::I64, &[place.count, batch])?;
-        self.indices = Some(all);
-        graph.gather(all, place.at)
+        let (input, own) = own_of(graph, self.place, ("indices", Dtype::I64, &[batch]))?;
+        self.indices = Some(input);
+        Ok(own)
     }
 
     pub fn row_weights(&mut self, graph: &mut Graph, batch: usize) -> Result<Value, GraphError> {
