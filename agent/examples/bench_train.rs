@@ -50,6 +50,9 @@ struct Options {
     /// With CUDA: launches each kernel by itself, where a step would be recorded and replayed.
     #[arg(long)]
     kernel_by_kernel: bool,
+    /// With CUDA: leaves every operator to ONNX Runtime.
+    #[arg(long)]
+    stock_kernels: bool,
     /// Warming up is not counted.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
@@ -88,7 +91,12 @@ fn main() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let begin = Instant::now();
     let kernel_by_kernel = options.kernel_by_kernel || options.profile;
-    let cuda = CudaSettings { tf32: options.tf32, kernel_by_kernel, ..CudaSettings::default() };
+    let cuda = CudaSettings {
+        tf32: options.tf32,
+        kernel_by_kernel,
+        stock_kernels: options.stock_kernels,
+        ..CudaSettings::default()
+    };
     let mut engine = Engine::new(&library, options.device, options.threads)?.with_cuda(cuda);
     if options.profile {
         engine = engine.with_profile(folder.path().join("graph"));

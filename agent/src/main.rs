@@ -54,6 +54,11 @@ struct Args {
     #[arg(long, env = "REGATTA_KERNEL_BY_KERNEL")]
     kernel_by_kernel: bool,
 
+    /// Leaves every operator to ONNX Runtime on CUDA, where runs of them would become kernels of Regatta's own: slower, and
+    /// the reference where numbers are in doubt.
+    #[arg(long, env = "REGATTA_STOCK_KERNELS")]
+    stock_kernels: bool,
+
     /// Device memory that each graph of a lane may take, in MiB. A lane has two for each shape of model that it keeps:
     /// one trains, one evaluates; weights and data may take as much again.
     #[arg(long, env = "REGATTA_GPU_MEMORY_LIMIT", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
@@ -132,7 +137,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
         batch_for: Duration::from_millis(10),
     };
     let memory_limit_bytes = args.gpu_memory_limit.map(|mib| mib as usize * BYTES_PER_MIB);
-    let cuda = CudaSettings { tf32: args.tf32, memory_limit_bytes, kernel_by_kernel: args.kernel_by_kernel };
+    let (tf32, kernel_by_kernel, stock_kernels) = (args.tf32, args.kernel_by_kernel, args.stock_kernels);
+    let cuda = CudaSettings { tf32, memory_limit_bytes, kernel_by_kernel, stock_kernels };
     let commands = CommandSettings {
         programs,
         memory_bytes: args.command_memory_bytes,

@@ -5,6 +5,8 @@
 mod check;
 mod cuda;
 mod error;
+mod kernels;
+mod nvidia;
 pub mod operators;
 mod recording;
 mod simplify;
@@ -28,6 +30,8 @@ pub use cuda::CudaSettings;
 use cuda::Launch;
 pub use error::RuntimeError;
 use error::{refused, unset};
+pub use kernels::Kernels;
+use nvidia::Nvidia;
 use recording::Held;
 pub use tensor::{Array, Tensor};
 
@@ -84,12 +88,18 @@ fn environment(library: &Path) -> Result<Environment, RuntimeError> {
     Ok(environment)
 }
 
+/// Makes the kernels of a graph on the host.
+pub type HostKernels = Arc<dyn Fn() -> Arc<dyn Kernels> + Send + Sync>;
+
 /// A loaded library, a device that works, and how many threads a run may use.
 pub struct Runtime {
     environment: Environment,
     device: Device,
     threads: usize,
     cuda: CudaSettings,
+    /// Where kernels of our own can be compiled.
+    nvidia: Option<Arc<Nvidia>>,
+    host_kernels: Option<HostKernels>,
     profile: Option<PathBuf>,
 }
 
@@ -100,8 +110,16 @@ impl Runtime {
     /// The library cannot be loaded, or the device cannot be used, with what is missing. There is no fall back.
     pub fn load(library: &Path, device: Device, threads: usize) -> Result<Self, RuntimeError> {
         let environment = environment(library)?;
-        let runtime =
-            Self { environment, device, threads: threads.max(1), cuda: CudaSettings::default(), profile: None };
+        let nvidia = match device {
+            Device::Cpu => None,
+            Device::Cuda(_) => Nvidia::open()
+                .map_err(|reason| tracing::warn!(reason, "kernels cannot be compiled: training takes longer without NVRTC"))
+                .ok()
+                .map(Arc::new),
+        };
+        let (threads, cuda) = (threads.max(1), CudaSettings::default());
+        let (host_kernels, profile) = (None, None);
+        let runtime = Self { environment, device, threads, cuda, nvidia, host_kernels, profile };
         recording::patiently(|| runtime.builder(Launch::EachKernel).map(|_| ()))?;
         Ok(runtime)
     }
@@ -114,7 +132,9 @@ impl Runtime {
     /// The same for a graph whose runs cannot be recorded.
     pub fn kernel_by_kernel(&self) -> Self {
         let cuda = CudaSettings { kernel_by_kernel: true, ..self.cuda };
-        Self { environment: self.environment.clone(), cuda, profile: self.profile.clone(), ..*self }
+        let (environment, nvidia) = (self.environment.clone(), self.nvidia.clone());
+        let (host_kernels, profile) = (self.host_kernels.clone(), self.profile.clone());
+        Self { environment, cuda, nvidia, host_kernels, profile, ..*self }
     }
 
     /// The same, and each graph that it compiles leaves a file of what its nodes took when it is dropped: ONNX Runtime's
@@ -123,8 +143,19 @@ impl Runtime {
         Self { profile: Some(prefix), ..self }
     }
 
+    /// The same, and on the CPU it runs graphs that were written for CUDA with kernels of their own, where somebody compiles
+    /// these for the host: to check them without a device.
+    pub fn with_host_kernels(self, host_kernels: HostKernels) -> Self {
+        Self { host_kernels: Some(host_kernels), ..self }
+    }
+
     pub fn device(&self) -> Device {
         self.device
+    }
+
+    /// Whether graphs for the device may have operators of our own.
+    pub fn has_own_operators(&self) -> bool {
+        self.device == Device::Cpu || (self.nvidia.is_some() && !self.cuda.stock_kernels)
     }
 
     /// Compiles an ONNX model for the device. On the CPU it may use the operators of [`operators`].
@@ -202,9 +233,14 @@ impl Runtime {
             None => builder,
         };
         let Device::Cuda(number) = self.device else {
-            return builder.with_operators(operators::domain()?).map_err(unset);
+            let kernels = self.host_kernels.as_ref().map(|make| make());
+            return builder.with_operators(operators::domain(kernels)?).map_err(unset);
         };
         let provider = self.cuda.provider(self.cuda_number(number)?, launch);
+        let builder = match &self.nvidia {
+            Some(nvidia) => builder.with_operators(operators::cuda_domain(nvidia)?).map_err(unset)?,
+            None => builder,
+        };
         let builder =
             builder.with_execution_providers([provider]).map_err(|error| self.unavailable(error.message()))?;
         builder.with_disable_cpu_fallback().map_err(unset)

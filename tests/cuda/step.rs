@@ -89,7 +89,8 @@ const SGD: OptimizerPlan = OptimizerPlan::Sgd { learning_rate: 0.1, momentum: 0.
 const ADAMW: OptimizerPlan =
     OptimizerPlan::AdamW(Adam { learning_rate: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 });
 
-const KERNEL_BY_KERNEL: CudaSettings = CudaSettings { kernel_by_kernel: true, tf32: false, memory_limit_bytes: None };
+const KERNEL_BY_KERNEL: CudaSettings =
+    CudaSettings { kernel_by_kernel: true, tf32: false, memory_limit_bytes: None, stock_kernels: false };
 
 fn train(library: &Path, device: Device, optimizer: OptimizerPlan) -> Result<(), TrainingError> {
     train_with(Engine::new(library, device, 1), optimizer, CudaSettings::default())

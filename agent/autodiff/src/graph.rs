@@ -23,6 +23,8 @@ pub(crate) use segment::{Repetition, Segment};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use crate::{fuse, own};
+
 /// The opset that graphs of this crate are written in: the first with a kernel for `Gelu`.
 pub const OPSET: i64 = 20;
 
@@ -61,6 +63,11 @@ impl Dtype {
     /// Whether a gradient can exist for values of this type.
     pub fn is_float(self) -> bool {
         matches!(self, Self::F16 | Self::Bf16 | Self::F32 | Self::F64)
+    }
+
+    /// The type of ONNX's number for it, where it is one of these.
+    pub fn of_code(code: i64) -> Option<Self> {
+        dtype_of(code)
     }
 }
 
@@ -167,7 +174,7 @@ type ConstantKey = (Dtype, Vec<usize>, Vec<u64>);
 #[derive(Debug, Clone, Default)]
 pub struct Graph {
     provider: Provider,
-    has_own_operators: bool,
+    allows_own_operators: bool,
     /// What matrix products compute in, where that is not what they are given.
     low: Option<Dtype>,
     values: Vec<ValueInfo>,
@@ -197,11 +204,26 @@ impl Graph {
 
     /// Allows operators of the domain [`own::DOMAIN`](crate::own::DOMAIN), which only sessions of an agent have.
     pub fn allow_own_operators(&mut self) {
-        self.has_own_operators = true;
+        self.allows_own_operators = true;
     }
 
+    /// Whether rules may write the operators that there are for the CPU.
     pub fn has_own_operators(&self) -> bool {
-        self.has_own_operators
+        self.allows_own_operators && self.provider == Provider::Cpu
+    }
+
+    /// Whether runs of nodes become kernels of their own when the graph is encoded.
+    pub fn is_fused(&self) -> bool {
+        self.allows_own_operators && self.provider == Provider::Cuda
+    }
+
+    /// The nodes that are encoded, in order.
+    pub fn nodes_to_run(&self) -> Vec<Node> {
+        let live = self.live_nodes();
+        if self.is_fused() {
+            return fuse::fused(self, &live);
+        }
+        live.into_iter().map(|node| own::replaced(self, node)).collect()
     }
 
     pub fn opset(&self) -> i64 {
@@ -372,7 +394,7 @@ impl Graph {
         &self.outputs
     }
 
-    /// The nodes that an output depends on, in order. Only these are encoded.
+    /// The nodes that an output depends on, in order.
     pub fn live_nodes(&self) -> Vec<&Node> {
         let mut wanted: BTreeSet<Value> = self.outputs.iter().copied().collect();
         let mut live = Vec::new();

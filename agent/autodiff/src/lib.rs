@@ -6,6 +6,7 @@
 pub mod backward;
 pub mod export;
 pub mod families;
+pub mod fuse;
 pub mod gradient;
 pub mod graph;
 pub mod import;

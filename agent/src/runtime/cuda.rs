@@ -13,6 +13,8 @@ pub struct CudaSettings {
     pub memory_limit_bytes: Option<usize>,
     /// Launches each kernel by itself, where a graph's runs would be recorded and replayed.
     pub kernel_by_kernel: bool,
+    /// Leaves every operator to ONNX Runtime, where runs of them would become kernels of our own.
+    pub stock_kernels: bool,
 }
 
 /// How a run reaches the device.

@@ -1,12 +1,14 @@
-//! Operators of our own for graphs on the CPU: what ONNX's would do in many passes over the memory, in few.
+//! Operators of our own: what ONNX's would do in many passes over the memory, in few.
 //!
-//! Each has a formulation in ONNX's operators, which is the reference, and what runs on every other device.
+//! Each has a formulation in ONNX's operators, which is the reference. Those of the CPU are each a computation; on CUDA
+//! there is one, for runs of operators that are compiled into a kernel.
 
 mod adamw;
 mod attribute;
 mod batch_norm;
 mod convolution;
 mod elementwise;
+mod fused;
 mod gelu;
 mod layer_norm;
 mod pooling;
@@ -14,6 +16,7 @@ mod softmax;
 mod tensor;
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use ort::environment::Environment;
 use ort::operator::{ComputeContext, OperatorDomain};
@@ -22,13 +25,26 @@ use regatta_autodiff::graph::{Dtype, Graph, Provider};
 use regatta_autodiff::own::DOMAIN;
 use regatta_kernels::{InParallel, Scratch};
 
+use super::kernels::Kernels;
+use super::nvidia::{DeviceKernels, Nvidia};
 use super::{RuntimeError, refused, unset};
 use adamw::AdamW;
 use convolution::Conv;
 
-pub(super) fn domain() -> ort::Result<OperatorDomain> {
+/// Of a graph on a CUDA device.
+pub(super) fn cuda_domain(nvidia: &Arc<Nvidia>) -> ort::Result<OperatorDomain> {
+    let kernels = Arc::new(DeviceKernels::new(Arc::clone(nvidia)));
+    OperatorDomain::new(DOMAIN)?.add(fused::Fused { kernels, is_on_cuda: true })
+}
+
+/// Of a graph on the CPU; with kernels of the host's, where there are such.
+pub(super) fn domain(kernels: Option<Arc<dyn Kernels>>) -> ort::Result<OperatorDomain> {
+    let domain = match kernels {
+        Some(kernels) => OperatorDomain::new(DOMAIN)?.add(fused::Fused { kernels, is_on_cuda: false })?,
+        None => OperatorDomain::new(DOMAIN)?,
+    };
     let scratch = Scratch::default();
-    OperatorDomain::new(DOMAIN)?
+    domain
         .add(AdamW)?
         .add(Conv::forward(&scratch))?
         .add(Conv::input_gradient(&scratch))?
@@ -53,7 +69,7 @@ pub(super) fn announce(environment: &Environment) -> Result<(), RuntimeError> {
     Session::builder(environment)?
         .with_intra_threads(1)
         .map_err(unset)?
-        .with_operators(domain()?)
+        .with_operators(domain(None)?)
         .map_err(unset)?
         .commit_from_memory(&graph.encode())
         .map_err(refused)?;

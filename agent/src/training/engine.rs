@@ -10,12 +10,12 @@ use regatta_autodiff::step::{DataRole, Program, StepPlan, accumulation, evaluati
 
 use super::dataset::{Affine, Dataset, Feature, Split, Target, Values};
 use super::model::ModelPlan;
-use super::plan::Plan;
+use super::plan::{Plan, Surroundings};
 use super::stream::Source;
 use super::tensors::{Purpose, StepTensors};
 use super::{Training, TrainingError, draw};
 use crate::model::imported;
-use crate::runtime::{Array, Compiled, CudaSettings, Device, Runtime, RuntimeError, Tensor};
+use crate::runtime::{Array, Compiled, CudaSettings, Device, HostKernels, Runtime, RuntimeError, Tensor};
 
 /// Compiled shapes that a lane keeps; the one that was used longest ago goes first.
 const SHAPES_MAX: usize = 8;
@@ -33,6 +33,8 @@ const AHEAD: usize = 128;
 /// A lane's part of ONNX Runtime. It trains one trial at a time.
 pub struct Engine {
     runtime: Runtime,
+    /// What graphs are written for.
+    provider: Provider,
     ahead: usize,
     /// The one used last is at the end.
     shapes: Vec<Shape>,
@@ -100,7 +102,13 @@ impl Engine {
         let runtime = Runtime::load(library, device, threads)?;
         let ahead = if device == Device::Cpu { 1 } else { AHEAD };
         let (shapes, datasets, files) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { runtime, ahead, shapes, datasets, files, compiled_count: 0 })
+        let provider = provider_of(device);
+        Ok(Self { runtime, provider, ahead, shapes, datasets, files, compiled_count: 0 })
+    }
+
+    /// The same for graphs as they are written for CUDA, on the CPU: see [`Runtime::with_host_kernels`].
+    pub fn with_host_kernels(self, kernels: HostKernels) -> Self {
+        Self { runtime: self.runtime.with_host_kernels(kernels), provider: Provider::Cuda, ..self }
     }
 
     /// The same, with so many minibatches handed over at once where all rows are in memory: the same numbers.
@@ -136,7 +144,12 @@ impl Engine {
             Source::Streamed(stream) => stream.validation.check("validation")?,
         }
         let model = self.model(plan, &source)?;
-        let shape = plan.shape(model, &source, (provider_of(self.runtime.device()), self.ahead))?;
+        let on = Surroundings {
+            provider: self.provider,
+            own_operators: self.runtime.has_own_operators(),
+            ahead: self.ahead,
+        };
+        let shape = plan.shape(model, &source, on)?;
         let position = self.shape(shape, source.validation().rows())?;
         let data = match &source {
             Source::Resident(data) => self.device_data(position, data)?,

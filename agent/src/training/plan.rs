@@ -47,6 +47,16 @@ pub struct Plan {
     pub seed: u64,
 }
 
+/// What a plan's graphs are written for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Surroundings {
+    pub provider: Provider,
+    /// Whether whoever runs them has operators of our own.
+    pub own_operators: bool,
+    /// Minibatches that are handed over at once.
+    pub ahead: usize,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum Loss {
     CrossEntropy {
@@ -212,11 +222,12 @@ impl Plan {
         &self,
         model: Model,
         source: &Source,
-        (provider, ahead): (Provider, usize),
+        on: Surroundings,
     ) -> Result<StepPlan, TrainingError> {
         let loss = self.loss.form();
         self.check_target(&model, &loss, &source.validation().target)?;
         let batch = self.batch(source.rows());
+        let Surroundings { provider, own_operators, ahead } = on;
         if self.precision == Precision::Bfloat16 && provider == Provider::Cpu {
             let reason =
                 "there is no arithmetic of bfloat16 on the CPU; set `precision` to half or single, or train on a GPU";
@@ -226,7 +237,7 @@ impl Plan {
             model,
             loss,
             augment: self.augment.iter().map(|augmentation| augmentation.form()).collect(),
-            update: self.optimizer.update(provider),
+            update: self.optimizer.update(own_operators),
             undecayed: self.undecayed.clone(),
             clip: Clip { norm: self.clip_norm.is_some(), value: self.clip_value.is_some() },
             accumulate: self.accumulate > 1,
@@ -350,7 +361,7 @@ impl OptimizerPlan {
         }
     }
 
-    fn update(&self, provider: Provider) -> Update {
+    fn update(&self, own_operators: bool) -> Update {
         let optimizer = match *self {
             Self::Sgd { momentum, nesterov, .. } if momentum > 0.0 => Optimizer::Momentum { nesterov },
             Self::Sgd { .. } => Optimizer::Sgd,
@@ -362,7 +373,7 @@ impl OptimizerPlan {
             Self::Lion { .. } => Optimizer::Lion,
         };
         let weight_decay = self.numbers().into_iter().any(|(role, n)| role == ScalarRole::WeightDecay && n > 0.0);
-        Update { optimizer, weight_decay, own_operators: provider == Provider::Cpu }
+        Update { optimizer, weight_decay, own_operators }
     }
 
     fn numbers(&self) -> Vec<(ScalarRole, f64)> {

@@ -13,7 +13,6 @@ use crate::onnx::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
     ValueInfoProto, type_proto,
 };
-use crate::own;
 
 /// The ONNX file format that belongs to the opset of this crate's graphs.
 const IR_VERSION: i64 = 10;
@@ -26,7 +25,7 @@ impl Graph {
 
     /// As [`encode`](Self::encode), not yet as bytes.
     pub(crate) fn model(&self) -> ModelProto {
-        let own: Vec<Node> = self.live_nodes().into_iter().map(|node| own::replaced(self, node)).collect();
+        let own = self.nodes_to_run();
         let nodes: Vec<&Node> = own.iter().collect();
         let used: BTreeSet<Value> = nodes
             .iter()

@@ -111,7 +111,7 @@ const CUDA_SPLIT_MAX: usize = 4;
 
 /// The pieces of a flat vector, flat. Always a Split, of a single piece too: a Reshape would share its memory.
 pub(super) fn split_flat(graph: &mut Graph, vector: Value, pieces: &[Piece]) -> Result<Vec<Value>, GraphError> {
-    let in_one = graph.provider() == Provider::Cpu || pieces.len() <= CUDA_SPLIT_MAX;
+    let in_one = graph.provider() == Provider::Cpu || graph.is_fused() || pieces.len() <= CUDA_SPLIT_MAX;
     let run = if in_one { 1 } else { pieces.len().div_ceil(CUDA_SPLIT_MAX) };
     let runs: Vec<&[Piece]> = pieces.chunks(run).collect();
     let elements = |run: &[Piece]| run.iter().map(Piece::elements).sum::<usize>();
@@ -134,6 +134,9 @@ pub(super) fn split_flat(graph: &mut Graph, vector: Value, pieces: &[Piece]) -> 
 /// One operator's most operands: CUDA refuses to record a Concat of more.
 const CONCAT_MAX: usize = 32;
 
+/// Those of a kernel of our own.
+const FUSED_CONCAT_MAX: usize = 1000;
+
 /// A flat vector of type f32 from its pieces, which may have other shapes and float types.
 pub(super) fn concat(graph: &mut Graph, pieces: &[Value]) -> Result<Value, GraphError> {
     let mut parts = Vec::with_capacity(pieces.len());
@@ -144,7 +147,7 @@ pub(super) fn concat(graph: &mut Graph, pieces: &[Value]) -> Result<Value, Graph
     }
     while parts.len() > 1 {
         let mut joined = Vec::with_capacity(parts.len().div_ceil(CONCAT_MAX));
-        for chunk in parts.chunks(CONCAT_MAX) {
+        for chunk in parts.chunks(if graph.is_fused() { FUSED_CONCAT_MAX } else { CONCAT_MAX }) {
             joined.push(match chunk {
                 [single] => *single,
                 _ => graph.node("Concat", chunk, &[("axis", Attribute::Int(0))])?,

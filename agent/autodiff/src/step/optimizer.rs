@@ -13,8 +13,8 @@ pub struct Update {
     pub optimizer: Optimizer,
     /// Whether weight decay is in the graph at all; its factor is an input.
     pub weight_decay: bool,
-    /// Whether the graph may have operators of [`own::DOMAIN`](crate::own::DOMAIN): AdamW, and Adam without weight decay,
-    /// are then one node, with the same numbers.
+    /// Whether the graph may have operators of [`own::DOMAIN`](crate::own::DOMAIN). On the CPU AdamW, and Adam without
+    /// weight decay, are then one node, with the same numbers; for CUDA runs of operators become kernels.
     pub own_operators: bool,
 }
 
@@ -180,7 +180,7 @@ impl Rule {
         }
         let mut slots = Slots { declared, group };
         let next = match &self.numbers {
-            Numbers::Adam(adam) if self.update.own_operators && decay.is_none() => {
+            Numbers::Adam(adam) if graph.has_own_operators() && decay.is_none() => {
                 adam.own_operators(graph, &mut slots, (w, g), shrink)?
             }
             numbers => {

@@ -36,7 +36,7 @@ impl Program {
         const UNEQUAL_MAX: usize = 4;
         const EQUAL_MAX: usize = 32;
 
-        let is_safe = |node: &&Node| match node.op.as_str() {
+        let is_safe = |node: &Node| match node.op.as_str() {
             "Concat" => node.inputs.len() <= EQUAL_MAX,
             "Split" => {
                 let shapes: BTreeSet<&[usize]> = node.outputs.iter().map(|part| self.graph.shape(*part)).collect();
@@ -44,7 +44,7 @@ impl Program {
             }
             _ => true,
         };
-        self.indices.shape.len() > 1 && self.graph.live_nodes().iter().all(is_safe)
+        self.indices.shape.len() > 1 && self.graph.nodes_to_run().iter().all(is_safe)
     }
 }
 

@@ -1,0 +1,140 @@
+//! Runs of operators as kernels of their own, for CUDA: where ONNX Runtime launches a kernel for each operator, and each
+//! reads and writes the device's memory, a region that walks along tensors of one size takes one launch and one pass.
+//!
+//! A region becomes a node `Fused` of [`own::DOMAIN`](crate::own::DOMAIN) whose source is its attribute, in a C that is
+//! CUDA's and a host's alike. Whoever runs the graph compiles it. The same numbers as of the operators, but for what a
+//! compiler contracts and for the last bits of functions.
+
+mod element;
+mod index;
+mod kernel;
+mod regions;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::graph::{Attribute, Graph, Node, Value, dtype_code};
+use crate::own::DOMAIN;
+use regions::{Part, Regions};
+
+/// The operator of a region.
+pub const FUSED: &str = "Fused";
+
+/// Threads of a block that a source counts on.
+pub const THREADS: usize = 256;
+
+/// What a source needs before it, beside functions that read and write numbers of 16 bits: `from_half`, `to_half`,
+/// `from_bfloat` and `to_bfloat`, between an unsigned short and a float.
+pub const PRELUDE: &str = "\
+#define lesser(a, b) ((a) < (b) || (a) != (a) ? (a) : (b))
+#define greater(a, b) ((a) > (b) || (a) != (a) ? (a) : (b))
+";
+
+/// The nodes with regions as one node each, in an order in which each has what it reads.
+pub(crate) fn fused(graph: &Graph, nodes: &[&Node]) -> Vec<Node> {
+    let producers: BTreeMap<Value, &Node> =
+        nodes.iter().flat_map(|node| node.outputs.iter().map(|value| (*value, *node))).collect();
+    let regions = Regions::find(graph, nodes);
+    let computes = |member: &&usize| regions.part(**member) == Part::Computes;
+    let is_region = |unit: &[usize]| {
+        unit.iter().filter(computes).count() > 1 || unit.iter().any(|member| joins_or_parts(nodes[*member]))
+    };
+    let (fused, alone): (Vec<(usize, &[usize])>, Vec<_>) =
+        regions.units().into_iter().enumerate().partition(|(_, unit)| is_region(unit));
+    // They give memory that is there already.
+    let views = alone.iter().flat_map(|(_, unit)| unit.iter()).filter(|member| regions.part(**member) == Part::Views);
+    let views: BTreeSet<&str> = views.map(|member| nodes[*member].name.as_str()).collect();
+    let written = fused.into_iter().map(|(order, unit)| (order, region(graph, nodes, (&regions, &producers, &views), unit)));
+    let kept = alone.into_iter().map(|(order, unit)| (order, unit.iter().map(|member| nodes[*member].clone()).collect()));
+    let by_order: BTreeMap<usize, Vec<Node>> = written.chain(kept).collect();
+    let all = by_order.into_values().flatten().collect();
+    without_unread(graph, all)
+}
+
+/// Views that regions read through are left without a reader.
+fn without_unread(graph: &Graph, nodes: Vec<Node>) -> Vec<Node> {
+    let mut wanted: BTreeSet<Value> = graph.outputs().iter().copied().collect();
+    let mut read: Vec<Node> = Vec::with_capacity(nodes.len());
+    for node in nodes.into_iter().rev() {
+        if node.outputs.iter().any(|output| wanted.contains(output)) {
+            wanted.extend(node.inputs.iter().flatten());
+            read.push(node);
+        }
+    }
+    read.reverse();
+    read
+}
+
+/// What ONNX Runtime does with lengths in the host's memory, where there are many.
+fn joins_or_parts(node: &Node) -> bool {
+    matches!(node.op.as_str(), "Split" | "Concat")
+}
+
+/// A region as one node, followed by those of its views that lead out of it.
+fn region(
+    graph: &Graph,
+    nodes: &[&Node],
+    (regions, producers, seen_through): (&Regions<'_>, &BTreeMap<Value, &Node>, &BTreeSet<&str>),
+    unit: &[usize],
+) -> Vec<Node> {
+    let given: BTreeSet<Value> = graph.outputs().iter().copied().collect();
+    let mut inside: BTreeSet<usize> = unit.iter().copied().collect();
+    let is_needed = |inside: &BTreeSet<usize>, member: usize, value: Value| {
+        let readers = regions.readers(member);
+        given.contains(&value) || readers.iter().any(|reader| !inside.contains(reader) && nodes[*reader].inputs.contains(&Some(value)))
+    };
+    // A view of what is needed itself is no further tensor.
+    let mut views = Vec::new();
+    for &member in unit.iter().rev() {
+        let value = nodes[member].outputs[0];
+        if regions.part(member) == Part::Views && is_needed(&inside, member, value) && !given.contains(&value) {
+            let within = regions.readers(member).iter().any(|reader| inside.contains(reader));
+            let source = nodes[member].inputs[0].and_then(|x| producers.get(&x)).map(|node| node.name.as_str());
+            let source = unit.iter().copied().find(|other| Some(nodes[*other].name.as_str()) == source);
+            let is_of_stored = source.is_none_or(|source| {
+                nodes[source].op != "Split" && is_needed(&inside, source, nodes[source].outputs[0])
+            });
+            if is_of_stored && !within {
+                inside.remove(&member);
+                views.push(nodes[member].clone());
+            }
+        }
+    }
+    views.reverse();
+    let members: Vec<&Node> = inside.iter().map(|member| nodes[*member]).collect();
+    let outputs: Vec<Value> = (inside.iter())
+        .flat_map(|&member| nodes[member].outputs.iter().map(move |value| (member, *value)))
+        .filter(|(member, value)| is_needed(&inside, *member, *value))
+        .map(|(_, value)| value)
+        .collect();
+    let kernel = kernel::write(graph, producers, &members, seen_through, &outputs);
+    let last = members.last().expect("a region has nodes");
+    let count = members.iter().map(|node| kernel::elements_of(graph, node)).max().unwrap_or(0);
+    let ints = |numbers: Vec<usize>| {
+        Attribute::Ints(numbers.into_iter().map(|number| i64::try_from(number).expect("a size fits in an i64")).collect())
+    };
+    let shapes = kernel.outputs.iter().flat_map(|output| {
+        let shape = graph.shape(*output);
+        [shape.len()].into_iter().chain(shape.iter().copied())
+    });
+    let types = kernel.outputs.iter().map(|output| dtype_code(graph.dtype(*output))).collect();
+    let attributes = [
+        ("source", Attribute::Text(kernel.source.clone())),
+        ("elements", ints(vec![count])),
+        ("types", Attribute::Ints(types)),
+        ("shapes", ints(shapes.collect())),
+    ];
+    let fused = Node {
+        name: format!("{}.fused", last.name),
+        domain: DOMAIN.into(),
+        op: FUSED.into(),
+        inputs: kernel.inputs.iter().copied().map(Some).collect(),
+        outputs: kernel.outputs,
+        attributes: attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+    };
+    [fused].into_iter().chain(views).collect()
+}
+
+/// How many elements a value has.
+fn elements(graph: &Graph, value: Value) -> usize {
+    graph.shape(value).iter().product()
+}

@@ -1,0 +1,312 @@
+//! The source of a kernel that computes a region of a graph in one pass: each thread an element.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use super::element::{self, memory_type, register_type};
+use super::index::{self, Axis};
+use super::{THREADS, elements};
+use crate::graph::{Graph, Node, Value, axis_position, permutation, slice_ranges};
+
+/// A region's nodes as one kernel.
+pub struct Kernel {
+    pub inputs: Vec<Value>,
+    pub outputs: Vec<Value>,
+    /// Its parameters and its body, in C: pointers to the inputs and then to the outputs.
+    pub source: String,
+}
+
+/// Writes the kernel of these nodes, all of `count` elements, that gives these of their outputs. `producers` has the node
+/// that gives a value; those of `views` are looked through.
+pub fn write(
+    graph: &Graph,
+    producers: &BTreeMap<Value, &Node>,
+    members: &[&Node],
+    views: &BTreeSet<&str>,
+    outputs: &[Value],
+) -> Kernel {
+    let member_names: BTreeSet<&str> = members.iter().map(|node| node.name.as_str()).chain(views.iter().copied()).collect();
+    let count = members.iter().map(|node| elements_of(graph, node)).max().unwrap_or(0);
+    let mut writer = Writer {
+        graph,
+        producers,
+        members: member_names,
+        inputs: Vec::new(),
+        known: BTreeMap::new(),
+        body: String::new(),
+        names: 0,
+    };
+    let splits = members.iter().filter(|node| node.op == "Split");
+    let split: BTreeSet<Value> = splits.clone().flat_map(|node| node.outputs.iter().copied()).collect();
+    let mut stores = String::new();
+    let pointer = |output: Value| outputs.iter().position(|other| *other == output).map(|at| format!("q{at}"));
+    for output in outputs.iter().filter(|output| !split.contains(output)) {
+        let found = writer.value(*output, "i");
+        let stored = element::stored(graph.dtype(*output), &found);
+        let _ = writeln!(stores, "{}[i] = {stored};", pointer(*output).unwrap_or_default());
+    }
+    for node in splits {
+        let Some(Some(whole)) = node.inputs.first() else { continue };
+        let stored = element::stored(graph.dtype(*whole), &writer.value(*whole, "i"));
+        let parts: Vec<(usize, Option<String>)> =
+            node.outputs.iter().map(|part| (elements(graph, *part), pointer(*part))).collect();
+        store_parts(&mut stores, &parts, 0, &stored);
+    }
+    let Writer { inputs, body, .. } = writer;
+    let parameter = |value: &Value, prefix: &str, at: usize| {
+        let of = memory_type(graph.dtype(*value));
+        // What a graph takes may be the memory that it writes to; no other memory is the same as an output's.
+        let alone = if graph.inputs().contains(value) { "" } else { " __restrict__" };
+        match prefix {
+            "p" => format!("const {of}*{alone} p{at}"),
+            _ => format!("{of}* q{at}"),
+        }
+    };
+    let ins = inputs.iter().enumerate().map(|(at, value)| parameter(value, "p", at));
+    let outs = outputs.iter().enumerate().map(|(at, value)| parameter(value, "q", at));
+    let parameters: Vec<String> = ins.chain(outs).collect();
+    let source = format!(
+        "({})\n{{\nconst unsigned i = blockIdx.x * {THREADS}u + threadIdx.x;\nif (i >= {count}u) return;\n{body}{stores}}}\n",
+        parameters.join(", ")
+    );
+    Kernel { inputs, outputs: outputs.to_vec(), source }
+}
+
+/// Of the tensor that a thread walks along for a node: what it splits, or what it gives.
+pub fn elements_of(graph: &Graph, node: &Node) -> usize {
+    let walked = if node.op == "Split" { node.inputs.first().copied().flatten() } else { node.outputs.first().copied() };
+    walked.map_or(0, |value| elements(graph, value))
+}
+
+/// Stores an element of a vector in its part: a tree of comparisons.
+fn store_parts(text: &mut String, parts: &[(usize, Option<String>)], start: usize, stored: &str) {
+    match parts {
+        [] => {}
+        [(_, pointer)] => {
+            let Some(pointer) = pointer else { return };
+            let _ = writeln!(text, "{pointer}[i - {start}u] = {stored};");
+        }
+        parts => {
+            let (first, second) = parts.split_at(parts.len() / 2);
+            let border = start + first.iter().map(|part| part.0).sum::<usize>();
+            let _ = writeln!(text, "if (i < {border}u) {{");
+            store_parts(text, first, start, stored);
+            text.push_str("} else {\n");
+            store_parts(text, second, border, stored);
+            text.push_str("}\n");
+        }
+    }
+}
+
+struct Writer<'a> {
+    graph: &'a Graph,
+    producers: &'a BTreeMap<Value, &'a Node>,
+    members: BTreeSet<&'a str>,
+    inputs: Vec<Value>,
+    /// The names of what is computed already: of an element of a value, by its place, and of places.
+    known: BTreeMap<(Option<Value>, String), String>,
+    body: String,
+    names: usize,
+}
+
+impl<'a> Writer<'a> {
+    fn name(&mut self, prefix: &str) -> String {
+        self.names += 1;
+        format!("{prefix}{}", self.names)
+    }
+
+    /// The element of a value at a place (the name of a number, or a literal), as a name or a literal.
+    fn value(&mut self, value: Value, at: &str) -> String {
+        if let Some(literal) = self.literal(value) {
+            return literal;
+        }
+        let key = (Some(value), at.to_owned());
+        if let Some(name) = self.known.get(&key) {
+            return name.clone();
+        }
+        let producer = self.producers.get(&value).copied();
+        let name = match producer.filter(|node| self.members.contains(node.name.as_str())) {
+            Some(node) if node.op == "Concat" => self.joined(node, at),
+            Some(node) if is_view(node) => self.operand(node, 0, at),
+            Some(node) => match moved(self.graph, node) {
+                Some((axes, base)) => {
+                    let from = self.place(at, &axes, base);
+                    self.operand(node, 0, &from)
+                }
+                None => {
+                    let computed = self.element(node, at);
+                    self.declare(value, &computed)
+                }
+            },
+            None => {
+                let loaded = self.load(value, at);
+                self.declare(value, &loaded)
+            }
+        };
+        self.known.insert(key, name.clone());
+        name
+    }
+
+    fn declare(&mut self, value: Value, computed: &str) -> String {
+        let name = self.name("v");
+        let of = register_type(self.graph.dtype(value));
+        let _ = writeln!(self.body, "const {of} {name} = {computed};");
+        name
+    }
+
+    /// A number that is the same wherever it is read.
+    fn literal(&self, value: Value) -> Option<String> {
+        if let Some(constant) = self.graph.constant_of(value) {
+            return element::literal(constant);
+        }
+        let node = self.producers.get(&value).filter(|node| node.op == "Expand" || is_view(node))?;
+        self.literal(node.inputs.first().copied().flatten()?)
+    }
+
+    fn operand(&mut self, node: &Node, position: usize, at: &str) -> String {
+        let operand = node.inputs.get(position).copied().flatten().expect("a node of a region has its operands");
+        self.value(operand, at)
+    }
+
+    fn load(&mut self, value: Value, at: &str) -> String {
+        let position = self.inputs.iter().position(|input| *input == value).unwrap_or_else(|| {
+            self.inputs.push(value);
+            self.inputs.len() - 1
+        });
+        element::loaded(self.graph.dtype(value), &format!("p{position}[{at}]"))
+    }
+
+    /// An operator of single elements.
+    fn element(&mut self, node: &Node, at: &str) -> String {
+        let shape = self.graph.shape(node.outputs[0]).to_vec();
+        let operands: Vec<Option<String>> = (node.inputs.iter())
+            .map(|input| {
+                let operand = (*input)?;
+                let of = self.graph.shape(operand).to_vec();
+                // A bound of Clip may have more axes than what it cuts.
+                let axes = if of.len() > shape.len() { Vec::new() } else { index::broadcast(&shape, &of) };
+                let from = self.place(at, &axes, 0);
+                Some(self.value(operand, &from))
+            })
+            .collect();
+        element::expression(self.graph, node, &operands).expect("a region has no other operators")
+    }
+
+    /// A place in another tensor, as a name or a literal.
+    fn place(&mut self, at: &str, axes: &[Axis], base: i64) -> String {
+        let place = index::place(at, axes, base);
+        if place == at || place.chars().all(|c| c.is_ascii_alphanumeric()) {
+            return place;
+        }
+        let key = (None, place);
+        if let Some(name) = self.known.get(&key) {
+            return name.clone();
+        }
+        let name = self.name("i");
+        let _ = writeln!(self.body, "const unsigned {name} = {};", key.1);
+        self.known.insert(key, name.clone());
+        name
+    }
+
+    /// An element of tensors side by side.
+    fn joined(&mut self, node: &Node, at: &str) -> String {
+        let shape = self.graph.shape(node.outputs[0]).to_vec();
+        let axis = axis_position(node.int("axis", 0), shape.len()).expect("a Concat has its axis");
+        let inner: usize = shape[axis + 1..].iter().product();
+        let mut before = vec![Axis { size: shape[..axis].iter().product(), stride: 0 }];
+        before.extend([Axis { size: shape[axis], stride: 1 }, Axis { size: inner, stride: 0 }]);
+        let along = self.place(at, &before, 0);
+        let outer = self.place(at, &[Axis { size: before[0].size, stride: 1 }, Axis { size: shape[axis] * inner, stride: 0 }], 0);
+        let parts: Vec<(Value, usize)> =
+            node.inputs.iter().flatten().map(|&part| (part, self.graph.shape(part)[axis])).collect();
+        let name = self.name("v");
+        let of = register_type(self.graph.dtype(node.outputs[0]));
+        let _ = writeln!(self.body, "{of} {name};");
+        let whole = Joined { at, along: &along, outer: &outer, is_first: before[0].size == 1, inner, size: shape[axis] };
+        self.joined_parts(&whole, &parts, 0, &name);
+        name
+    }
+
+    /// Sets `name` to the element of the part that `along` is in: a tree of comparisons.
+    fn joined_parts(&mut self, whole: &Joined<'_>, parts: &[(Value, usize)], start: usize, name: &str) {
+        match parts {
+            [] => {}
+            [(part, size)] => {
+                // What is computed in a branch is not there outside of it.
+                let known = self.known.clone();
+                let skipped = number(start * whole.inner);
+                let from = if whole.is_first {
+                    format!("{} - {skipped}", whole.at)
+                } else {
+                    format!("{} - {} * {} - {skipped}", whole.at, whole.outer, number((whole.size - size) * whole.inner))
+                };
+                let place = self.name("i");
+                let _ = writeln!(self.body, "const unsigned {place} = {from};");
+                let found = self.value(*part, &place);
+                let _ = writeln!(self.body, "{name} = {found};");
+                self.known = known;
+            }
+            parts => {
+                let (first, second) = parts.split_at(parts.len() / 2);
+                let border = start + first.iter().map(|part| part.1).sum::<usize>();
+                let _ = writeln!(self.body, "if ({} < {border}u) {{", whole.along);
+                self.joined_parts(whole, first, start, name);
+                self.body.push_str("} else {\n");
+                self.joined_parts(whole, second, border, name);
+                self.body.push_str("}\n");
+            }
+        }
+    }
+}
+
+/// A place in a Concat: among all elements, along its axis, and among what lies before its axis.
+struct Joined<'a> {
+    at: &'a str,
+    along: &'a str,
+    outer: &'a str,
+    is_first: bool,
+    /// Elements of a step along the axis.
+    inner: usize,
+    /// Of the axis.
+    size: usize,
+}
+
+fn number(size: usize) -> String {
+    format!("{size}u")
+}
+
+/// Whether a node gives its operand's elements in their order.
+pub fn is_view(node: &Node) -> bool {
+    node.domain.is_empty() && matches!(node.op.as_str(), "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Identity")
+}
+
+/// How a node that only moves elements walks along its operand, axis by axis, and where it begins.
+pub fn moved(graph: &Graph, node: &Node) -> Option<(Vec<Axis>, i64)> {
+    let x = node.inputs.first().copied().flatten().filter(|_| node.domain.is_empty())?;
+    let (from, to) = (graph.shape(x), graph.shape(*node.outputs.first()?));
+    let strides = index::strides(from);
+    match node.op.as_str() {
+        "Expand" => Some((index::broadcast(to, from), 0)),
+        "Transpose" => {
+            let axes = permutation(node, from.len())?;
+            Some((axes.iter().map(|&axis| Axis { size: from[axis], stride: strides[axis] }).collect(), 0))
+        }
+        "Slice" => {
+            let mut axes: Vec<Axis> =
+                to.iter().zip(&strides).map(|(&size, &stride)| Axis { size, stride }).collect();
+            let mut base = 0;
+            for (axis, range) in slice_ranges(graph, node)?.into_iter().enumerate() {
+                base += i64::try_from(range.start).ok()? * strides[axis];
+                axes[axis].stride *= range.step;
+            }
+            Some((axes, base))
+        }
+        _ => None,
+    }
+}
+
+/// Whether all parts of a Split are of one vector.
+pub fn is_flat_split(graph: &Graph, node: &Node) -> bool {
+    let whole = node.inputs.first().copied().flatten();
+    node.domain.is_empty() && node.op == "Split" && whole.is_some_and(|whole| graph.shape(whole).len() == 1)
+}

@@ -1,0 +1,368 @@
+//! Kernels that runs of operators become for CUDA, compiled for the host: the numbers of the operators.
+#![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+
+#[path = "support/host_kernels.rs"]
+mod host_kernels;
+#[path = "support/library.rs"]
+mod library;
+
+use std::sync::Arc;
+
+use host_kernels::host_kernels;
+use library::library;
+use regatta_agent::runtime::{Array, Device, Interrupt, Runtime, Tensor};
+use regatta_agent::training::{
+    Activation, Adam, Augmentation, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Split,
+    Target,
+};
+use regatta_autodiff::fuse::FUSED;
+use regatta_autodiff::graph::{Attribute, Constant, Dtype, Elements, Graph, GraphError, Provider, Value};
+
+type Built = Result<Value, GraphError>;
+
+#[test]
+fn operators_of_one_operand_give_the_same_numbers() {
+    let float = Attribute::Float;
+    let rows: Vec<(&str, Vec<(&str, Attribute)>)> = vec![
+        ("Neg", vec![]),
+        ("Abs", vec![]),
+        ("Sign", vec![]),
+        ("Ceil", vec![]),
+        ("Floor", vec![]),
+        ("Round", vec![]),
+        ("Reciprocal", vec![]),
+        ("Exp", vec![]),
+        ("Erf", vec![]),
+        ("Sin", vec![]),
+        ("Cos", vec![]),
+        ("Tan", vec![]),
+        ("Atan", vec![]),
+        ("Sinh", vec![]),
+        ("Cosh", vec![]),
+        ("Asinh", vec![]),
+        ("Relu", vec![]),
+        ("Tanh", vec![]),
+        ("Sigmoid", vec![]),
+        ("Gelu", vec![]),
+        ("Gelu", vec![("approximate", Attribute::Text("tanh".into()))]),
+        ("Softplus", vec![]),
+        ("Softsign", vec![]),
+        ("Elu", vec![("alpha", float(0.7))]),
+        ("Selu", vec![]),
+        ("LeakyRelu", vec![("alpha", float(0.2))]),
+        ("ThresholdedRelu", vec![("alpha", float(0.3))]),
+        ("HardSigmoid", vec![("alpha", float(0.4))]),
+    ];
+    for (op, attributes) in rows {
+        check(op, &[&[5, 70]], |graph, x| {
+            let y = graph.node(op, &[x[0]], &attributes)?;
+            graph.scale(y, 0.5)
+        });
+    }
+    // Of numbers from a half to one and a half.
+    for op in ["Sqrt", "Log", "Asin", "Acos", "Atanh", "Acosh"] {
+        check(op, &[&[70]], |graph, x| {
+            let shifted = graph.shift(x[0], 1.0)?;
+            let within = if matches!(op, "Asin" | "Acos" | "Atanh") { graph.scale(shifted, 0.6)? } else { shifted };
+            let within = if op == "Acosh" { graph.shift(within, 0.6)? } else { within };
+            graph.node(op, &[within], &[])
+        });
+    }
+}
+
+#[test]
+fn operators_of_several_operands_give_the_same_numbers_however_they_broadcast() {
+    let shapes: [[&[usize]; 2]; 6] = [
+        [&[4, 5, 6], &[4, 5, 6]],
+        [&[4, 5, 6], &[5, 1]],
+        [&[4, 1, 6], &[5, 1]],
+        [&[4, 5, 6], &[1]],
+        [&[4, 5, 6], &[]],
+        [&[3, 7, 1, 5], &[1, 2, 1]],
+    ];
+    for shapes in shapes {
+        for op in ["Add", "Sub", "Mul", "Div", "Min", "Max", "Sum"] {
+            check(op, &shapes, |graph, x| {
+                let y = graph.node(op, x, &[])?;
+                graph.shift(y, 1.0)
+            });
+        }
+        for op in ["Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal"] {
+            check(op, &shapes, |graph, x| {
+                let y = graph.node(op, x, &[])?;
+                graph.cast(y, Dtype::F32)
+            });
+        }
+        check("PRelu", &[&[4, 5, 6], &[5, 1]], |graph, x| {
+            let y = graph.node("PRelu", x, &[])?;
+            graph.shift(y, 1.0)
+        });
+        for exponent in [1.0, 2.0, 3.0, 0.5, -1.0, 1.7] {
+            check("Pow", &shapes, |graph, x| {
+                let sum = graph.node("Add", x, &[])?;
+                let base = graph.shift(sum, 1.5)?;
+                let exponent = graph.scalar(Dtype::F32, exponent);
+                graph.pow(base, exponent)
+            });
+        }
+        check("Where", &shapes, |graph, x| {
+            let (truth, other) = (graph.less(x[0], x[1])?, graph.greater(x[1], x[0])?);
+            let not = graph.node("Not", &[other], &[])?;
+            let both = graph.node("And", &[truth, not], &[])?;
+            let either = graph.node("Or", &[both, other], &[])?;
+            let one = graph.node("Xor", &[either, truth], &[])?;
+            graph.choose(one, x[0], x[1])
+        });
+        for bounds in [(Some(-0.2), Some(0.3)), (None, Some(0.1)), (Some(0.1), None), (Some(0.3), Some(-0.2))] {
+            check("Clip", &shapes, |graph, x| {
+                let sum = graph.node("Add", x, &[])?;
+                let bound = |graph: &mut Graph, bound: Option<f64>| bound.map(|bound| graph.scalar(Dtype::F32, bound));
+                let operands = [Some(sum), bound(graph, bounds.0), bound(graph, bounds.1)];
+                Ok(graph.nodes_of("Clip", &operands, 1, &[])?[0])
+            });
+        }
+    }
+}
+
+#[test]
+fn integers_and_other_types_give_the_same_numbers() {
+    check("integers", &[&[300]], |graph, x| {
+        let wide = graph.scale(x[0], 1000.0)?;
+        let whole = graph.cast(wide, Dtype::I64)?;
+        let (seven, minus) = (graph.int_scalar(7), graph.int_scalar(-5));
+        let rest = graph.modulo(whole, seven)?;
+        let other = graph.modulo(whole, minus)?;
+        let product = graph.mul(rest, other)?;
+        let size = graph.abs(product)?;
+        let sum = graph.add(size, whole)?;
+        graph.cast(sum, Dtype::F32)
+    });
+    for dtype in [Dtype::F64, Dtype::F16, Dtype::I32, Dtype::U8, Dtype::Bool] {
+        check(&format!("{dtype:?}"), &[&[300]], |graph, x| {
+            let shifted = graph.scale(x[0], 100.0)?;
+            let positive = graph.shift(shifted, 51.0)?;
+            let cast = graph.cast(positive, dtype)?;
+            graph.cast(cast, Dtype::F32)
+        });
+    }
+}
+
+#[test]
+fn what_moves_elements_gives_the_same_numbers() {
+    let half = |graph: &mut Graph, y: Value| {
+        let y = graph.scale(y, 0.5)?;
+        graph.shift(y, 1.0)
+    };
+    let first = |graph: &mut Graph, x: Value| graph.matmul(x, x);
+    check("Transpose", &[&[3, 4, 5, 5]], |graph, x| {
+        let x = first(graph, x[0])?;
+        let y = graph.transpose(x, &[1, 0, 2, 3])?;
+        half(graph, y)
+    });
+    check("Slice", &[&[3, 6, 9, 9]], |graph, x| {
+        let x = first(graph, x[0])?;
+        let y = graph.strided(x, 1, &[(1, 2, 2), (0, 1, 9), (2, 3, 2)])?;
+        half(graph, y)
+    });
+    check("Slice backwards", &[&[3, 4, 4]], |graph, x| {
+        let x = first(graph, x[0])?;
+        let y = graph.reversed(x, &[0, 2])?;
+        half(graph, y)
+    });
+    check("Expand", &[&[1, 4, 4]], |graph, x| {
+        let x = first(graph, x[0])?;
+        let y = graph.expand(x, &[3, 4, 4])?;
+        half(graph, y)
+    });
+    for axis in 0..3 {
+        check("Concat", &[&[2, 3, 3], &[2, 3, 3], &[2, 3, 3]], |graph, x| {
+            let parts: Vec<Value> = x.iter().map(|part| first(graph, *part)).collect::<Result<_, _>>()?;
+            let slice: Vec<(usize, usize)> = (0..3).map(|at| if at == axis { (0, 2) } else { (0, [2, 3, 3][at]) }).collect();
+            let short = graph.window(parts[1], &slice)?;
+            let mut zeros = [2, 3, 3];
+            zeros[axis] = 4;
+            let zeros = graph.zeros_like(x[0], &zeros)?;
+            let y = graph.concat(&[parts[0], short, zeros, parts[2]], axis)?;
+            half(graph, y)
+        });
+    }
+    check("Split", &[&[30]], |graph, x| {
+        let y = half(graph, x[0])?;
+        let lengths = graph.int_vector(vec![3, 12, 1, 9, 5]);
+        let parts = graph.nodes_of("Split", &[Some(y), Some(lengths)], 5, &[])?;
+        let twelve = graph.reshape(parts[1], &[3, 4])?;
+        let product = graph.matmul(parts[0], twelve)?;
+        let nine = graph.reshape(parts[3], &[3, 3])?;
+        let rest = graph.matmul(parts[0], nine)?;
+        graph.concat(&[product, rest, parts[2], parts[4]], 0)
+    });
+    check("views", &[&[4, 6]], |graph, x| {
+        let y = half(graph, x[0])?;
+        let wide = graph.reshape(y, &[2, 12])?;
+        let bias = graph.constant(Constant {
+            dtype: Dtype::F32,
+            shape: vec![12],
+            elements: Elements::Float((0..12).map(f64::from).collect()),
+        });
+        let shifted = graph.add(wide, bias)?;
+        let back = graph.reshape(shifted, &[6, 4])?;
+        let product = graph.matmul(y, back)?;
+        graph.neg(product)
+    });
+}
+
+/// The output of a graph as stock operators and with kernels.
+fn check(what: &str, shapes: &[&[usize]], build: impl Fn(&mut Graph, &[Value]) -> Built) {
+    let [stock, fused] = [false, true].map(|is_fused| {
+        let mut graph = Graph::new(Provider::Cuda);
+        if is_fused {
+            graph.allow_own_operators();
+        }
+        let names = (0..shapes.len()).map(|at| format!("x{at}"));
+        let inputs: Vec<Value> =
+            names.zip(shapes).map(|(name, shape)| graph.input(&name, Dtype::F32, shape).unwrap()).collect();
+        let output = build(&mut graph, &inputs).unwrap();
+        graph.output(output);
+        assert_eq!(graph.nodes_to_run().iter().any(|node| node.op == FUSED), is_fused, "{what}");
+        run(&graph)
+    });
+    assert!(!stock.is_empty() && stock.len() == fused.len(), "{what} {shapes:?}");
+    for (at, (stock, fused)) in stock.iter().zip(&fused).enumerate() {
+        let is_close = (stock - fused).abs() <= 2e-6 * stock.abs().max(1.0) || stock.to_bits() == fused.to_bits();
+        assert!(is_close, "{what} {shapes:?}: {fused} for {stock}, element {at}");
+    }
+}
+
+fn run(graph: &Graph) -> Vec<f32> {
+    let runtime = Runtime::load(&library(), Device::Cpu, 1).unwrap().with_host_kernels(host_kernels());
+    let mut compiled = runtime.compile(&graph.encode()).unwrap();
+    let mut bindings = compiled.bindings().unwrap();
+    for (at, &input) in graph.inputs().iter().enumerate() {
+        let shape = graph.shape(input);
+        let numbers = (0..shape.iter().product()).map(|n: usize| spread(n * 31 + at * 1009)).collect();
+        bindings.input(graph.name(input), &compiled.tensor(shape, &Array::F32(numbers)).unwrap()).unwrap();
+    }
+    let output = graph.outputs()[0];
+    let shape = graph.shape(output);
+    let zeros = Array::F32(vec![0.0; shape.iter().product()]);
+    let mut tensor: Tensor = compiled.tensor(shape, &zeros).unwrap();
+    bindings.output(graph.name(output), &mut tensor).unwrap();
+    compiled.run(&bindings, &Interrupt::new().unwrap()).unwrap();
+    let Array::F32(numbers) = tensor.read().unwrap() else { panic!("the output is of type f32") };
+    numbers
+}
+
+/// In `-0.5 .. 0.5`.
+fn spread(at: usize) -> f32 {
+    (at * 7919 % 10_007) as f32 / 10_007.0 - 0.5
+}
+
+const ADAM: Adam = Adam { learning_rate: 0.003, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
+const STEPS: usize = 12;
+
+#[test]
+fn models_train_alike_with_and_without_kernels_of_their_own() {
+    for (model, shape, augment) in models() {
+        let plan = Plan::new(model, Loss::cross_entropy(), OptimizerPlan::AdamW(ADAM), 10, 3);
+        compare(&Plan { augment, clip_norm: Some(1.0), ..plan }, &shape, 2e-4);
+    }
+}
+
+#[test]
+fn every_optimizer_trains_alike_with_and_without_kernels_of_its_own() {
+    let (learning_rate, weight_decay, alpha, epsilon) = (0.01, 0.1, 0.99, 1e-8);
+    let optimizers = [
+        OptimizerPlan::Sgd { learning_rate, momentum: 0.0, nesterov: false, weight_decay },
+        OptimizerPlan::Sgd { learning_rate, momentum: 0.9, nesterov: true, weight_decay },
+        OptimizerPlan::Adam(ADAM),
+        OptimizerPlan::Rmsprop { learning_rate, alpha, epsilon, momentum: 0.5, weight_decay },
+        OptimizerPlan::Adagrad { learning_rate, epsilon, weight_decay },
+        OptimizerPlan::Lamb(ADAM),
+        OptimizerPlan::Lion { learning_rate, beta1: 0.9, beta2: 0.99, weight_decay },
+    ];
+    let model = || ModelPlan::Mlp { hidden: vec![12, 9], activation: Activation::Tanh, dropout: 0.2 };
+    for optimizer in optimizers {
+        let plan = Plan::new(model(), Loss::cross_entropy(), optimizer, 10, 3);
+        compare(&Plan { average: Some(0.9), clip_value: Some(0.5), ..plan.clone() }, &[7], 1e-4);
+        compare(&Plan { accumulate: 2, undecayed: vec!["*.bias".into()], ..plan }, &[7], 1e-4);
+    }
+}
+
+/// The losses of training on the CPU as ever, and as on CUDA with the host's kernels: by themselves and handed over ahead.
+fn compare(plan: &Plan, shape: &[usize], tolerance: f32) {
+    let data = data(shape);
+    let train = |mut engine: Engine| {
+        let mut training = engine.start(plan, &data, None).unwrap();
+        let mut losses: Vec<f32> = (0..STEPS).map(|_| training.train_step().unwrap().loss).collect();
+        losses.push(training.evaluate().unwrap()["validation_loss"] as f32);
+        losses
+    };
+    let engine = || Engine::new(&library(), Device::Cpu, 1).unwrap();
+    let stock = train(engine());
+    let fused = train(engine().with_host_kernels(host_kernels()));
+    let ahead = train(engine().with_host_kernels(host_kernels()).with_ahead(8));
+    for (step, losses) in stock.iter().zip(fused.iter().zip(&ahead)).enumerate() {
+        let (stock, (fused, ahead)) = losses;
+        let is_close = |found: &f32| (stock - found).abs() <= tolerance * stock.abs().max(1.0);
+        assert!(is_close(fused) && is_close(ahead), "{plan:?}: {fused}, {ahead} for {stock}, step {step}");
+    }
+}
+
+fn data(shape: &[usize]) -> Arc<Dataset> {
+    let width: usize = shape.iter().product();
+    let split = |rows: usize| Split {
+        features: vec![Feature::numbers("x", shape.to_vec(), (0..rows * width).map(spread).collect())],
+        target: Target::Classes {
+            shape: Vec::new(),
+            labels: (0..rows as i64).map(|row| row % 3).collect(),
+            classes: 3,
+        },
+    };
+    Arc::new(Dataset { train: split(60), validation: split(30) })
+}
+
+fn models() -> Vec<(ModelPlan, Vec<usize>, Vec<Augmentation>)> {
+    let cnn = |norm| ModelPlan::Cnn {
+        channels: vec![4, 8],
+        layers: 2,
+        kernel: 3,
+        norm,
+        activation: Activation::Relu,
+        pool: Pool::Max,
+        global_pool: false,
+        hidden: vec![8],
+        dropout: 0.1,
+    };
+    let resnet = ModelPlan::Resnet {
+        blocks: vec![1, 1],
+        width: 8,
+        bottleneck: true,
+        norm: Norm::Batch,
+        activation: Activation::Silu,
+        dropout: 0.0,
+    };
+    let transformer = ModelPlan::Transformer {
+        decoder: false,
+        layers: 2,
+        width: 16,
+        heads: 2,
+        ratio: 2,
+        patch: None,
+        vocabulary: None,
+        activation: Activation::Gelu,
+        dropout: 0.2,
+    };
+    let augment = vec![
+        Augmentation::Shift { pixels: 1 },
+        Augmentation::Flip,
+        Augmentation::Noise { deviation: 0.1 },
+        Augmentation::Mixup { alpha: 0.2 },
+    ];
+    let image = vec![1, 8, 8];
+    vec![
+        (cnn(Norm::Batch), image.clone(), augment),
+        (cnn(Norm::Group), image.clone(), vec![]),
+        (resnet, image, vec![]),
+        (transformer, vec![6, 4], vec![]),
+    ]
+}
