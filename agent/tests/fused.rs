@@ -186,6 +186,12 @@ fn what_moves_elements_gives_the_same_numbers() {
             half(graph, y)
         });
     }
+    check("Gather", &[&[7, 4, 3], &[2, 5]], |graph, x| {
+        let scaled = graph.scale(x[1], 14.0)?;
+        let rows = graph.cast(scaled, Dtype::I64)?;
+        let y = graph.gather(x[0], rows)?;
+        half(graph, y)
+    });
     check("Split", &[&[30]], |graph, x| {
         let y = half(graph, x[0])?;
         let lengths = graph.int_vector(vec![3, 12, 1, 9, 5]);

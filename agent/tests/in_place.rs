@@ -39,7 +39,7 @@ fn steps_in_place_give_the_bits_of_steps_from_one_memory_into_another() {
     let runtime = runtime(1);
     for (position, optimizer) in OPTIMIZERS.into_iter().enumerate() {
         for hidden in [vec![12, 8], vec![]] {
-            let own_operators = position + 1 == OPTIMIZERS.len() && device() == Device::Cpu;
+            let own_operators = runtime.has_own_operators() && (device() != Device::Cpu || position + 1 == OPTIMIZERS.len());
             let plan = StepPlan { average: true, ..plan(optimizer, &hidden, own_operators) };
             let program = training_step(&plan).unwrap();
             let in_place = trained(&runtime, &program, Memory::InPlace);
@@ -79,7 +79,7 @@ fn accumulations_in_place_give_the_same_bits_too() {
 fn adamw_as_one_operator_gives_the_bits_of_stock_operators() {
     for optimizer in [Optimizer::AdamW, Optimizer::Adam] {
         let of = |own_operators| {
-            let own_operators = own_operators && device() == Device::Cpu;
+            let own_operators = own_operators && runtime(1).has_own_operators();
             let stock = plan(optimizer, &[12, 8], own_operators);
             let update = Update { weight_decay: optimizer == Optimizer::AdamW, ..stock.update };
             trained(&runtime(1), &training_step(&StepPlan { update, ..stock }).unwrap(), Memory::InPlace)

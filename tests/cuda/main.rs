@@ -92,7 +92,7 @@ fn steps_cross_to_the_device_with_row_numbers_and_rates_and_back_with_results_ho
     for time in 1..4 {
         let section = trace.section(&format!("time {time}"));
         let replays = section.replays();
-        assert!(replays.len() == 4 && replays[0] > 100 && replays.iter().all(|replay| *replay == replays[0]));
+        assert!(replays.len() == 4 && replays[0] > 40 && replays.iter().all(|replay| *replay == replays[0]));
         assert_eq!(section.launches(), 0);
         // Learning rates cross while there are new ones.
         assert!(section.copies("h2d").starts_with(&[INDICES_BYTES]) && section.count("malloc") == 0, "{section:?}");
@@ -340,7 +340,7 @@ fn failures_of_the_device_are_told_apart() {
         ("no room for the step", adamw().env("COUNTING_CUDA_MEMORY", "1000000"), "out of memory"),
         ("more than the settings allow", Step::new(&library, "exceed the limit"), "out of memory"),
         ("a launch that fails", adamw().env("COUNTING_CUDA_FAIL_LAUNCH", "50"), "device failed"),
-        ("one in the second step", adamw().env("COUNTING_CUDA_FAIL_LAUNCH", "300"), "device failed"),
+        ("one in the second step", adamw().env("COUNTING_CUDA_FAIL_LAUNCH", "150"), "device failed"),
     ];
     for (what, step, outcome) in rows {
         let ended = step.end();

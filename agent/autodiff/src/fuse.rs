@@ -19,6 +19,9 @@ use regions::{Part, Regions};
 /// The operator of a region.
 pub const FUSED: &str = "Fused";
 
+/// The attribute with how many of a region's inputs, the last ones, it only waits for.
+pub const WAITS_FOR: &str = "waits_for";
+
 /// Threads of a block that a source counts on.
 pub const THREADS: usize = 256;
 
@@ -47,7 +50,45 @@ pub(crate) fn fused(graph: &Graph, nodes: &[&Node]) -> Vec<Node> {
     let kept = alone.into_iter().map(|(order, unit)| (order, unit.iter().map(|member| nodes[*member].clone()).collect()));
     let by_order: BTreeMap<usize, Vec<Node>> = written.chain(kept).collect();
     let all = by_order.into_values().flatten().collect();
-    without_unread(graph, all)
+    in_order(graph, without_unread(graph, all))
+}
+
+/// The nodes, where regions also wait for what is read long after them.
+///
+/// ONNX Runtime runs what leads to the node that was added last before anything else: gradients of weights, which only
+/// the update reads, would all come at the end, and what they are of would be kept until then. So each is named as an
+/// input of the next region, which does not read it.
+fn in_order(graph: &Graph, mut nodes: Vec<Node>) -> Vec<Node> {
+    /// Nodes between a value and what reads it that are near enough.
+    const NEAR: usize = 12;
+
+    let mut first_reader: BTreeMap<Value, usize> = BTreeMap::new();
+    for (at, node) in nodes.iter().enumerate().rev() {
+        first_reader.extend(node.inputs.iter().flatten().map(|input| (*input, at)));
+        // Whoever reads a view reads what it is of.
+        if let ("Reshape", Some(Some(of)), Some(reader)) =
+            (node.op.as_str(), node.inputs.first(), first_reader.get(&node.outputs[0]).copied())
+        {
+            first_reader.insert(*of, reader);
+        }
+    }
+    let mut waiting: Vec<(Value, usize)> = Vec::new();
+    for at in 0..nodes.len() {
+        if nodes[at].op == FUSED {
+            let waits_for: Vec<Value> = std::mem::take(&mut waiting)
+                .into_iter()
+                .filter(|(value, reader)| *reader > at + NEAR && !nodes[at].inputs.contains(&Some(*value)))
+                .map(|(value, _)| value)
+                .collect();
+            let count = i64::try_from(waits_for.len()).expect("a graph has fewer nodes");
+            nodes[at].attributes.insert(WAITS_FOR.into(), Attribute::Int(count));
+            nodes[at].inputs.extend(waits_for.into_iter().map(Some));
+        } else if nodes[at].op != "Reshape" {
+            let far = nodes[at].outputs.iter().filter_map(|output| Some((*output, *first_reader.get(output)?)));
+            waiting.extend(far.filter(|(value, _)| !graph.outputs().contains(value)));
+        }
+    }
+    nodes
 }
 
 /// Views that regions read through are left without a reader.

@@ -127,6 +127,7 @@ impl<'a> Writer<'a> {
         let producer = self.producers.get(&value).copied();
         let name = match producer.filter(|node| self.members.contains(node.name.as_str())) {
             Some(node) if node.op == "Concat" => self.joined(node, at),
+            Some(node) if node.op == "Gather" => self.gathered(node, at),
             Some(node) if is_view(node) => self.operand(node, 0, at),
             Some(node) => match moved(self.graph, node) {
                 Some((axes, base)) => {
@@ -206,6 +207,23 @@ impl<'a> Writer<'a> {
         let _ = writeln!(self.body, "const unsigned {name} = {};", key.1);
         self.known.insert(key, name.clone());
         name
+    }
+
+    /// An element of the rows that indices name. Below zero they count from the end.
+    fn gathered(&mut self, node: &Node, at: &str) -> String {
+        let shapes = [0, 1].map(|operand| node.inputs[operand].map(|x| self.graph.shape(x).to_vec()).unwrap_or_default());
+        let [data, indices] = shapes;
+        let (rows, row) = (data[0], data[1..].iter().product::<usize>());
+        let count: usize = indices.iter().product();
+        let order = self.place(at, &[Axis { size: count, stride: 1 }, Axis { size: row, stride: 0 }], 0);
+        let index = self.operand(node, 1, &order);
+        let within = self.place(at, &[Axis { size: count, stride: 0 }, Axis { size: row, stride: 1 }], 0);
+        let place = self.name("i");
+        let _ = writeln!(
+            self.body,
+            "const unsigned {place} = (unsigned)({index} < 0 ? {index} + {rows} : {index}) * {row}u + {within};"
+        );
+        self.operand(node, 0, &place)
     }
 
     /// An element of tensors side by side.
@@ -303,6 +321,14 @@ pub fn moved(graph: &Graph, node: &Node) -> Option<(Vec<Axis>, i64)> {
         }
         _ => None,
     }
+}
+
+/// Whether a node takes rows along the first axis.
+pub fn is_gather(graph: &Graph, node: &Node) -> bool {
+    let data = node.inputs.first().copied().flatten();
+    let has_rows = data.is_some_and(|data| !graph.shape(data).is_empty());
+    let axis = data.and_then(|data| axis_position(node.int("axis", 0), graph.shape(data).len()));
+    node.domain.is_empty() && node.op == "Gather" && has_rows && axis == Some(0)
 }
 
 /// Whether all parts of a Split are of one vector.

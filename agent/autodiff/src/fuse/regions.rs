@@ -1,12 +1,12 @@
 //! Which nodes become one kernel.
 //!
 //! A region's nodes walk along tensors of as many elements, so that each of its threads computes one element of all of
-//! them. Nodes join a region of a node that they read from, unless something outside of the region would have to run
-//! between the two.
+//! them. From the last node to the first, each joins the regions of those that read it, unless something else would have
+//! to run between the two: so what a gradient needs of a value is computed with the gradient, and not kept until then.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::kernel::{elements_of, is_flat_split, is_view, moved};
+use super::kernel::{elements_of, is_flat_split, is_gather, is_view, moved};
 use super::{element, elements};
 use crate::graph::{Dtype, Graph, Node, Value, permutation};
 
@@ -53,7 +53,7 @@ impl<'a> Regions<'a> {
         let parts = nodes.iter().map(|node| part(graph, node)).collect();
         let (unit_of, members) = ((0..nodes.len()).collect(), (0..nodes.len()).map(|at| vec![at]).collect());
         let mut regions = Self { graph, nodes, parts, producers, readers, unit_of, members };
-        for at in 0..nodes.len() {
+        for at in (0..nodes.len()).rev() {
             regions.join(at);
         }
         regions
@@ -63,8 +63,12 @@ impl<'a> Regions<'a> {
     pub fn units(&self) -> Vec<&[usize]> {
         let mut placed = vec![false; self.members.len()];
         let mut units = Vec::new();
+        // When the turn of its last node has come, so that nothing is computed, and then kept, before it has to be.
         for at in 0..self.nodes.len() {
-            self.place(self.unit_of[at], &mut placed, &mut units);
+            let unit = self.unit_of[at];
+            if self.members[unit].last() == Some(&at) {
+                self.place(unit, &mut placed, &mut units);
+            }
         }
         units
     }
@@ -101,24 +105,27 @@ impl<'a> Regions<'a> {
         self.nodes[node].inputs.iter().flatten().filter_map(|value| self.producers.get(value).copied())
     }
 
-    /// Has a node join what it reads from.
+    /// Has a node join what reads it.
     fn join(&mut self, node: usize) {
-        if !matches!(self.parts[node], Part::Computes | Part::Views) {
+        if self.parts[node] == Part::None || self.nodes[node].op == "Split" {
             return;
         }
-        let sources: BTreeSet<usize> = self.sources(node).collect();
-        for source in sources {
-            let joins = match self.parts[source] {
-                Part::None => false,
-                // What somebody else reads as well has to be written anyway.
-                Part::Moves => self.parts[node] == Part::Computes && self.readers[source] == [node],
-                Part::Computes | Part::Views => true,
-            };
-            let walks_alike = elements_of(self.graph, self.nodes[source]) == elements_of(self.graph, self.nodes[node]);
-            let is_split = self.nodes[source].op == "Split";
-            if joins && walks_alike && !is_split {
-                self.merge(self.unit_of[source], self.unit_of[node]);
+        let count = elements_of(self.graph, self.nodes[node]);
+        let walks_alike = |reader: &usize| {
+            matches!(self.parts[*reader], Part::Computes | Part::Views)
+                && elements_of(self.graph, self.nodes[*reader]) == count
+        };
+        let alike: BTreeSet<usize> = self.readers[node].iter().filter(|reader| walks_alike(reader)).map(|reader| self.unit_of[*reader]).collect();
+        if self.parts[node] == Part::Moves {
+            // What somebody else reads as well has to be written anyway.
+            let is_of_one = alike.len() == 1 && self.readers[node].iter().all(walks_alike);
+            let computes = |unit: &usize| self.members[*unit].iter().any(|member| self.parts[*member] == Part::Computes);
+            if !is_of_one || !alike.iter().all(computes) || self.graph.outputs().contains(&self.nodes[node].outputs[0]) {
+                return;
             }
+        }
+        for unit in alike {
+            self.merge(self.unit_of[node], unit);
         }
     }
 
@@ -174,13 +181,15 @@ fn part(graph: &Graph, node: &Node) -> Part {
     if count == 0 || !operands().chain(&node.outputs).all(is_small) || operands().any(|x| elements(graph, *x) == 0) {
         return Part::None;
     }
-    // A state may be written by the region that reads it: then each thread is to read no element but its own.
-    let reads_no_input = operands().all(|operand| !graph.inputs().contains(operand));
+    // A state may be written by the region that reads it: then each thread is to read no element but its own. A state is
+    // as large as what it becomes.
+    let is_no_state = |operand: &Value| !graph.inputs().contains(operand) || elements(graph, *operand) != count;
+    let reads_no_state = operands().all(is_no_state);
     if is_view(node) {
         Part::Views
-    } else if is_flat_split(graph, node) || is_of_elements(graph, node) {
+    } else if is_flat_split(graph, node) || is_of_elements(graph, node) || (reads_no_state && is_gather(graph, node)) {
         Part::Computes
-    } else if reads_no_input && is_moved_in_runs(graph, node) {
+    } else if reads_no_state && is_moved_in_runs(graph, node) {
         Part::Moves
     } else {
         Part::None

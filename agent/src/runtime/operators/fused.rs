@@ -6,14 +6,14 @@ use ort::operator::{
     ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext,
 };
 use ort::value::{Shape, SymbolicDimensions, TensorElementType, ValueType};
-use regatta_autodiff::fuse::FUSED;
+use regatta_autodiff::fuse::{FUSED, WAITS_FOR};
 use regatta_autodiff::graph::Dtype;
 
 use super::tensor;
 use crate::runtime::kernels::Kernels;
 
-/// `Fused(inputs) -> outputs`, of any types. Attributes: `source`, what to compile; `elements`, its threads; and for the
-/// outputs `types` (ONNX's numbers), and `shapes`: of each its rank and its sizes.
+/// `Fused(inputs) -> outputs`, of any types. Attributes: `source`, what to compile; `elements`, its threads; how many of the
+/// last inputs are only waited for; and for the outputs `types` (ONNX's numbers), and `shapes`: of each its rank and its sizes.
 pub struct Fused {
     pub kernels: Arc<dyn Kernels>,
     /// On a CUDA device; else on the host.
@@ -43,7 +43,9 @@ impl Operator for Fused {
         let ints = |name: &str| -> ort::Result<Vec<i64>> { context.get(name).ok_or_else(|| missing(name)) };
         let source: String = context.get("source").ok_or_else(|| missing("source"))?;
         let threads = ints("elements")?.first().copied().and_then(|count| usize::try_from(count).ok());
+        let waits_for = context.get::<i64>(WAITS_FOR).and_then(|count| usize::try_from(count).ok());
         Ok(FusedKernel {
+            waits_for: waits_for.unwrap_or(0),
             is_on_cuda: self.is_on_cuda,
             number: self.kernels.add(source),
             kernels: Arc::clone(&self.kernels),
@@ -65,6 +67,7 @@ impl Operator for Fused {
 }
 
 pub struct FusedKernel {
+    waits_for: usize,
     is_on_cuda: bool,
     kernels: Arc<dyn Kernels>,
     number: usize,
@@ -76,7 +79,7 @@ pub struct FusedKernel {
 impl Kernel for FusedKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
         let mut pointers = Vec::with_capacity(context.num_inputs()? + self.shapes.len());
-        for at in 0..context.num_inputs()? {
+        for at in 0..context.num_inputs()?.saturating_sub(self.waits_for) {
             pointers.push(tensor::input(context, at)?.data_ptr().cast_mut());
         }
         for (at, shape) in self.shapes.iter().enumerate() {

@@ -201,6 +201,15 @@ impl Positions {
         if let Some(spread) = spread {
             gradient = graph.sub(gradient, spread)?;
         }
+        if graph.is_fused() {
+            // A kernel asks of each element whether it is of its position's class.
+            let numbers = graph.int_range(self.classes, 1);
+            let numbers = self.along_classes(graph, numbers)?;
+            let is_own = graph.equal(numbers, self.target)?;
+            let taken = graph.cast(is_own, dtype)?;
+            let taken = graph.mul(taken, own)?;
+            return graph.sub(gradient, taken);
+        }
         let shape = graph.shape(gradient).to_vec();
         let flat = graph.reshape(gradient, &[self.count * self.classes])?;
         let lost = graph.neg(own)?;
