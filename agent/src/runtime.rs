@@ -238,7 +238,7 @@ impl Runtime {
         };
         let provider = self.cuda.provider(self.cuda_number(number)?, launch);
         let builder = match &self.nvidia {
-            Some(nvidia) => builder.with_operators(operators::cuda_domain(nvidia)?).map_err(unset)?,
+            Some(nvidia) => builder.with_operators(operators::cuda_domain(nvidia, self.cuda.tf32)?).map_err(unset)?,
             None => builder,
         };
         let builder =

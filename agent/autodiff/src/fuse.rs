@@ -12,8 +12,8 @@ mod regions;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::graph::{Attribute, Graph, Node, Value, dtype_code};
-use crate::own::DOMAIN;
+use crate::graph::{Attribute, Graph, Node, Value, dtype_code, reduced_axes};
+use crate::own::{self, DOMAIN};
 use regions::{Part, Regions};
 
 /// The operator of a region.
@@ -32,14 +32,47 @@ pub const PRELUDE: &str = "\
 #define greater(a, b) ((a) > (b) || (a) != (a) ? (a) : (b))
 ";
 
-/// The nodes with regions as one node each, in an order in which each has what it reads.
-pub(crate) fn fused(graph: &Graph, nodes: &[&Node]) -> Vec<Node> {
+/// The graph with regions as one node each, in an order in which each has what it reads. All of its nodes are run.
+pub(crate) fn fused(graph: Graph) -> Graph {
+    let graph = with_sums_as_parts(graph);
+    let nodes: Vec<&Node> = graph.nodes().iter().collect();
+    let nodes = regions_as_nodes(&graph, &nodes);
+    graph.with_nodes(nodes)
+}
+
+/// Sums as kernels can have them.
+fn with_sums_as_parts(graph: Graph) -> Graph {
+    let nodes = graph.nodes().to_vec();
+    let mut graph = graph.with_nodes(Vec::with_capacity(nodes.len()));
+    for node in nodes {
+        let sum = summed(&graph, &node).and_then(|(x, sizes)| own::sum(&mut graph, x, sizes).ok());
+        match sum {
+            None => graph.add_again(node),
+            Some(sum) => {
+                let shape = graph.shape(node.outputs[0]).iter();
+                let shape = shape.map(|&size| i64::try_from(size).expect("a tensor's size fits in an i64")).collect();
+                let inputs = vec![Some(sum), Some(graph.int_vector(shape))];
+                graph.add_again(Node { op: "Reshape".into(), inputs, attributes: BTreeMap::new(), ..node });
+            }
+        }
+    }
+    graph
+}
+
+/// What a node sums up, and its sizes, where kernels can have it.
+fn summed(graph: &Graph, node: &Node) -> Option<(Value, [usize; 3])> {
+    let x = node.inputs.first().copied().flatten().filter(|_| node.domain.is_empty() && node.op == "ReduceSum")?;
+    let axes = reduced_axes(graph, node)?;
+    own::sum_sizes(graph, x, &axes).map(|sizes| (x, sizes))
+}
+
+fn regions_as_nodes(graph: &Graph, nodes: &[&Node]) -> Vec<Node> {
     let producers: BTreeMap<Value, &Node> =
         nodes.iter().flat_map(|node| node.outputs.iter().map(|value| (*value, *node))).collect();
     let regions = Regions::find(graph, nodes);
     let computes = |member: &&usize| regions.part(**member) == Part::Computes;
     let is_region = |unit: &[usize]| {
-        unit.iter().filter(computes).count() > 1 || unit.iter().any(|member| joins_or_parts(nodes[*member]))
+        unit.iter().filter(computes).count() > 1 || unit.iter().any(|member| is_kernel(nodes[*member]))
     };
     let (fused, alone): (Vec<(usize, &[usize])>, Vec<_>) =
         regions.units().into_iter().enumerate().partition(|(_, unit)| is_region(unit));
@@ -105,9 +138,9 @@ fn without_unread(graph: &Graph, nodes: Vec<Node>) -> Vec<Node> {
     read
 }
 
-/// What ONNX Runtime does with lengths in the host's memory, where there are many.
-fn joins_or_parts(node: &Node) -> bool {
-    matches!(node.op.as_str(), "Split" | "Concat")
+/// Whether a node is a kernel by itself: ONNX Runtime does not know it, or needs lengths in the host's memory for many parts.
+fn is_kernel(node: &Node) -> bool {
+    (node.domain.is_empty() && matches!(node.op.as_str(), "Split" | "Concat")) || kernel::is_loop(node)
 }
 
 /// A region as one node, followed by those of its views that lead out of it.
@@ -147,9 +180,9 @@ fn region(
         .filter(|(member, value)| is_needed(&inside, *member, *value))
         .map(|(_, value)| value)
         .collect();
-    let kernel = kernel::write(graph, producers, &members, seen_through, &outputs);
     let last = members.last().expect("a region has nodes");
-    let count = members.iter().map(|node| kernel::elements_of(graph, node)).max().unwrap_or(0);
+    let count = kernel::elements_of(graph, last);
+    let kernel = kernel::write(graph, producers, (&members, count), seen_through, &outputs);
     let ints = |numbers: Vec<usize>| {
         Attribute::Ints(numbers.into_iter().map(|number| i64::try_from(number).expect("a size fits in an i64")).collect())
     };

@@ -217,13 +217,16 @@ impl Graph {
         self.allows_own_operators && self.provider == Provider::Cuda
     }
 
-    /// The nodes that are encoded, in order.
-    pub fn nodes_to_run(&self) -> Vec<Node> {
-        let live = self.live_nodes();
-        if self.is_fused() {
-            return fuse::fused(self, &live);
-        }
-        live.into_iter().map(|node| own::replaced(self, node)).collect()
+    /// The graph as it is encoded: of the nodes that an output depends on, with operators of our own where they are allowed.
+    pub fn to_run(&self) -> Self {
+        let nodes: Vec<Node> = self.live_nodes().into_iter().map(|node| own::replaced(self, node)).collect();
+        let graph = Self { nodes, ..self.clone() };
+        if self.is_fused() { fuse::fused(graph) } else { graph }
+    }
+
+    /// The same graph with other nodes.
+    pub(crate) fn with_nodes(self, nodes: Vec<Node>) -> Self {
+        Self { nodes, ..self }
     }
 
     pub fn opset(&self) -> i64 {
@@ -292,6 +295,9 @@ impl Graph {
         outputs: usize,
         attributes: &[(&str, Attribute)],
     ) -> Result<Vec<Value>, GraphError> {
+        if let Some(biased) = self.biased_apart(op, inputs, attributes)? {
+            return Ok(vec![biased]);
+        }
         let inputs = self.in_precision(op, inputs)?;
         let mut node = Node {
             name: self.fresh_name(op),
@@ -308,6 +314,27 @@ impl Graph {
         }
         self.add_node(&mut node, inferred.into_iter().take(outputs))?;
         Ok(node.outputs)
+    }
+
+    /// A product or a convolution, and its bias by itself, where a kernel adds that with what comes after.
+    fn biased_apart(
+        &mut self,
+        op: &str,
+        inputs: &[Option<Value>],
+        attributes: &[(&str, Attribute)],
+    ) -> Result<Option<Value>, GraphError> {
+        let &[Some(x), Some(weight), Some(bias)] = inputs else { return Ok(None) };
+        let is_scaled = attributes.iter().any(|(name, _)| *name == "beta");
+        if !self.is_fused() || self.has_two_precisions() || is_scaled || !matches!(op, "Conv" | "Gemm") {
+            return Ok(None);
+        }
+        let product = self.nodes_of(op, &[Some(x), Some(weight)], 1, attributes)?[0];
+        let mut shape = self.shape(bias).to_vec();
+        if op == "Conv" {
+            shape.resize(self.shape(product).len() - 1, 1);
+        }
+        let bias = self.reshape(bias, &shape)?;
+        self.add(product, bias).map(Some)
     }
 
     /// Applies an operator of another domain, whose outputs the caller knows.
@@ -331,6 +358,11 @@ impl Graph {
         };
         self.add_node(&mut node, outputs.iter().cloned())?;
         Ok(node.outputs)
+    }
+
+    /// Adds a node whose outputs are there already.
+    pub(crate) fn add_again(&mut self, node: Node) {
+        self.nodes.push(node);
     }
 
     fn add_node(

@@ -39,6 +39,88 @@ pub(crate) fn convolution_gradients(
     Ok(Some((gradient("ConvInputGradient", [dy, w], x)?, gradient("ConvWeightGradient", [x, dy], w)?)))
 }
 
+/// The gradient at the kernel of a convolution of `image` that gave what `response` flows to, as cuDNN has it; `None` where
+/// the graph may not have it, or cuDNN has not.
+///
+/// # Errors
+/// Never for values of a convolution.
+pub(crate) fn kernel_gradient(
+    graph: &mut Graph,
+    (image, response): (Value, Value),
+    windows: &Windows,
+    kernel: &[usize],
+) -> Result<Option<Value>, GraphError> {
+    let is_plain = kernel.len() == 4 && windows.before == windows.after;
+    let is_single = [image, response].iter().all(|value| graph.dtype(*value) == Dtype::F32);
+    let is_empty = [image, response].iter().any(|value| graph.shape(*value).contains(&0));
+    if !graph.is_fused() || !is_plain || !is_single || is_empty {
+        return Ok(None);
+    }
+    let groups = graph.shape(image)[1] / kernel[1];
+    let attributes = [
+        ("strides", ints(&windows.strides)),
+        ("dilations", ints(&windows.dilations)),
+        ("pads", ints(&[windows.before.as_slice(), &windows.after].concat())),
+        ("group", ints(&[groups])),
+        ("shape", ints(kernel)),
+    ];
+    let outputs = [(Dtype::F32, kernel.to_vec())];
+    Ok(Some(graph.custom((DOMAIN, "ConvWeightGradient"), &[image, response], &attributes, &outputs)?[0]))
+}
+
+/// Of a sum over axes that lie side by side what is before them, their elements and what is after, where a graph has it in
+/// kernels that compute what is summed up, too; `None` for other axes.
+pub(crate) fn sum_sizes(graph: &Graph, x: Value, axes: &[usize]) -> Option<[usize; 3]> {
+    let shape = graph.shape(x);
+    let summed = || (0..shape.len()).filter(|axis| axes.contains(axis) && shape[*axis] != 1);
+    let (first, end) = (summed().next().unwrap_or(0), summed().last().map_or(0, |last| last + 1));
+    let is_run = (first..end).all(|axis| axes.contains(&axis) || shape[axis] == 1);
+    let is_float = matches!(graph.dtype(x), Dtype::F32 | Dtype::F64);
+    let size = |range: std::ops::Range<usize>| shape[range].iter().product();
+    (graph.is_fused() && is_run && is_float && !shape.contains(&0))
+        .then(|| [size(0..first), size(first..end), size(end..shape.len())])
+}
+
+/// The sum of these sizes: see [`sum_sizes`].
+///
+/// # Errors
+/// Never for sizes of the value.
+pub(crate) fn sum(graph: &mut Graph, x: Value, sizes: [usize; 3]) -> Result<Value, GraphError> {
+    let [outer, mut count, inner] = sizes;
+    let mut sum = x;
+    while count > 1 {
+        let parts = parts_of_sum(outer, count, inner);
+        let attributes = [("sizes", ints(&[outer, count, inner])), ("parts", ints(&[parts]))];
+        let outputs = [(graph.dtype(x), vec![outer, parts, inner])];
+        sum = graph.custom((DOMAIN, PARTIAL_SUM), &[sum], &attributes, &outputs)?[0];
+        count = parts;
+    }
+    Ok(sum)
+}
+
+/// `PartialSum(x) -> y` with the attributes `sizes` (outer, count and inner) and `parts`: of x as `[outer, count, inner]`
+/// the sums `[outer, parts, inner]` of every `parts`-th element. Only within a fused kernel.
+pub(crate) const PARTIAL_SUM: &str = "PartialSum";
+
+/// How many sums a thread each makes of so many elements before these are summed up themselves: enough to keep a device
+/// busy. Threads beside each other read what lies side by side.
+fn parts_of_sum(outer: usize, count: usize, inner: usize) -> usize {
+    const WARP: usize = 32;
+    /// Elements of a thread, at most: of many, and of fewer altogether.
+    const EACH: (usize, usize) = (64, 16);
+    const MANY: usize = 1 << 21;
+    /// So few one thread sums up at once: along a row, and where threads read rows side by side.
+    const FEW: (usize, usize) = (64, 128);
+
+    let few = if inner == 1 { FEW.0 } else { FEW.1 };
+    if count <= few {
+        return 1;
+    }
+    let each = if outer * count * inner >= MANY { EACH.0 } else { EACH.1 };
+    let parts = count.div_ceil(each);
+    if inner == 1 { parts.next_multiple_of(WARP) } else { parts }
+}
+
 /// The attributes of a convolution that these operators compute: in two dimensions, in f32, of one group.
 fn convolution(graph: &Graph, node: &Node) -> Option<Vec<(&'static str, Attribute)>> {
     let is_plain = node.op == "Conv" && node.domain.is_empty() && node.int("group", 1) == 1;
@@ -134,7 +216,7 @@ pub(crate) fn max_pool_gradient(
     let Some(x) = operand(node, 0).filter(|x| graph.shape(*x).len() == 4 && graph.dtype(*x) == Dtype::F32) else {
         return Ok(None);
     };
-    if !graph.has_own_operators() {
+    if !graph.has_own_operators() && !graph.is_fused() {
         return Ok(None);
     }
     let attributes = [
@@ -144,8 +226,11 @@ pub(crate) fn max_pool_gradient(
         ("begins", ints(&windows.before)),
     ];
     let outputs = [(Dtype::F32, graph.shape(x).to_vec())];
-    Ok(Some(graph.custom((DOMAIN, "MaxPoolGradient"), &[dy, x], &attributes, &outputs)?[0]))
+    Ok(Some(graph.custom((DOMAIN, MAX_POOL_GRADIENT), &[dy, x], &attributes, &outputs)?[0]))
 }
+
+/// On the CPU by itself, for CUDA within a fused kernel.
+pub(crate) const MAX_POOL_GRADIENT: &str = "MaxPoolGradient";
 
 /// What flows through a `Gelu`; `None` where it has no such operator.
 ///

@@ -1,9 +1,11 @@
-//! Kernels of our own on a CUDA device: compiled by NVRTC when they are first needed, launched through the driver.
+//! What of CUDA is used beside ONNX Runtime: kernels of our own, compiled by NVRTC when they are first needed and launched
+//! through the driver, and of cuDNN what ONNX Runtime has no operator for.
 //!
-//! Both libraries are loaded where there is a CUDA device, and never else. Without them graphs run as ONNX Runtime's own
+//! The libraries are loaded where there is a CUDA device, and never else. Without them graphs run as ONNX Runtime's own
 //! operators.
 
 mod compiler;
+mod cudnn;
 mod driver;
 
 use std::collections::BTreeMap;
@@ -11,14 +13,17 @@ use std::ffi::c_void;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use compiler::Compiler;
+use cudnn::Cudnn;
+pub use cudnn::{Convolution, KernelGradient};
 use driver::{Driver, Function, Module};
 use regatta_autodiff::fuse::PRELUDE;
 
 use super::kernels::Kernels;
 
-/// NVRTC and the driver.
+/// NVRTC, cuDNN and the driver.
 pub struct Nvidia {
     compiler: Compiler,
+    cudnn: Cudnn,
     driver: Driver,
 }
 
@@ -26,7 +31,15 @@ impl Nvidia {
     /// # Errors
     /// What is missing, in words.
     pub fn open() -> Result<Self, String> {
-        Ok(Self { compiler: Compiler::open()?, driver: Driver::open()? })
+        Ok(Self { compiler: Compiler::open()?, cudnn: Cudnn::open()?, driver: Driver::open()? })
+    }
+
+    /// How to compute the gradient of a convolution's kernel: see [`Cudnn::kernel_gradient`].
+    ///
+    /// # Errors
+    /// cuDNN knows no way, in words.
+    pub fn kernel_gradient(&self, handle: *mut c_void, of: &Convolution) -> Result<KernelGradient, String> {
+        self.cudnn.kernel_gradient(handle, of)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Operators of our own: what ONNX's would do in many passes over the memory, in few.
 //!
 //! Each has a formulation in ONNX's operators, which is the reference. Those of the CPU are each a computation; on CUDA
-//! there is one, for runs of operators that are compiled into a kernel.
+//! runs of operators are compiled into a kernel, and cuDNN computes what ONNX Runtime has no operator for.
 
 mod adamw;
 mod attribute;
@@ -10,6 +10,7 @@ mod convolution;
 mod elementwise;
 mod fused;
 mod gelu;
+mod kernel_gradient;
 mod layer_norm;
 mod pooling;
 mod softmax;
@@ -32,9 +33,11 @@ use adamw::AdamW;
 use convolution::Conv;
 
 /// Of a graph on a CUDA device.
-pub(super) fn cuda_domain(nvidia: &Arc<Nvidia>) -> ort::Result<OperatorDomain> {
+pub(super) fn cuda_domain(nvidia: &Arc<Nvidia>, tf32: bool) -> ort::Result<OperatorDomain> {
     let kernels = Arc::new(DeviceKernels::new(Arc::clone(nvidia)));
-    OperatorDomain::new(DOMAIN)?.add(fused::Fused { kernels, is_on_cuda: true })
+    OperatorDomain::new(DOMAIN)?
+        .add(fused::Fused { kernels, is_on_cuda: true })?
+        .add(kernel_gradient::ConvWeightGradient { nvidia: Arc::clone(nvidia), tf32 })
 }
 
 /// Of a graph on the CPU; with kernels of the host's, where there are such.

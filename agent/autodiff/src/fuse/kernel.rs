@@ -7,6 +7,7 @@ use super::element::{self, memory_type, register_type};
 use super::index::{self, Axis};
 use super::{THREADS, elements};
 use crate::graph::{Graph, Node, Value, axis_position, permutation, slice_ranges};
+use crate::own::{DOMAIN, MAX_POOL_GRADIENT, PARTIAL_SUM};
 
 /// A region's nodes as one kernel.
 pub struct Kernel {
@@ -16,17 +17,16 @@ pub struct Kernel {
     pub source: String,
 }
 
-/// Writes the kernel of these nodes, all of `count` elements, that gives these of their outputs. `producers` has the node
+/// Writes the kernel of these nodes, whose threads are `count`, that gives these of their outputs. `producers` has the node
 /// that gives a value; those of `views` are looked through.
 pub fn write(
     graph: &Graph,
     producers: &BTreeMap<Value, &Node>,
-    members: &[&Node],
+    (members, count): (&[&Node], usize),
     views: &BTreeSet<&str>,
     outputs: &[Value],
 ) -> Kernel {
     let member_names: BTreeSet<&str> = members.iter().map(|node| node.name.as_str()).chain(views.iter().copied()).collect();
-    let count = members.iter().map(|node| elements_of(graph, node)).max().unwrap_or(0);
     let mut writer = Writer {
         graph,
         producers,
@@ -128,6 +128,8 @@ impl<'a> Writer<'a> {
         let name = match producer.filter(|node| self.members.contains(node.name.as_str())) {
             Some(node) if node.op == "Concat" => self.joined(node, at),
             Some(node) if node.op == "Gather" => self.gathered(node, at),
+            Some(node) if node.op == PARTIAL_SUM => self.summed(node, at),
+            Some(node) if node.op == MAX_POOL_GRADIENT => self.unpooled(node, at),
             Some(node) if is_view(node) => self.operand(node, 0, at),
             Some(node) => match moved(self.graph, node) {
                 Some((axes, base)) => {
@@ -207,6 +209,84 @@ impl<'a> Writer<'a> {
         let _ = writeln!(self.body, "const unsigned {name} = {};", key.1);
         self.known.insert(key, name.clone());
         name
+    }
+
+    /// A variable that begins at zero.
+    fn sum(&mut self, of: Value) -> String {
+        let name = self.name("v");
+        let _ = writeln!(self.body, "{} {name} = 0;", register_type(self.graph.dtype(of)));
+        name
+    }
+
+    /// A sum of every so manieth element, which are computed here.
+    fn summed(&mut self, node: &Node, at: &str) -> String {
+        let (sizes, parts) = (node_sizes(node, "sizes"), node_sizes(node, "parts")[0]);
+        let (outer, count, inner) = (sizes[0], sizes[1], sizes[2]);
+        let axes = |strides: [usize; 3]| {
+            let stride = |at: usize| i64::try_from(strides[at]).expect("a tensor's size fits in an i64");
+            [outer, parts, inner].into_iter().enumerate().map(|(at, size)| Axis { size, stride: stride(at) }).collect::<Vec<_>>()
+        };
+        let first = self.place(at, &axes([0, 1, 0]), 0);
+        let base = self.place(at, &axes([count * inner, 0, 1]), 0);
+        let (sum, turn, place) = (self.sum(node.outputs[0]), self.name("k"), self.name("i"));
+        let known = self.known.clone();
+        let _ = writeln!(
+            self.body,
+            "#pragma unroll 4\nfor (unsigned {turn} = {first}; {turn} < {count}u; {turn} += {parts}u) {{\n\
+             const unsigned {place} = {base} + {turn} * {inner}u;"
+        );
+        let element = self.operand(node, 0, &place);
+        let _ = writeln!(self.body, "{sum} += {element};\n}}");
+        self.known = known;
+        sum
+    }
+
+    /// What flows to an element from the windows in which it is the first of the greatest.
+    fn unpooled(&mut self, node: &Node, at: &str) -> String {
+        let shapes = [0, 1].map(|operand| node.inputs[operand].map(|x| self.graph.shape(x).to_vec()).unwrap_or_default());
+        let ([_, _, down, across], [_, _, height, width]) = (&shapes[0][..], &shapes[1][..]) else {
+            unreachable!("such a gradient is of planes");
+        };
+        let pair = |name: &str| {
+            let sizes = node_sizes(node, name);
+            (sizes[0], sizes[1])
+        };
+        let ((high, wide), (s0, s1)) = (pair("kernel_shape"), pair("strides"));
+        let ((d0, d1), (b0, b1)) = (pair("dilations"), pair("begins"));
+        let (sum, own) = (self.sum(node.outputs[0]), self.operand(node, 1, at));
+        let known = self.known.clone();
+        let [plane, row, column, a, b, top, left, c, d, y, x, wins] =
+            ["i", "r", "c", "a", "b", "t", "l", "e", "f", "y", "x", "w"].map(|prefix| self.name(prefix));
+        let (other, window) = (self.name("i"), self.name("i"));
+        let _ = writeln!(
+            self.body,
+            "const unsigned {plane} = {at} / {}u;\nconst int {row} = ({at} / {width}u) % {height}u, {column} = {at} % {width}u;\n\
+             for (int {a} = 0; {a} < {high}; ++{a}) for (int {b} = 0; {b} < {wide}; ++{b}) {{\n\
+             const int {top} = {row} + {b0} - {a} * {d0}, {left} = {column} + {b1} - {b} * {d1};\n\
+             if ({top} < 0 || {left} < 0 || {top} % {s0} || {left} % {s1}) continue;\n\
+             if ({top} / {s0} >= {down} || {left} / {s1} >= {across}) continue;\n\
+             int {wins} = 1;\n\
+             for (int {c} = 0; {c} < {high}; ++{c}) for (int {d} = 0; {d} < {wide}; ++{d}) {{\n\
+             const int {y} = {top} - {b0} + {c} * {d0}, {x} = {left} - {b1} + {d} * {d1};\n\
+             if ({y} < 0 || {y} >= {height} || {x} < 0 || {x} >= {width}) continue;\n\
+             const unsigned {other} = {plane} * {}u + {y} * {width} + {x};",
+            height * width,
+            height * width
+        );
+        let inner = self.known.clone();
+        let compared = self.operand(node, 1, &other);
+        let _ = writeln!(
+            self.body,
+            "if ({c} * {wide} + {d} < {a} * {wide} + {b} ? {compared} >= {own} : {compared} > {own}) {wins} = 0;\n}}\n\
+             if (!{wins}) continue;\n\
+             const unsigned {window} = {plane} * {}u + {top} / {s0} * {across} + {left} / {s1};",
+            down * across
+        );
+        self.known = inner;
+        let flowing = self.operand(node, 0, &window);
+        let _ = writeln!(self.body, "{sum} += {flowing};\n}}");
+        self.known = known;
+        sum
     }
 
     /// An element of the rows that indices name. Below zero they count from the end.
@@ -321,6 +401,17 @@ pub fn moved(graph: &Graph, node: &Node) -> Option<(Vec<Axis>, i64)> {
         }
         _ => None,
     }
+}
+
+/// The numbers of an attribute.
+fn node_sizes(node: &Node, name: &str) -> Vec<usize> {
+    let numbers = node.ints(name).unwrap_or_default();
+    numbers.iter().map(|&number| usize::try_from(number).expect("sizes are not below zero")).collect()
+}
+
+/// Whether a node computes an element of many.
+pub fn is_loop(node: &Node) -> bool {
+    node.domain == DOMAIN && [PARTIAL_SUM, MAX_POOL_GRADIENT].contains(&node.op.as_str())
 }
 
 /// Whether a node takes rows along the first axis.

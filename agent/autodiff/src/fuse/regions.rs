@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::kernel::{elements_of, is_flat_split, is_gather, is_view, moved};
+use super::kernel::{elements_of, is_flat_split, is_gather, is_loop, is_view, moved};
 use super::{element, elements};
 use crate::graph::{Dtype, Graph, Node, Value, permutation};
+use crate::own::PARTIAL_SUM;
 
 /// Parameters of a kernel: CUDA 12.1 and newer take 32,764 bytes of them, of eight each.
 const POINTERS_MAX: usize = 4000;
@@ -55,6 +56,9 @@ impl<'a> Regions<'a> {
         let mut regions = Self { graph, nodes, parts, producers, readers, unit_of, members };
         for at in (0..nodes.len()).rev() {
             regions.join(at);
+        }
+        for at in (0..nodes.len()).rev().filter(|at| is_loop(nodes[*at])) {
+            regions.take_in(at);
         }
         regions
     }
@@ -129,6 +133,33 @@ impl<'a> Regions<'a> {
         }
     }
 
+    /// Has a sum compute what it sums up, where nobody else reads that.
+    fn take_in(&mut self, sum: usize) {
+        if self.nodes[sum].op != PARTIAL_SUM {
+            return;
+        }
+        let Some(source) = self.sources(sum).next() else { return };
+        let (from, to) = (self.unit_of[source], self.unit_of[sum]);
+        let is_plain = |member: &usize| {
+            let node = self.nodes[*member];
+            self.parts[*member] != Part::None && !is_loop(node) && node.op != "Split"
+        };
+        let is_read_here = |member: &usize| {
+            let readers = self.readers[*member].iter();
+            let given = self.nodes[*member].outputs.iter().any(|output| self.graph.outputs().contains(output));
+            !given && readers.copied().all(|reader| self.unit_of[reader] == from || reader == sum)
+        };
+        let members = &self.members[from];
+        if from != to && members.iter().all(is_plain) && members.iter().all(is_read_here) {
+            let mut joined = std::mem::take(&mut self.members[from]);
+            for member in &joined {
+                self.unit_of[*member] = to;
+            }
+            self.members[to].append(&mut joined);
+            self.members[to].sort_unstable();
+        }
+    }
+
     /// Makes two units one, where nothing has to run between them.
     fn merge(&mut self, first: usize, second: usize) {
         if first == second || self.pointers(first, second) > POINTERS_MAX {
@@ -182,12 +213,15 @@ fn part(graph: &Graph, node: &Node) -> Part {
         return Part::None;
     }
     // A state may be written by the region that reads it: then each thread is to read no element but its own. A state is
-    // as large as what it becomes.
-    let is_no_state = |operand: &Value| !graph.inputs().contains(operand) || elements(graph, *operand) != count;
-    let reads_no_state = operands().all(is_no_state);
+    // as large as what it becomes, and has no more axes than one.
+    let is_vector = |operand: &Value| graph.shape(*operand).len() < 2;
+    let is_state = |x: &Value| graph.inputs().contains(x) && is_vector(x) && elements(graph, *x) == count;
+    let reads_no_state = !operands().any(is_state);
     if is_view(node) {
         Part::Views
-    } else if is_flat_split(graph, node) || is_of_elements(graph, node) || (reads_no_state && is_gather(graph, node)) {
+    } else if is_flat_split(graph, node) || is_of_elements(graph, node) || is_loop(node) {
+        Part::Computes
+    } else if reads_no_state && is_gather(graph, node) {
         Part::Computes
     } else if reads_no_state && is_moved_in_runs(graph, node) {
         Part::Moves

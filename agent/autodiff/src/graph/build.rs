@@ -1,6 +1,7 @@
 //! Builder functions: one short method for each operator that rules and families write.
 
 use super::{Attribute, Constant, Dtype, Elements, Graph, GraphError, Provider, Value, axis_position};
+use crate::own;
 
 /// Whether the operands of a matrix product are taken transposed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -154,7 +155,9 @@ impl Graph {
         let dtype = self.dtype(value);
         let is_low = matches!(dtype, Dtype::F16 | Dtype::Bf16);
         let wide = if is_low { self.cast(value, Dtype::F32)? } else { value };
-        let sum = match self.sum_by_products(wide, axes)? {
+        let becomes_kernels = own::sum_sizes(self, wide, axes).is_some();
+        let by_products = if becomes_kernels { None } else { self.sum_by_products(wide, axes)? };
+        let sum = match by_products {
             Some(sum) => self.reshape(sum, shape)?,
             None => {
                 let keeps = i64::from(self.shape(value).len() == shape.len());

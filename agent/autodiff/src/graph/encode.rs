@@ -25,8 +25,12 @@ impl Graph {
 
     /// As [`encode`](Self::encode), not yet as bytes.
     pub(crate) fn model(&self) -> ModelProto {
-        let own = self.nodes_to_run();
-        let nodes: Vec<&Node> = own.iter().collect();
+        self.to_run().proto()
+    }
+
+    /// The graph as it is.
+    fn proto(&self) -> ModelProto {
+        let nodes: Vec<&Node> = self.nodes.iter().collect();
         let used: BTreeSet<Value> = nodes
             .iter()
             .flat_map(|node| node.inputs.iter().flatten().copied())

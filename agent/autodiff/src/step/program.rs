@@ -36,15 +36,16 @@ impl Program {
         const UNEQUAL_MAX: usize = 4;
         const EQUAL_MAX: usize = 32;
 
+        let graph = self.graph.to_run();
         let is_safe = |node: &Node| match node.op.as_str() {
             "Concat" => node.inputs.len() <= EQUAL_MAX,
             "Split" => {
-                let shapes: BTreeSet<&[usize]> = node.outputs.iter().map(|part| self.graph.shape(*part)).collect();
+                let shapes: BTreeSet<&[usize]> = node.outputs.iter().map(|part| graph.shape(*part)).collect();
                 node.outputs.len() <= if shapes.len() == 1 { EQUAL_MAX } else { UNEQUAL_MAX }
             }
             _ => true,
         };
-        self.indices.shape.len() > 1 && self.graph.nodes_to_run().iter().all(is_safe)
+        self.indices.shape.len() > 1 && graph.nodes().iter().all(is_safe)
     }
 }
 

@@ -20,6 +20,12 @@ pub fn output<'a>(context: &'a ComputeContext, at: usize, shape: &[usize]) -> or
     context.output(at, shape)?.ok_or_else(|| missing("output", at))?.downcast()
 }
 
+/// The sizes of a tensor of so many axes.
+pub fn sizes<const RANK: usize>(input: &Input<'_>) -> ort::Result<[usize; RANK]> {
+    let sizes: Vec<usize> = input.shape().iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect();
+    sizes.as_slice().try_into().map_err(|_| ort::Error::new(format!("a tensor of sizes {sizes:?} has not {RANK} axes")))
+}
+
 /// Shape and elements of a tensor of f32.
 pub fn elements<'a>(input: &'a Input<'_>) -> ort::Result<(Vec<usize>, &'a [f32])> {
     let (shape, elements) = input.try_extract_tensor::<f32>()?;

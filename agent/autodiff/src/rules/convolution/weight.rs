@@ -2,9 +2,10 @@
 //! flows to the response, summed over batch and windows.
 //!
 //! Convolving the image with the response, as textbooks have it, is the slowest form on both providers: kernels for
-//! it are made for few, small windows. Products of matrices take its place.
+//! it are made for few, small windows. Products of matrices take its place where cuDNN cannot be asked.
 
 use crate::graph::{Graph, GraphError, Provider, Transposed, Value, Windows};
+use crate::own;
 
 /// Beyond this many windows a column of all images costs more to write than single products cost to start.
 const WINDOWS_IN_ONE_PRODUCT_MAX: usize = 64;
@@ -32,6 +33,9 @@ pub(super) fn gradient(
     windows: &Windows,
     kernel: &[usize],
 ) -> Result<Value, GraphError> {
+    if let Some(found) = own::kernel_gradient(graph, (image, response), windows, kernel)? {
+        return Ok(found);
+    }
     let groups = graph.shape(image)[1] / kernel[1];
     let convolution = Convolution {
         image,
