@@ -14,7 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{Attribute, Graph, Node, Value, dtype_code, reduced_axes};
 use crate::own::{self, DOMAIN};
-use regions::{Part, Regions};
+use kernel::{Kernel, Region};
+use regions::{Part, Regions, is_cheap};
 
 /// The operator of a region.
 pub const FUSED: &str = "Fused";
@@ -22,11 +23,41 @@ pub const FUSED: &str = "Fused";
 /// The attribute with how many of a region's inputs, the last ones, it only waits for.
 pub const WAITS_FOR: &str = "waits_for";
 
-/// Threads of a block that a source counts on.
+/// Threads of a block that a source counts on, where each computes an element.
 pub const THREADS: usize = 256;
 
-/// What a source needs before it, beside functions that read and write numbers of 16 bits: `from_half`, `to_half`,
-/// `from_bfloat` and `to_bfloat`, between an unsigned short and a float.
+/// How threads share in the elements of a kernel.
+///
+/// Where several compute one, a source has these from whoever compiles it: the number of a thread's element,
+/// `WARP_INDEX` and `TILE_INDEX`; which of the element's threads it is, `WARP_LANE` and `TILE_LANE`; how many these are,
+/// `WARP_LANES` and `TILE_LANES`; and the sum of a number of each, `ACROSS_WARP` and `ACROSS_TILE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Together {
+    /// Each computes its own.
+    Each = 0,
+    /// Those of a warp compute one.
+    Warp = 1,
+    /// Those of a block compute some that lie side by side.
+    Tile = 2,
+}
+
+impl Together {
+    /// That of an attribute's number.
+    pub fn of(number: i64) -> Option<Self> {
+        [Self::Each, Self::Warp, Self::Tile].into_iter().find(|together| *together as i64 == number)
+    }
+
+    fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Each => None,
+            Self::Warp => Some("WARP"),
+            Self::Tile => Some("TILE"),
+        }
+    }
+}
+
+/// What a source needs before it, beside what [`Together`] names and functions that read and write numbers of 16 bits:
+/// `from_half`, `to_half`, `from_bfloat` and `to_bfloat`, between an unsigned short and a float.
 pub const PRELUDE: &str = "\
 #define lesser(a, b) ((a) < (b) || (a) != (a) ? (a) : (b))
 #define greater(a, b) ((a) > (b) || (a) != (a) ? (a) : (b))
@@ -67,23 +98,170 @@ fn summed(graph: &Graph, node: &Node) -> Option<(Value, [usize; 3])> {
 }
 
 fn regions_as_nodes(graph: &Graph, nodes: &[&Node]) -> Vec<Node> {
-    let producers: BTreeMap<Value, &Node> =
-        nodes.iter().flat_map(|node| node.outputs.iter().map(|value| (*value, *node))).collect();
-    let regions = Regions::find(graph, nodes);
-    let computes = |member: &&usize| regions.part(**member) == Part::Computes;
-    let is_region = |unit: &[usize]| {
-        unit.iter().filter(computes).count() > 1 || unit.iter().any(|member| is_kernel(nodes[*member]))
+    let fusion = Fusion::of(graph, nodes);
+    let mut wanted: BTreeSet<Value> = graph.outputs().iter().copied().collect();
+    let mut all = Vec::with_capacity(nodes.len());
+    // From the last to the first, so that what a region has to give is known when its turn comes.
+    for unit in fusion.regions.units().into_iter().rev() {
+        if fusion.is_region(unit) {
+            fusion.write(unit, &mut wanted, &mut all);
+            continue;
+        }
+        for node in unit.iter().rev().map(|member| nodes[*member]) {
+            if node.outputs.iter().any(|output| wanted.contains(output)) {
+                wanted.extend(node.inputs.iter().flatten());
+                all.push(node.clone());
+            }
+        }
+    }
+    all.reverse();
+    in_order(graph, all)
+}
+
+/// The regions of a graph, and what they compute each for itself.
+struct Fusion<'a> {
+    graph: &'a Graph,
+    nodes: &'a [&'a Node],
+    regions: Regions<'a>,
+    producers: BTreeMap<Value, &'a Node>,
+    /// Views that stay nodes: they give memory that is there already.
+    views: BTreeSet<&'a str>,
+    /// Nodes that whoever reads them computes again, by position.
+    again: BTreeSet<usize>,
+}
+
+impl<'a> Fusion<'a> {
+    fn of(graph: &'a Graph, nodes: &'a [&'a Node]) -> Self {
+        let producers = nodes.iter().flat_map(|node| node.outputs.iter().map(|value| (*value, *node))).collect();
+        let (regions, views, again) = (Regions::find(graph, nodes), BTreeSet::new(), BTreeSet::new());
+        let mut fusion = Self { graph, nodes, regions, producers, views, again };
+        let alone = fusion.regions.units().into_iter().filter(|unit| !fusion.is_region(unit)).flatten();
+        let views = alone.filter(|member| fusion.regions.part(**member) == Part::Views);
+        fusion.views = views.map(|member| nodes[*member].name.as_str()).collect();
+        for at in 0..nodes.len() {
+            if fusion.is_computed_again(at) {
+                fusion.again.insert(at);
+            }
+        }
+        fusion
+    }
+
+    fn is_region(&self, unit: &[usize]) -> bool {
+        let computes = unit.iter().filter(|member| self.regions.part(**member) == Part::Computes).count();
+        computes > 1 || unit.iter().any(|member| is_kernel(self.nodes[*member]))
+    }
+
+    /// Whether nobody but kernels reads a node, and each of them had better compute it: of few tensors that are there
+    /// anyway, and not of states, which may have been overwritten by then.
+    fn is_computed_again(&self, at: usize) -> bool {
+        /// Nodes that are computed again for one value.
+        const NODES_MAX: usize = 6;
+        /// Tensors of as many elements that are read instead.
+        const TENSORS_MAX: usize = 2;
+
+        let node = self.nodes[at];
+        let given = node.outputs.iter().any(|output| self.graph.outputs().contains(output));
+        let own = self.regions.unit_of(at);
+        let readers = self.regions.readers(at);
+        let in_kernels = readers.iter().all(|reader| {
+            self.regions.part(*reader) != Part::Views && self.is_region(self.regions.members(self.regions.unit_of(*reader)))
+        });
+        let leads_out = readers.iter().any(|reader| self.regions.unit_of(*reader) != own);
+        if given || !in_kernels || !leads_out || self.regions.part(at) != Part::Computes || !is_cheap(node) {
+            return false;
+        }
+        let count = elements(self.graph, node.outputs[0]);
+        let (mut computed, mut tensors, mut open) = (0, BTreeSet::new(), vec![at]);
+        while let Some(at) = open.pop() {
+            computed += 1;
+            for &x in self.nodes[at].inputs.iter().flatten() {
+                match self.regions.producer(x) {
+                    Some(producer) if self.again.contains(&producer) => open.push(producer),
+                    // It would have to be written for that alone.
+                    Some(producer) if self.regions.unit_of(producer) == own => return false,
+                    None if self.graph.inputs().contains(&x) && self.graph.shape(x).len() < 2 => return false,
+                    _ if elements(self.graph, x) == count && count > 1 => {
+                        tensors.insert(x);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        computed <= NODES_MAX && tensors.len() <= TENSORS_MAX
+    }
+
+    /// Adds a region as one node, with what it has to give, after those of its views that lead out of it: nodes are added
+    /// from the last to the first.
+    fn write(&self, unit: &[usize], wanted: &mut BTreeSet<Value>, all: &mut Vec<Node>) {
+        let Self { graph, nodes, regions, .. } = self;
+        let mut members: BTreeSet<usize> = unit.iter().copied().collect();
+        for &member in unit.iter().rev() {
+            let (node, value) = (nodes[member], nodes[member].outputs[0]);
+            let is_leaf = !regions.readers(member).iter().any(|reader| members.contains(reader));
+            let (Part::Views, Some(Some(of)), true) = (regions.part(member), node.inputs.first(), is_leaf) else { continue };
+            let is_there = wanted.contains(of) || regions.producer(*of).is_none_or(|producer| !members.contains(&producer));
+            // A view of what is a tensor anyway is no further one.
+            if wanted.contains(&value) && !graph.outputs().contains(&value) && is_there {
+                members.remove(&member);
+                wanted.insert(*of);
+                all.push(node.clone());
+            }
+        }
+        let outputs: Vec<Value> =
+            members.iter().flat_map(|member| &nodes[*member].outputs).filter(|value| wanted.contains(value)).copied().collect();
+        let Some(first) = outputs.first() else { return };
+        let last = members.last().expect("a region has nodes");
+        let giver = self.producers.get(first).expect("a region's output is a node's");
+        let again = self.again.iter().map(|at| nodes[*at].name.as_str());
+        let computed = members.iter().map(|member| nodes[*member].name.as_str()).chain(again);
+        let together = regions.together(unit).unwrap_or(Together::Each);
+        let count = kernel::elements_of(graph, giver);
+        let kernel = kernel::write(
+            Region {
+                graph,
+                producers: &self.producers,
+                computed: computed.chain(self.views.iter().copied()).collect(),
+                splits: members.iter().map(|member| nodes[*member]).filter(|node| node.op == "Split").collect(),
+                count,
+                together,
+            },
+            &outputs,
+        );
+        wanted.extend(kernel.inputs.iter().copied());
+        all.push(as_node(graph, format!("{}.fused", nodes[*last].name), kernel, (count, together)));
+    }
+}
+
+/// Whether a node is a kernel by itself: ONNX Runtime does not know it, or needs lengths in the host's memory for many parts.
+fn is_kernel(node: &Node) -> bool {
+    (node.domain.is_empty() && matches!(node.op.as_str(), "Split" | "Concat")) || kernel::is_loop(node)
+}
+
+fn as_node(graph: &Graph, name: String, kernel: Kernel, (count, together): (usize, Together)) -> Node {
+    let ints = |numbers: Vec<usize>| {
+        let int = |number| i64::try_from(number).expect("a tensor's size fits in an i64");
+        Attribute::Ints(numbers.into_iter().map(int).collect())
     };
-    let (fused, alone): (Vec<(usize, &[usize])>, Vec<_>) =
-        regions.units().into_iter().enumerate().partition(|(_, unit)| is_region(unit));
-    // They give memory that is there already.
-    let views = alone.iter().flat_map(|(_, unit)| unit.iter()).filter(|member| regions.part(**member) == Part::Views);
-    let views: BTreeSet<&str> = views.map(|member| nodes[*member].name.as_str()).collect();
-    let written = fused.into_iter().map(|(order, unit)| (order, region(graph, nodes, (&regions, &producers, &views), unit)));
-    let kept = alone.into_iter().map(|(order, unit)| (order, unit.iter().map(|member| nodes[*member].clone()).collect()));
-    let by_order: BTreeMap<usize, Vec<Node>> = written.chain(kept).collect();
-    let all = by_order.into_values().flatten().collect();
-    in_order(graph, without_unread(graph, all))
+    let shapes = kernel.outputs.iter().flat_map(|output| {
+        let shape = graph.shape(*output);
+        [shape.len()].into_iter().chain(shape.iter().copied())
+    });
+    let types = kernel.outputs.iter().map(|output| dtype_code(graph.dtype(*output))).collect();
+    let attributes = [
+        ("source", Attribute::Text(kernel.source)),
+        ("elements", ints(vec![count])),
+        ("together", Attribute::Int(together as i64)),
+        ("types", Attribute::Ints(types)),
+        ("shapes", ints(shapes.collect())),
+    ];
+    Node {
+        name,
+        domain: DOMAIN.into(),
+        op: FUSED.into(),
+        inputs: kernel.inputs.into_iter().map(Some).collect(),
+        outputs: kernel.outputs,
+        attributes: attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+    }
 }
 
 /// The nodes, where regions also wait for what is read long after them.
@@ -122,90 +300,6 @@ fn in_order(graph: &Graph, mut nodes: Vec<Node>) -> Vec<Node> {
         }
     }
     nodes
-}
-
-/// Views that regions read through are left without a reader.
-fn without_unread(graph: &Graph, nodes: Vec<Node>) -> Vec<Node> {
-    let mut wanted: BTreeSet<Value> = graph.outputs().iter().copied().collect();
-    let mut read: Vec<Node> = Vec::with_capacity(nodes.len());
-    for node in nodes.into_iter().rev() {
-        if node.outputs.iter().any(|output| wanted.contains(output)) {
-            wanted.extend(node.inputs.iter().flatten());
-            read.push(node);
-        }
-    }
-    read.reverse();
-    read
-}
-
-/// Whether a node is a kernel by itself: ONNX Runtime does not know it, or needs lengths in the host's memory for many parts.
-fn is_kernel(node: &Node) -> bool {
-    (node.domain.is_empty() && matches!(node.op.as_str(), "Split" | "Concat")) || kernel::is_loop(node)
-}
-
-/// A region as one node, followed by those of its views that lead out of it.
-fn region(
-    graph: &Graph,
-    nodes: &[&Node],
-    (regions, producers, seen_through): (&Regions<'_>, &BTreeMap<Value, &Node>, &BTreeSet<&str>),
-    unit: &[usize],
-) -> Vec<Node> {
-    let given: BTreeSet<Value> = graph.outputs().iter().copied().collect();
-    let mut inside: BTreeSet<usize> = unit.iter().copied().collect();
-    let is_needed = |inside: &BTreeSet<usize>, member: usize, value: Value| {
-        let readers = regions.readers(member);
-        given.contains(&value) || readers.iter().any(|reader| !inside.contains(reader) && nodes[*reader].inputs.contains(&Some(value)))
-    };
-    // A view of what is needed itself is no further tensor.
-    let mut views = Vec::new();
-    for &member in unit.iter().rev() {
-        let value = nodes[member].outputs[0];
-        if regions.part(member) == Part::Views && is_needed(&inside, member, value) && !given.contains(&value) {
-            let within = regions.readers(member).iter().any(|reader| inside.contains(reader));
-            let source = nodes[member].inputs[0].and_then(|x| producers.get(&x)).map(|node| node.name.as_str());
-            let source = unit.iter().copied().find(|other| Some(nodes[*other].name.as_str()) == source);
-            let is_of_stored = source.is_none_or(|source| {
-                nodes[source].op != "Split" && is_needed(&inside, source, nodes[source].outputs[0])
-            });
-            if is_of_stored && !within {
-                inside.remove(&member);
-                views.push(nodes[member].clone());
-            }
-        }
-    }
-    views.reverse();
-    let members: Vec<&Node> = inside.iter().map(|member| nodes[*member]).collect();
-    let outputs: Vec<Value> = (inside.iter())
-        .flat_map(|&member| nodes[member].outputs.iter().map(move |value| (member, *value)))
-        .filter(|(member, value)| is_needed(&inside, *member, *value))
-        .map(|(_, value)| value)
-        .collect();
-    let last = members.last().expect("a region has nodes");
-    let count = kernel::elements_of(graph, last);
-    let kernel = kernel::write(graph, producers, (&members, count), seen_through, &outputs);
-    let ints = |numbers: Vec<usize>| {
-        Attribute::Ints(numbers.into_iter().map(|number| i64::try_from(number).expect("a size fits in an i64")).collect())
-    };
-    let shapes = kernel.outputs.iter().flat_map(|output| {
-        let shape = graph.shape(*output);
-        [shape.len()].into_iter().chain(shape.iter().copied())
-    });
-    let types = kernel.outputs.iter().map(|output| dtype_code(graph.dtype(*output))).collect();
-    let attributes = [
-        ("source", Attribute::Text(kernel.source.clone())),
-        ("elements", ints(vec![count])),
-        ("types", Attribute::Ints(types)),
-        ("shapes", ints(shapes.collect())),
-    ];
-    let fused = Node {
-        name: format!("{}.fused", last.name),
-        domain: DOMAIN.into(),
-        op: FUSED.into(),
-        inputs: kernel.inputs.iter().copied().map(Some).collect(),
-        outputs: kernel.outputs,
-        attributes: attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-    };
-    [fused].into_iter().chain(views).collect()
 }
 
 /// How many elements a value has.

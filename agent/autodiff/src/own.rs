@@ -102,21 +102,18 @@ pub(crate) fn sum(graph: &mut Graph, x: Value, sizes: [usize; 3]) -> Result<Valu
 /// the sums `[outer, parts, inner]` of every `parts`-th element. Only within a fused kernel.
 pub(crate) const PARTIAL_SUM: &str = "PartialSum";
 
-/// How many sums a thread each makes of so many elements before these are summed up themselves: enough to keep a device
-/// busy. Threads beside each other read what lies side by side.
+/// How many sums threads make by themselves before these are summed up: one, where threads together do it at once, else
+/// enough to keep a device busy. Threads beside each other read what lies side by side.
 fn parts_of_sum(outer: usize, count: usize, inner: usize) -> usize {
+    const AT_ONCE: usize = 4096;
     const WARP: usize = 32;
-    /// Elements of a thread, at most: of many, and of fewer altogether.
-    const EACH: (usize, usize) = (64, 16);
-    const MANY: usize = 1 << 21;
-    /// So few one thread sums up at once: along a row, and where threads read rows side by side.
-    const FEW: (usize, usize) = (64, 128);
+    /// Of a device that is busy.
+    const THREADS: usize = 1 << 16;
 
-    let few = if inner == 1 { FEW.0 } else { FEW.1 };
-    if count <= few {
+    if count <= AT_ONCE {
         return 1;
     }
-    let each = if outer * count * inner >= MANY { EACH.0 } else { EACH.1 };
+    let each = (outer * count * inner / THREADS).clamp(16, 256);
     let parts = count.div_ceil(each);
     if inner == 1 { parts.next_multiple_of(WARP) } else { parts }
 }

@@ -2,12 +2,14 @@
 
 use std::ffi::c_void;
 
+use regatta_autodiff::fuse::Together;
+
 /// The kernels of one graph.
 pub trait Kernels: Send + Sync {
     /// The number of a kernel, of its parameters and its body in C. All are asked for before any is launched.
     fn add(&self, source: String) -> usize;
 
-    /// Launches a kernel on so many threads, on a stream of the device that the calling thread uses. The pointers are
+    /// Launches a kernel for so many elements, on a stream of the device that the calling thread uses. The pointers are
     /// those of its inputs and of its outputs.
     ///
     /// # Errors
@@ -15,7 +17,7 @@ pub trait Kernels: Send + Sync {
     fn launch(
         &self,
         number: usize,
-        threads: usize,
+        elements: (usize, Together),
         stream: *mut c_void,
         pointers: &[*mut c_void],
     ) -> Result<(), String>;

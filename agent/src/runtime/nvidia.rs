@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use compiler::Compiler;
 use cudnn::Cudnn;
 pub use cudnn::{Convolution, KernelGradient};
-use driver::{Driver, Function, Module};
-use regatta_autodiff::fuse::PRELUDE;
+use driver::{BLOCK_MAX, Driver, Function, Module};
+use regatta_autodiff::fuse::{PRELUDE, Together};
 
 use super::kernels::Kernels;
 
@@ -75,7 +75,7 @@ impl Kernels for DeviceKernels {
     fn launch(
         &self,
         number: usize,
-        threads: usize,
+        elements: (usize, Together),
         stream: *mut c_void,
         pointers: &[*mut c_void],
     ) -> Result<(), String> {
@@ -84,7 +84,7 @@ impl Kernels for DeviceKernels {
             self.compile(&mut state)?;
         }
         let function = state.functions.get(number).ok_or("a kernel that nobody asked for")?;
-        self.nvidia.driver.launch(function, threads, stream, pointers)
+        self.nvidia.driver.launch(function, elements, stream, pointers)
     }
 }
 
@@ -134,9 +134,9 @@ impl DeviceKernels {
         if let Some(module) = found(device, sources) {
             return Ok(Image::Loaded(module));
         }
-        let mut text = format!("{SIXTEEN_BITS}{PRELUDE}");
+        let mut text = format!("{DEVICE}{PRELUDE}");
         for (at, source) in sources.iter().enumerate() {
-            text += &format!("extern \"C\" __global__ void {}{source}", name(at));
+            text += &format!("extern \"C\" __global__ void __launch_bounds__({BLOCK_MAX}) {}{source}", name(at));
         }
         self.nvidia.compiler.compile(&text, device.capability).map(Image::Compiled)
     }
@@ -169,8 +169,32 @@ fn name(at: usize) -> String {
     format!("fused_{at}")
 }
 
-/// Numbers of 16 bits, without the headers that CUDA has them in.
-const SIXTEEN_BITS: &str = r#"
+/// Numbers of 16 bits, without the headers that CUDA has them in, and threads that sum up together: those of a warp, and
+/// those of a block of 1,024 for eight elements.
+const DEVICE: &str = r#"
+#define WARP_INDEX ((blockIdx.x * blockDim.x + threadIdx.x) / 32u)
+#define WARP_LANE (threadIdx.x % 32u)
+#define WARP_LANES 32u
+#define ACROSS_WARP(number) across_warp(number)
+#define TILE_INDEX (blockIdx.x * 8u + threadIdx.x % 8u)
+#define TILE_LANE (threadIdx.x / 8u)
+#define TILE_LANES 128u
+#define ACROSS_TILE(number) across_tile(number)
+template <class T> static __device__ __forceinline__ T across_warp(T sum) {
+    for (int apart = 16; apart > 0; apart /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, apart);
+    return sum;
+}
+template <class T> static __device__ T across_tile(T sum) {
+    __shared__ T sums[32][8];
+    sum += __shfl_xor_sync(0xffffffffu, sum, 8);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 16);
+    __syncthreads();
+    if (threadIdx.x % 32u < 8u) sums[threadIdx.x / 32u][threadIdx.x % 8u] = sum;
+    __syncthreads();
+    T all = 0;
+    for (int warp = 0; warp < 32; ++warp) all += sums[warp][threadIdx.x % 8u];
+    return all;
+}
 static __device__ __forceinline__ float from_half(unsigned short bits) {
     float number; asm("cvt.f32.f16 %0, %1;" : "=f"(number) : "h"(bits)); return number;
 }
@@ -199,7 +223,7 @@ mod tests {
         };
         let body = "(const unsigned short* p0, unsigned short* q0)\n{ const unsigned i = threadIdx.x; \
                     q0[i] = to_half(lesser(from_half(p0[i]), greater(from_bfloat(to_bfloat(2.0f)), 1.0f))); }\n";
-        let text = format!("{SIXTEEN_BITS}{PRELUDE}extern \"C\" __global__ void fused_0{body}");
+        let text = format!("{DEVICE}{PRELUDE}extern \"C\" __global__ void fused_0{body}");
         let image = compiler.compile(&text, (9, 0)).expect("it compiles");
         assert_eq!(&image[..4], b"\x7fELF");
         assert!(compiler.compile("no C", (9, 0)).is_err_and(|error| error.contains("error")));

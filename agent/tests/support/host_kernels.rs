@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use libloading::Library;
 use regatta_agent::runtime::{HostKernels, Kernels};
-use regatta_autodiff::fuse::{PRELUDE, THREADS};
+use regatta_autodiff::fuse::{PRELUDE, THREADS, Together};
 
 type Run = unsafe extern "C" fn(*const *mut c_void, c_uint);
 
@@ -34,13 +34,20 @@ impl Kernels for Host {
         *state.numbers.entry(source).or_insert(next)
     }
 
-    fn launch(&self, number: usize, threads: usize, _: *mut c_void, pointers: &[*mut c_void]) -> Result<(), String> {
+    /// However threads share in elements: here each has its own.
+    fn launch(
+        &self,
+        number: usize,
+        (elements, _): (usize, Together),
+        _: *mut c_void,
+        pointers: &[*mut c_void],
+    ) -> Result<(), String> {
         let mut state = self.0.lock().unwrap();
         if state.library.is_none() {
             state.library = Some(compile(&state.numbers)?);
         }
         let library = state.library.as_ref().unwrap();
-        let blocks = c_uint::try_from(threads.div_ceil(THREADS)).unwrap();
+        let blocks = c_uint::try_from(elements.div_ceil(THREADS)).unwrap();
         // SAFETY: the function is written below, for as many pointers as the kernel has parameters.
         unsafe {
             let run = library.get::<Run>(format!("run_{number}")).map_err(|error| error.to_string())?;
@@ -88,6 +95,14 @@ const HOST: &str = r"
 #include <string.h>
 struct coordinates { unsigned x; };
 static __thread struct coordinates blockIdx, threadIdx;
+#define WARP_INDEX (blockIdx.x * 256u + threadIdx.x)
+#define WARP_LANE 0u
+#define WARP_LANES 1u
+#define ACROSS_WARP(number) (number)
+#define TILE_INDEX WARP_INDEX
+#define TILE_LANE 0u
+#define TILE_LANES 1u
+#define ACROSS_TILE(number) (number)
 static float of_bits(uint32_t bits) { float number; memcpy(&number, &bits, 4); return number; }
 static uint32_t bits_of(float number) { uint32_t bits; memcpy(&bits, &number, 4); return bits; }
 static float from_bfloat(unsigned short bits) { return of_bits((uint32_t)bits << 16); }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::element::{self, memory_type, register_type};
 use super::index::{self, Axis};
-use super::{THREADS, elements};
+use super::{THREADS, Together, elements};
 use crate::graph::{Graph, Node, Value, axis_position, permutation, slice_ranges};
 use crate::own::{DOMAIN, MAX_POOL_GRADIENT, PARTIAL_SUM};
 
@@ -17,27 +17,26 @@ pub struct Kernel {
     pub source: String,
 }
 
-/// Writes the kernel of these nodes, whose threads are `count`, that gives these of their outputs. `producers` has the node
-/// that gives a value; those of `views` are looked through.
-pub fn write(
-    graph: &Graph,
-    producers: &BTreeMap<Value, &Node>,
-    (members, count): (&[&Node], usize),
-    views: &BTreeSet<&str>,
-    outputs: &[Value],
-) -> Kernel {
-    let member_names: BTreeSet<&str> = members.iter().map(|node| node.name.as_str()).chain(views.iter().copied()).collect();
-    let mut writer = Writer {
-        graph,
-        producers,
-        members: member_names,
-        inputs: Vec::new(),
-        known: BTreeMap::new(),
-        body: String::new(),
-        names: 0,
-    };
-    let splits = members.iter().filter(|node| node.op == "Split");
-    let split: BTreeSet<Value> = splits.clone().flat_map(|node| node.outputs.iter().copied()).collect();
+/// What a kernel is written from.
+pub struct Region<'a> {
+    pub graph: &'a Graph,
+    /// The node that gives a value.
+    pub producers: &'a BTreeMap<Value, &'a Node>,
+    /// The names of its nodes, and of others that it computes for itself.
+    pub computed: BTreeSet<&'a str>,
+    /// The vectors that it parts.
+    pub splits: Vec<&'a Node>,
+    /// How many elements are computed, and how threads share in it.
+    pub count: usize,
+    pub together: Together,
+}
+
+/// Writes the kernel of a region that gives these values.
+pub fn write(region: Region<'_>, outputs: &[Value]) -> Kernel {
+    let Region { graph, producers, computed, splits, count, together } = region;
+    let mut writer =
+        Writer { graph, producers, computed, inputs: Vec::new(), known: BTreeMap::new(), body: String::new(), names: 0 };
+    let split: BTreeSet<Value> = splits.iter().flat_map(|node| node.outputs.iter().copied()).collect();
     let mut stores = String::new();
     let pointer = |output: Value| outputs.iter().position(|other| *other == output).map(|at| format!("q{at}"));
     for output in outputs.iter().filter(|output| !split.contains(output)) {
@@ -65,11 +64,38 @@ pub fn write(
     let ins = inputs.iter().enumerate().map(|(at, value)| parameter(value, "p", at));
     let outs = outputs.iter().enumerate().map(|(at, value)| parameter(value, "q", at));
     let parameters: Vec<String> = ins.chain(outs).collect();
-    let source = format!(
-        "({})\n{{\nconst unsigned i = blockIdx.x * {THREADS}u + threadIdx.x;\nif (i >= {count}u) return;\n{body}{stores}}}\n",
-        parameters.join(", ")
-    );
+    let (begin, stores) = match together.name() {
+        None => {
+            let begin = format!("const unsigned i = blockIdx.x * {THREADS}u + threadIdx.x;\nif (i >= {count}u) return;\n");
+            (begin, stores)
+        }
+        // No thread leaves before the others: they sum up together.
+        Some(name) => {
+            let begin = format!(
+                "const unsigned j = {name}_INDEX, lane = {name}_LANE;\nconst unsigned i = j < {count}u ? j : {}u;\n",
+                count - 1
+            );
+            (begin, format!("if (j < {count}u && lane == 0) {{\n{stores}}}\n"))
+        }
+    };
+    let source = format!("({})\n{{\n{begin}{body}{stores}}}\n", parameters.join(", "));
     Kernel { inputs, outputs: outputs.to_vec(), source }
+}
+
+/// How the threads of a kernel share in what it computes, for a loop that is by itself or none.
+pub fn together(node: &Node) -> Together {
+    /// A thread sums up fewer than so many by itself.
+    const SHARED_MIN: usize = 16;
+
+    if node.op != PARTIAL_SUM || node.domain != DOMAIN {
+        return Together::Each;
+    }
+    let (sizes, parts) = (node_sizes(node, "sizes"), node_sizes(node, "parts")[0]);
+    match sizes[2] {
+        _ if parts > 1 || sizes[1] < SHARED_MIN => Together::Each,
+        1 => Together::Warp,
+        _ => Together::Tile,
+    }
 }
 
 /// Of the tensor that a thread walks along for a node: what it splits, or what it gives.
@@ -101,7 +127,7 @@ fn store_parts(text: &mut String, parts: &[(usize, Option<String>)], start: usiz
 struct Writer<'a> {
     graph: &'a Graph,
     producers: &'a BTreeMap<Value, &'a Node>,
-    members: BTreeSet<&'a str>,
+    computed: BTreeSet<&'a str>,
     inputs: Vec<Value>,
     /// The names of what is computed already: of an element of a value, by its place, and of places.
     known: BTreeMap<(Option<Value>, String), String>,
@@ -125,7 +151,7 @@ impl<'a> Writer<'a> {
             return name.clone();
         }
         let producer = self.producers.get(&value).copied();
-        let name = match producer.filter(|node| self.members.contains(node.name.as_str())) {
+        let name = match producer.filter(|node| self.computed.contains(node.name.as_str())) {
             Some(node) if node.op == "Concat" => self.joined(node, at),
             Some(node) if node.op == "Gather" => self.gathered(node, at),
             Some(node) if node.op == PARTIAL_SUM => self.summed(node, at),
@@ -226,19 +252,26 @@ impl<'a> Writer<'a> {
             let stride = |at: usize| i64::try_from(strides[at]).expect("a tensor's size fits in an i64");
             [outer, parts, inner].into_iter().enumerate().map(|(at, size)| Axis { size, stride: stride(at) }).collect::<Vec<_>>()
         };
-        let first = self.place(at, &axes([0, 1, 0]), 0);
+        let together = together(node).name();
+        let (first, step) = match together {
+            Some(name) => ("lane".to_owned(), format!("{name}_LANES")),
+            None => (self.place(at, &axes([0, 1, 0]), 0), number(parts)),
+        };
         let base = self.place(at, &axes([count * inner, 0, 1]), 0);
         let (sum, turn, place) = (self.sum(node.outputs[0]), self.name("k"), self.name("i"));
         let known = self.known.clone();
         let _ = writeln!(
             self.body,
-            "#pragma unroll 4\nfor (unsigned {turn} = {first}; {turn} < {count}u; {turn} += {parts}u) {{\n\
+            "#pragma unroll 4\nfor (unsigned {turn} = {first}; {turn} < {count}u; {turn} += {step}) {{\n\
              const unsigned {place} = {base} + {turn} * {inner}u;"
         );
         let element = self.operand(node, 0, &place);
         let _ = writeln!(self.body, "{sum} += {element};\n}}");
         self.known = known;
-        sum
+        match together {
+            Some(name) => self.declare(node.outputs[0], &format!("ACROSS_{name}({sum})")),
+            None => sum,
+        }
     }
 
     /// What flows to an element from the windows in which it is the first of the greatest.

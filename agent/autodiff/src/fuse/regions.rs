@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::kernel::{elements_of, is_flat_split, is_gather, is_loop, is_view, moved};
-use super::{element, elements};
+use super::kernel::{elements_of, is_flat_split, is_gather, is_loop, is_view, moved, together};
+use super::{Together, element, elements};
 use crate::graph::{Dtype, Graph, Node, Value, permutation};
 use crate::own::PARTIAL_SUM;
 
@@ -57,6 +57,7 @@ impl<'a> Regions<'a> {
         for at in (0..nodes.len()).rev() {
             regions.join(at);
         }
+        regions.join_sums();
         for at in (0..nodes.len()).rev().filter(|at| is_loop(nodes[*at])) {
             regions.take_in(at);
         }
@@ -97,6 +98,20 @@ impl<'a> Regions<'a> {
 
     pub fn part(&self, node: usize) -> Part {
         self.parts[node]
+    }
+
+    /// The unit that a node is in.
+    pub fn unit_of(&self, node: usize) -> usize {
+        self.unit_of[node]
+    }
+
+    pub fn members(&self, unit: usize) -> &[usize] {
+        &self.members[unit]
+    }
+
+    /// The node that gives a value.
+    pub fn producer(&self, value: Value) -> Option<usize> {
+        self.producers.get(&value).copied()
     }
 
     /// The nodes that read what a node gives.
@@ -147,7 +162,7 @@ impl<'a> Regions<'a> {
         let is_read_here = |member: &usize| {
             let readers = self.readers[*member].iter();
             let given = self.nodes[*member].outputs.iter().any(|output| self.graph.outputs().contains(output));
-            !given && readers.copied().all(|reader| self.unit_of[reader] == from || reader == sum)
+            !given && readers.copied().all(|reader| [from, to].contains(&self.unit_of[reader]))
         };
         let members = &self.members[from];
         if from != to && members.iter().all(is_plain) && members.iter().all(is_read_here) {
@@ -160,9 +175,51 @@ impl<'a> Regions<'a> {
         }
     }
 
+    /// How the threads of a unit share in its loops; `None` where it has none.
+    pub fn together(&self, members: &[usize]) -> Option<Together> {
+        members.iter().map(|member| self.nodes[*member]).find(|node| is_loop(node)).map(together)
+    }
+
+    /// Has sums that read the same and are as many run as one.
+    fn join_sums(&mut self) {
+        let sums: Vec<usize> = (0..self.nodes.len()).filter(|at| self.nodes[*at].op == PARTIAL_SUM).collect();
+        for (at, &first) in sums.iter().enumerate() {
+            for &second in &sums[at + 1..] {
+                let is_alike = self.nodes[first].attributes == self.nodes[second].attributes
+                    && self.unit_of[first] != self.unit_of[second];
+                if is_alike && !self.leaves(first).is_disjoint(&self.leaves(second)) {
+                    self.merge(self.unit_of[first], self.unit_of[second]);
+                }
+            }
+        }
+    }
+
+    /// What a sum reads of as many elements as it sums up, through what is cheaply computed.
+    fn leaves(&self, sum: usize) -> BTreeSet<Value> {
+        let mut leaves = BTreeSet::new();
+        let mut open: Vec<Value> = self.nodes[sum].inputs.iter().flatten().copied().collect();
+        let count = open.first().map_or(0, |x| elements(self.graph, *x));
+        while let Some(value) = open.pop() {
+            match self.producers.get(&value).map(|producer| self.nodes[*producer]) {
+                Some(node) if is_view(node) || is_cheap(node) => open.extend(node.inputs.iter().flatten()),
+                _ if elements(self.graph, value) == count => {
+                    leaves.insert(value);
+                }
+                _ => {}
+            }
+        }
+        leaves
+    }
+
     /// Makes two units one, where nothing has to run between them.
     fn merge(&mut self, first: usize, second: usize) {
         if first == second || self.pointers(first, second) > POINTERS_MAX {
+            return;
+        }
+        let ways = [first, second].map(|unit| self.together(&self.members[unit]));
+        if let [Some(one), Some(other)] = ways
+            && one != other
+        {
             return;
         }
         if self.leads(first, second) || self.leads(second, first) {
@@ -202,6 +259,13 @@ impl<'a> Regions<'a> {
         }
         false
     }
+}
+
+/// Whether computing a node's elements again takes less than to write and to read them.
+pub fn is_cheap(node: &Node) -> bool {
+    const CHEAP: &[&str] =
+        &["Add", "Sub", "Mul", "Neg", "Cast", "Relu", "Greater", "Less", "Equal", "Not", "And", "Or", "Where", "Max", "Min"];
+    node.domain.is_empty() && CHEAP.contains(&node.op.as_str())
 }
 
 /// What a node may do in a region.

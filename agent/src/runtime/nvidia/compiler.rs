@@ -50,7 +50,10 @@ impl Compiler {
     /// What the compiler says of the source.
     pub fn compile(&self, source: &str, (major, minor): (i32, i32)) -> Result<Vec<u8>, String> {
         let source = CString::new(source).map_err(|error| error.to_string())?;
-        let options = [format!("--gpu-architecture=sm_{major}{minor}"), "--std=c++17".to_owned()];
+        // A product is rounded before it is added to something, as between operators: so the same numbers come out however
+        // these are joined.
+        let target = format!("--gpu-architecture=sm_{major}{minor}");
+        let options = [target, "--std=c++17".to_owned(), "--fmad=false".to_owned()];
         let options: Vec<CString> =
             options.into_iter().map(|option| CString::new(option).expect("it has no zero in it")).collect();
         let pointers: Vec<*const c_char> = options.iter().map(|option| option.as_ptr()).collect();

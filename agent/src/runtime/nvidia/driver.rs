@@ -8,9 +8,12 @@ use std::ptr;
 use std::sync::Arc;
 
 use libloading::Library;
-use regatta_autodiff::fuse::THREADS;
+use regatta_autodiff::fuse::{THREADS, Together};
 
 const NAMES: &[&str] = &["libcuda.so.1"];
+
+/// Threads of a block, at most.
+pub const BLOCK_MAX: usize = 1024;
 
 /// CUdevice_attribute: the compute capability.
 const CAPABILITY_MAJOR: c_int = 75;
@@ -133,11 +136,24 @@ impl Driver {
         Ok(Function(handle))
     }
 
-    /// So many threads of a function whose parameters are all pointers.
-    pub fn launch(&self, function: &Function, threads: usize, stream: Handle, pointers: &[Handle]) -> Result<(), String> {
+    /// A function for so many elements, whose parameters are all pointers.
+    pub fn launch(
+        &self,
+        function: &Function,
+        (elements, together): (usize, Together),
+        stream: Handle,
+        pointers: &[Handle],
+    ) -> Result<(), String> {
         const WARP: usize = 32;
+        /// Elements of a block whose threads share in them.
+        const TILE: usize = 8;
         let size = |number: usize| c_uint::try_from(number).map_err(|error| error.to_string());
-        let (blocks, block) = (size(threads.div_ceil(THREADS))?, size(threads.next_multiple_of(WARP).min(THREADS))?);
+        let (blocks, block) = match together {
+            Together::Each => (elements.div_ceil(THREADS), elements.next_multiple_of(WARP).min(THREADS)),
+            Together::Warp => ((elements * WARP).div_ceil(THREADS), THREADS),
+            Together::Tile => (elements.div_ceil(TILE), BLOCK_MAX),
+        };
+        let (blocks, block) = (size(blocks)?, size(block)?);
         let mut parameters: Vec<*mut c_void> =
             pointers.iter().map(|pointer| ptr::from_ref(pointer).cast_mut().cast()).collect();
         // SAFETY: the driver copies the parameters, which are as many as the function has; the caller gave pointers of the

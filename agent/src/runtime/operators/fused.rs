@@ -6,13 +6,14 @@ use ort::operator::{
     ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext,
 };
 use ort::value::{Shape, SymbolicDimensions, TensorElementType, ValueType};
-use regatta_autodiff::fuse::{FUSED, WAITS_FOR};
+use regatta_autodiff::fuse::{FUSED, Together, WAITS_FOR};
 use regatta_autodiff::graph::Dtype;
 
 use super::tensor;
 use crate::runtime::kernels::Kernels;
 
-/// `Fused(inputs) -> outputs`, of any types. Attributes: `source`, what to compile; `elements`, its threads; how many of the
+/// `Fused(inputs) -> outputs`, of any types. Attributes: `source`, what to compile; `elements`, and how
+/// threads share in these, `together`; how many of the
 /// last inputs are only waited for; and for the outputs `types` (ONNX's numbers), and `shapes`: of each its rank and its sizes.
 pub struct Fused {
     pub kernels: Arc<dyn Kernels>,
@@ -42,14 +43,15 @@ impl Operator for Fused {
     fn create_kernel<'a>(&self, context: &KernelContext<'a>) -> ort::Result<FusedKernel> {
         let ints = |name: &str| -> ort::Result<Vec<i64>> { context.get(name).ok_or_else(|| missing(name)) };
         let source: String = context.get("source").ok_or_else(|| missing("source"))?;
-        let threads = ints("elements")?.first().copied().and_then(|count| usize::try_from(count).ok());
+        let elements = ints("elements")?.first().copied().and_then(|count| usize::try_from(count).ok());
+        let together = context.get::<i64>("together").and_then(Together::of);
         let waits_for = context.get::<i64>(WAITS_FOR).and_then(|count| usize::try_from(count).ok());
         Ok(FusedKernel {
             waits_for: waits_for.unwrap_or(0),
             is_on_cuda: self.is_on_cuda,
             number: self.kernels.add(source),
             kernels: Arc::clone(&self.kernels),
-            threads: threads.ok_or_else(|| missing("elements"))?,
+            elements: (elements.ok_or_else(|| missing("elements"))?, together.ok_or_else(|| missing("together"))?),
             shapes: shapes(&ints("shapes")?)?,
         })
     }
@@ -71,7 +73,7 @@ pub struct FusedKernel {
     is_on_cuda: bool,
     kernels: Arc<dyn Kernels>,
     number: usize,
-    threads: usize,
+    elements: (usize, Together),
     /// Of the outputs.
     shapes: Vec<Vec<i64>>,
 }
@@ -89,7 +91,7 @@ impl Kernel for FusedKernel {
         }
         let stream = if self.is_on_cuda { context.stream()? } else { None };
         let stream = stream.map_or(std::ptr::null_mut(), std::ptr::NonNull::as_ptr);
-        self.kernels.launch(self.number, self.threads, stream.cast(), &pointers).map_err(ort::Error::new)
+        self.kernels.launch(self.number, self.elements, stream.cast(), &pointers).map_err(ort::Error::new)
     }
 }
 
