@@ -220,7 +220,7 @@ fn what_moves_elements_gives_the_same_numbers() {
 
 #[test]
 fn sums_of_what_is_computed_with_them_give_the_same_numbers() {
-    let rows: [(&[usize], &[usize]); 7] = [
+    let rows: [(&[usize], &[usize]); 9] = [
         (&[300, 70], &[0]),
         (&[300, 70], &[1]),
         (&[3, 4, 7], &[2]),
@@ -228,6 +228,8 @@ fn sums_of_what_is_computed_with_them_give_the_same_numbers() {
         (&[40, 9, 300], &[0, 1, 2]),
         (&[5, 1, 600], &[1, 2]),
         (&[1, 70], &[0]),
+        (&[20, 3, 4, 5], &[0, 2, 3]),
+        (&[9000, 2], &[0]),
     ];
     for (shape, axes) in rows {
         check(&format!("sum over {axes:?}"), &[shape, &shape[1..]], |graph, x| {

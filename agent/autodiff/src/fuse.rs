@@ -76,7 +76,7 @@ fn with_sums_as_parts(graph: Graph) -> Graph {
     let nodes = graph.nodes().to_vec();
     let mut graph = graph.with_nodes(Vec::with_capacity(nodes.len()));
     for node in nodes {
-        let sum = summed(&graph, &node).and_then(|(x, sizes)| own::sum(&mut graph, x, sizes).ok());
+        let sum = summed(&graph, &node).and_then(|(x, runs)| own::sum(&mut graph, x, &runs).ok());
         match sum {
             None => graph.add_again(node),
             Some(sum) => {
@@ -90,11 +90,11 @@ fn with_sums_as_parts(graph: Graph) -> Graph {
     graph
 }
 
-/// What a node sums up, and its sizes, where kernels can have it.
-fn summed(graph: &Graph, node: &Node) -> Option<(Value, [usize; 3])> {
+/// What a node sums up, and its runs, where kernels can have it.
+fn summed(graph: &Graph, node: &Node) -> Option<(Value, Vec<[usize; 3]>)> {
     let x = node.inputs.first().copied().flatten().filter(|_| node.domain.is_empty() && node.op == "ReduceSum")?;
     let axes = reduced_axes(graph, node)?;
-    own::sum_sizes(graph, x, &axes).map(|sizes| (x, sizes))
+    own::sum_runs(graph, x, &axes).map(|runs| (x, runs))
 }
 
 fn regions_as_nodes(graph: &Graph, nodes: &[&Node]) -> Vec<Node> {
@@ -139,47 +139,53 @@ impl<'a> Fusion<'a> {
         let views = alone.filter(|member| fusion.regions.part(**member) == Part::Views);
         fusion.views = views.map(|member| nodes[*member].name.as_str()).collect();
         for at in 0..nodes.len() {
-            if fusion.is_computed_again(at) {
-                fusion.again.insert(at);
+            if let Some(computed) = fusion.computed_again(at) {
+                fusion.again.extend(computed);
             }
         }
         fusion
     }
 
     fn is_region(&self, unit: &[usize]) -> bool {
-        let computes = unit.iter().filter(|member| self.regions.part(**member) == Part::Computes).count();
-        computes > 1 || unit.iter().any(|member| is_kernel(self.nodes[*member]))
+        let count = |part: Part| unit.iter().filter(|member| self.regions.part(**member) == part).count();
+        let (computes, moves) = (count(Part::Computes), count(Part::Moves));
+        computes > 1 || (computes == 1 && moves > 0) || unit.iter().any(|member| is_kernel(self.nodes[*member]))
     }
 
-    /// Whether nobody but kernels reads a node, and each of them had better compute it: of few tensors that are there
-    /// anyway, and not of states, which may have been overwritten by then.
-    fn is_computed_again(&self, at: usize) -> bool {
+    /// What each kernel that reads a node had better compute for itself, where nobody but kernels reads it: the node and
+    /// what it is computed from, down to few tensors that are there anyway. States are not read again: they may have been
+    /// overwritten by then.
+    fn computed_again(&self, at: usize) -> Option<BTreeSet<usize>> {
         /// Nodes that are computed again for one value.
-        const NODES_MAX: usize = 6;
+        const NODES_MAX: usize = 8;
         /// Tensors of as many elements that are read instead.
         const TENSORS_MAX: usize = 2;
 
-        let node = self.nodes[at];
-        let given = node.outputs.iter().any(|output| self.graph.outputs().contains(output));
         let own = self.regions.unit_of(at);
         let readers = self.regions.readers(at);
         let in_kernels = readers.iter().all(|reader| {
             self.regions.part(*reader) != Part::Views && self.is_region(self.regions.members(self.regions.unit_of(*reader)))
         });
         let leads_out = readers.iter().any(|reader| self.regions.unit_of(*reader) != own);
-        if given || !in_kernels || !leads_out || self.regions.part(at) != Part::Computes || !is_cheap(node) {
-            return false;
+        let given = self.graph.outputs().contains(&self.nodes[at].outputs[0]);
+        if given || !in_kernels || !leads_out || !self.is_cheap(at) {
+            return None;
         }
-        let count = elements(self.graph, node.outputs[0]);
-        let (mut computed, mut tensors, mut open) = (0, BTreeSet::new(), vec![at]);
+        let count = elements(self.graph, self.nodes[at].outputs[0]);
+        let (mut computed, mut tensors, mut open) = (BTreeSet::from([at]), BTreeSet::new(), vec![at]);
         while let Some(at) = open.pop() {
-            computed += 1;
             for &x in self.nodes[at].inputs.iter().flatten() {
                 match self.regions.producer(x) {
-                    Some(producer) if self.again.contains(&producer) => open.push(producer),
-                    // It would have to be written for that alone.
-                    Some(producer) if self.regions.unit_of(producer) == own => return false,
-                    None if self.graph.inputs().contains(&x) && self.graph.shape(x).len() < 2 => return false,
+                    Some(producer) if self.again.contains(&producer) || self.regions.unit_of(producer) == own => {
+                        // What is not cheap would have to be written for this alone.
+                        if !self.is_cheap(producer) {
+                            return None;
+                        }
+                        if computed.insert(producer) {
+                            open.push(producer);
+                        }
+                    }
+                    None if self.graph.inputs().contains(&x) && self.graph.shape(x).len() < 2 => return None,
                     _ if elements(self.graph, x) == count && count > 1 => {
                         tensors.insert(x);
                     }
@@ -187,7 +193,15 @@ impl<'a> Fusion<'a> {
                 }
             }
         }
-        computed <= NODES_MAX && tensors.len() <= TENSORS_MAX
+        (computed.len() <= NODES_MAX && tensors.len() <= TENSORS_MAX).then_some(computed)
+    }
+
+    fn is_cheap(&self, at: usize) -> bool {
+        match self.regions.part(at) {
+            Part::Views => true,
+            Part::Computes => is_cheap(self.nodes[at]),
+            Part::Moves | Part::None => false,
+        }
     }
 
     /// Adds a region as one node, with what it has to give, after those of its views that lead out of it: nodes are added

@@ -68,32 +68,48 @@ pub(crate) fn kernel_gradient(
     Ok(Some(graph.custom((DOMAIN, "ConvWeightGradient"), &[image, response], &attributes, &outputs)?[0]))
 }
 
-/// Of a sum over axes that lie side by side what is before them, their elements and what is after, where a graph has it in
-/// kernels that compute what is summed up, too; `None` for other axes.
-pub(crate) fn sum_sizes(graph: &Graph, x: Value, axes: &[usize]) -> Option<[usize; 3]> {
+/// Of a sum over some axes, run by run of those that lie side by side and from the last to the first, what is before them,
+/// their elements and what is after; `None` where a graph does not have it in kernels that compute what is summed up, too.
+pub(crate) fn sum_runs(graph: &Graph, x: Value, axes: &[usize]) -> Option<Vec<[usize; 3]>> {
     let shape = graph.shape(x);
-    let summed = || (0..shape.len()).filter(|axis| axes.contains(axis) && shape[*axis] != 1);
-    let (first, end) = (summed().next().unwrap_or(0), summed().last().map_or(0, |last| last + 1));
-    let is_run = (first..end).all(|axis| axes.contains(&axis) || shape[axis] == 1);
     let is_float = matches!(graph.dtype(x), Dtype::F32 | Dtype::F64);
-    let size = |range: std::ops::Range<usize>| shape[range].iter().product();
-    (graph.is_fused() && is_run && is_float && !shape.contains(&0))
-        .then(|| [size(0..first), size(first..end), size(end..shape.len())])
+    if !graph.is_fused() || !is_float || shape.contains(&0) {
+        return None;
+    }
+    let (mut runs, mut count, mut inner) = (Vec::new(), 1, 1);
+    let mut outer: usize = shape.iter().product();
+    for axis in (0..shape.len()).rev().filter(|axis| shape[*axis] != 1) {
+        outer /= shape[axis];
+        if axes.contains(&axis) {
+            count *= shape[axis];
+            continue;
+        }
+        if count > 1 {
+            runs.push([outer * shape[axis], count, inner]);
+            count = 1;
+        }
+        inner *= shape[axis];
+    }
+    if count > 1 {
+        runs.push([outer, count, inner]);
+    }
+    Some(runs)
 }
 
-/// The sum of these sizes: see [`sum_sizes`].
+/// The sum of these runs: see [`sum_runs`].
 ///
 /// # Errors
-/// Never for sizes of the value.
-pub(crate) fn sum(graph: &mut Graph, x: Value, sizes: [usize; 3]) -> Result<Value, GraphError> {
-    let [outer, mut count, inner] = sizes;
+/// Never for runs of the value.
+pub(crate) fn sum(graph: &mut Graph, x: Value, runs: &[[usize; 3]]) -> Result<Value, GraphError> {
     let mut sum = x;
-    while count > 1 {
-        let parts = parts_of_sum(outer, count, inner);
-        let attributes = [("sizes", ints(&[outer, count, inner])), ("parts", ints(&[parts]))];
-        let outputs = [(graph.dtype(x), vec![outer, parts, inner])];
-        sum = graph.custom((DOMAIN, PARTIAL_SUM), &[sum], &attributes, &outputs)?[0];
-        count = parts;
+    for &[outer, mut count, inner] in runs {
+        while count > 1 {
+            let parts = parts_of_sum(outer, count, inner);
+            let attributes = [("sizes", ints(&[outer, count, inner])), ("parts", ints(&[parts]))];
+            let outputs = [(graph.dtype(x), vec![outer, parts, inner])];
+            sum = graph.custom((DOMAIN, PARTIAL_SUM), &[sum], &attributes, &outputs)?[0];
+            count = parts;
+        }
     }
     Ok(sum)
 }

@@ -130,9 +130,15 @@ impl<'a> Regions<'a> {
             return;
         }
         let count = elements_of(self.graph, self.nodes[node]);
+        let is_read_once = self.readers[node].len() == 1;
         let walks_alike = |reader: &usize| {
-            matches!(self.parts[*reader], Part::Computes | Part::Views)
-                && elements_of(self.graph, self.nodes[*reader]) == count
+            let takes_in = match self.parts[*reader] {
+                Part::Computes | Part::Views => true,
+                // Its elements are computed in the order of what is moved.
+                Part::Moves => is_read_once && self.nodes[*reader].op == "Transpose" && !is_loop(self.nodes[node]),
+                Part::None => false,
+            };
+            takes_in && elements_of(self.graph, self.nodes[*reader]) == count
         };
         let alike: BTreeSet<usize> = self.readers[node].iter().filter(|reader| walks_alike(reader)).map(|reader| self.unit_of[*reader]).collect();
         if self.parts[node] == Part::Moves {
@@ -181,13 +187,20 @@ impl<'a> Regions<'a> {
     }
 
     /// Has sums that read the same and are as many run as one.
+    ///
+    /// Of two: more would take longer by themselves, and keep what the first of them reads for the last.
     fn join_sums(&mut self) {
         let sums: Vec<usize> = (0..self.nodes.len()).filter(|at| self.nodes[*at].op == PARTIAL_SUM).collect();
         for (at, &first) in sums.iter().enumerate() {
             for &second in &sums[at + 1..] {
+                let has_one = |sum: usize| {
+                    let members = self.members[self.unit_of[sum]].iter();
+                    members.filter(|member| self.nodes[**member].op == PARTIAL_SUM).count() == 1
+                };
                 let is_alike = self.nodes[first].attributes == self.nodes[second].attributes
                     && self.unit_of[first] != self.unit_of[second];
-                if is_alike && !self.leaves(first).is_disjoint(&self.leaves(second)) {
+                let shares = || !self.leaves(first).is_disjoint(&self.leaves(second));
+                if is_alike && has_one(first) && has_one(second) && shares() {
                     self.merge(self.unit_of[first], self.unit_of[second]);
                 }
             }

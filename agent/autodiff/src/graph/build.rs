@@ -155,7 +155,7 @@ impl Graph {
         let dtype = self.dtype(value);
         let is_low = matches!(dtype, Dtype::F16 | Dtype::Bf16);
         let wide = if is_low { self.cast(value, Dtype::F32)? } else { value };
-        let becomes_kernels = own::sum_sizes(self, wide, axes).is_some();
+        let becomes_kernels = own::sum_runs(self, wide, axes).is_some();
         let by_products = if becomes_kernels { None } else { self.sum_by_products(wide, axes)? };
         let sum = match by_products {
             Some(sum) => self.reshape(sum, shape)?,
