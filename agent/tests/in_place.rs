@@ -2,11 +2,14 @@
 //! tensors into another: the same bits; and AdamW as one operator against stock operators.
 #![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
+#[path = "support/host_kernels.rs"]
+mod host_kernels;
 #[path = "support/library.rs"]
 mod library;
 
 use std::collections::BTreeMap;
 
+use host_kernels::host_kernels;
 use library::{device, library};
 use regatta_agent::runtime::{Array, Compiled, Device, Interrupt, Runtime, Tensor};
 use regatta_autodiff::families::{Activation, Mlp, Model};
@@ -75,11 +78,31 @@ fn accumulations_in_place_give_the_same_bits_too() {
     assert!(in_place.contains_key("regatta.weights/gradient_sum"));
 }
 
+/// A kernel that writes a state may read no element of it that another of its threads writes.
+#[test]
+fn steps_with_kernels_in_place_give_the_same_bits_too() {
+    if device() != Device::Cpu {
+        return;
+    }
+    for optimizer in OPTIMIZERS {
+        for accumulate in [false, true] {
+            let plan = plan(optimizer, &[12, 8], true);
+            let plan = StepPlan { average: true, accumulate, provider: Provider::Cuda, ..plan };
+            let runtime = runtime(1).with_host_kernels(host_kernels());
+            let programs = [training_step(&plan).unwrap(), accumulation(&plan).unwrap()];
+            for program in &programs[..1 + usize::from(accumulate)] {
+                let in_place = trained(&runtime, program, Memory::InPlace);
+                assert_eq!(in_place, trained(&runtime, program, Memory::Apart), "{optimizer:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn adamw_as_one_operator_gives_the_bits_of_stock_operators() {
     for optimizer in [Optimizer::AdamW, Optimizer::Adam] {
         let of = |own_operators| {
-            let own_operators = own_operators && runtime(1).has_own_operators();
+            let own_operators = own_operators && device() == Device::Cpu;
             let stock = plan(optimizer, &[12, 8], own_operators);
             let update = Update { weight_decay: optimizer == Optimizer::AdamW, ..stock.update };
             trained(&runtime(1), &training_step(&StepPlan { update, ..stock }).unwrap(), Memory::InPlace)

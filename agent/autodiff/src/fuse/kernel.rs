@@ -84,17 +84,23 @@ pub fn write(region: Region<'_>, outputs: &[Value]) -> Kernel {
 
 /// How the threads of a kernel share in what it computes, for a loop that is by itself or none.
 pub fn together(node: &Node) -> Together {
-    /// A thread sums up fewer than so many by itself.
+    /// A thread sums up fewer than so many by itself; and more, where there are threads enough that read side by side.
     const SHARED_MIN: usize = 16;
+    const ALONE_MAX: usize = 256;
+    const THREADS_ENOUGH: usize = 1 << 13;
 
     if node.op != PARTIAL_SUM || node.domain != DOMAIN {
         return Together::Each;
     }
     let (sizes, parts) = (node_sizes(node, "sizes"), node_sizes(node, "parts")[0]);
-    match sizes[2] {
-        _ if parts > 1 || sizes[1] < SHARED_MIN => Together::Each,
-        1 => Together::Warp,
-        _ => Together::Tile,
+    let (count, is_row) = (sizes[1], sizes[2] == 1);
+    let has_threads = !is_row && count <= ALONE_MAX && sizes[0] * sizes[2] >= THREADS_ENOUGH;
+    if parts > 1 || count < SHARED_MIN || has_threads {
+        Together::Each
+    } else if is_row {
+        Together::Warp
+    } else {
+        Together::Tile
     }
 }
 
