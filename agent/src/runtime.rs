@@ -113,7 +113,9 @@ impl Runtime {
         let nvidia = match device {
             Device::Cpu => None,
             Device::Cuda(_) => Nvidia::open()
-                .map_err(|reason| tracing::warn!(reason, "kernels cannot be compiled: training takes longer without NVRTC"))
+                .map_err(|reason| {
+                    tracing::warn!(reason, "kernels cannot be compiled: training takes longer without NVRTC")
+                })
                 .ok()
                 .map(Arc::new),
         };

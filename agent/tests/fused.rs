@@ -178,7 +178,8 @@ fn what_moves_elements_gives_the_same_numbers() {
     for axis in 0..3 {
         check("Concat", &[&[2, 3, 3], &[2, 3, 3], &[2, 3, 3]], |graph, x| {
             let parts: Vec<Value> = x.iter().map(|part| first(graph, *part)).collect::<Result<_, _>>()?;
-            let slice: Vec<(usize, usize)> = (0..3).map(|at| if at == axis { (0, 2) } else { (0, [2, 3, 3][at]) }).collect();
+            let slice: Vec<(usize, usize)> =
+                (0..3).map(|at| if at == axis { (0, 2) } else { (0, [2, 3, 3][at]) }).collect();
             let short = graph.window(parts[1], &slice)?;
             let mut zeros = [2, 3, 3];
             zeros[axis] = 4;

@@ -42,7 +42,8 @@ fn steps_in_place_give_the_bits_of_steps_from_one_memory_into_another() {
     let runtime = runtime(1);
     for (position, optimizer) in OPTIMIZERS.into_iter().enumerate() {
         for hidden in [vec![12, 8], vec![]] {
-            let own_operators = runtime.has_own_operators() && (device() != Device::Cpu || position + 1 == OPTIMIZERS.len());
+            let own_operators =
+                runtime.has_own_operators() && (device() != Device::Cpu || position + 1 == OPTIMIZERS.len());
             let plan = StepPlan { average: true, ..plan(optimizer, &hidden, own_operators) };
             let program = training_step(&plan).unwrap();
             let in_place = trained(&runtime, &program, Memory::InPlace);

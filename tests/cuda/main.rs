@@ -92,7 +92,7 @@ fn steps_cross_to_the_device_with_row_numbers_and_rates_and_back_with_results_ho
     for time in 1..4 {
         let section = trace.section(&format!("time {time}"));
         let replays = section.replays();
-        assert!(replays.len() == 4 && replays[0] > 40 && replays.iter().all(|replay| *replay == replays[0]));
+        assert!(replays.len() == 4 && replays[0] > 20 && replays.iter().all(|replay| *replay == replays[0]));
         assert_eq!(section.launches(), 0);
         // Learning rates cross while there are new ones.
         assert!(section.copies("h2d").starts_with(&[INDICES_BYTES]) && section.count("malloc") == 0, "{section:?}");
@@ -129,7 +129,7 @@ fn trials_of_one_shape_share_a_recording_while_their_data_are_the_same() {
 fn a_step_launches_no_more_kernels_than_it_has_to() {
     let Some(library) = library() else { return };
     // Kernels and products of the model with dropout and clipping; fewer are better.
-    for (optimizer, launches_max) in [("sgd", 113), ("adamw", 123)] {
+    for (optimizer, launches_max) in [("sgd", 34), ("adamw", 34)] {
         let trace = Step::new(&library, &format!("{optimizer}, kernel by kernel")).succeed();
         // The first two steps take memory: the second in one piece, by the pattern of the first.
         let steps: Vec<Section> = (2..5).map(|step| trace.section(&format!("step {step}"))).collect();
@@ -141,6 +141,32 @@ fn a_step_launches_no_more_kernels_than_it_has_to() {
         }
         assert_eq!(trace.count("illegal"), 0);
     }
+}
+
+/// Three quarters of the kernels of a step are runs of operators that became one.
+#[test]
+fn without_a_compiler_for_kernels_a_step_is_of_onnx_runtimes_own() {
+    let Some(library) = library() else { return };
+    if is_installed("libnvrtc.so") {
+        eprintln!("skipped: this machine has NVRTC");
+        return;
+    }
+    let launches = |step: Step| step.succeed().section("step 2").launches();
+    let adamw = || Step::new(&library, "adamw, kernel by kernel");
+    let folder = without("libnvrtc.so.13");
+    let stock = launches(adamw().env("LD_LIBRARY_PATH", folder.path()));
+    let own = launches(adamw());
+    assert!(3 * own < stock, "{own} launches, {stock} without NVRTC");
+}
+
+#[test]
+fn gradients_of_kernels_are_cudnns() {
+    let Some(library) = library() else { return };
+    let trace = Step::new(&library, "convolutions").succeed();
+    let calls = trace.section("begin").calls("cudnn cudnnConvolutionBackwardFilter");
+    // Of two convolutions, computed twice to take memory and recorded once.
+    assert_eq!(calls, 6);
+    assert_eq!(trace.count("illegal"), 0);
 }
 
 #[test]
@@ -340,7 +366,7 @@ fn failures_of_the_device_are_told_apart() {
         ("no room for the step", adamw().env("COUNTING_CUDA_MEMORY", "1000000"), "out of memory"),
         ("more than the settings allow", Step::new(&library, "exceed the limit"), "out of memory"),
         ("a launch that fails", adamw().env("COUNTING_CUDA_FAIL_LAUNCH", "50"), "device failed"),
-        ("one in the second step", adamw().env("COUNTING_CUDA_FAIL_LAUNCH", "150"), "device failed"),
+        ("one while steps are recorded", adamw().env("COUNTING_CUDA_FAIL_LAUNCH", "80"), "device failed"),
     ];
     for (what, step, outcome) in rows {
         let ended = step.end();

@@ -44,6 +44,7 @@ fn main() -> anyhow::Result<()> {
         "trial after trial" => trial_after_trial(&library, device),
         "deep transformer" => train_deep(&library, device, false),
         "deep transformer, recomputed" => train_deep(&library, device, true),
+        "convolutions" => start_on_images(&library, device),
         "half" => train_in(&library, device, Precision::Half, mlp()),
         "half transformer" => train_in(&library, device, Precision::Half, transformer(2)),
         "half convolutions" => train_in(&library, device, Precision::Half, cnn()),
@@ -170,6 +171,16 @@ fn trial_after_trial(library: &Path, device: Device) -> Result<(), TrainingError
         mark(&format!("trial {trial}"));
         engine.start(&plan(ADAMW), data, None)?.train_step()?;
     }
+    mark("end");
+    Ok(())
+}
+
+/// Records a step of a net whose convolutions are in two dimensions.
+fn start_on_images(library: &Path, device: Device) -> Result<(), TrainingError> {
+    let mut engine = Engine::new(library, device, 1)?;
+    let plan = Plan::new(cnn(), Loss::cross_entropy(), ADAMW, BATCH, 1);
+    mark("begin");
+    engine.start(&plan, &data(vec![1, 4, WIDTH / 4]), None)?;
     mark("end");
     Ok(())
 }

@@ -42,6 +42,11 @@ impl Section {
         launches(&self.0)
     }
 
+    /// How often this line is there.
+    pub fn calls(&self, line: &str) -> usize {
+        self.0.iter().filter(|other| *other == line).count()
+    }
+
     /// Bytes of each copy between host and device (`h2d`, `d2h`) or within the device (`d2d`).
     pub fn copies(&self, direction: &str) -> Vec<usize> {
         self.numbers(&format!("copy {direction} "))

@@ -164,7 +164,8 @@ impl<'a> Fusion<'a> {
         let own = self.regions.unit_of(at);
         let readers = self.regions.readers(at);
         let in_kernels = readers.iter().all(|reader| {
-            self.regions.part(*reader) != Part::Views && self.is_region(self.regions.members(self.regions.unit_of(*reader)))
+            self.regions.part(*reader) != Part::Views
+                && self.is_region(self.regions.members(self.regions.unit_of(*reader)))
         });
         let leads_out = readers.iter().any(|reader| self.regions.unit_of(*reader) != own);
         let given = self.graph.outputs().contains(&self.nodes[at].outputs[0]);
@@ -212,8 +213,11 @@ impl<'a> Fusion<'a> {
         for &member in unit.iter().rev() {
             let (node, value) = (nodes[member], nodes[member].outputs[0]);
             let is_leaf = !regions.readers(member).iter().any(|reader| members.contains(reader));
-            let (Part::Views, Some(Some(of)), true) = (regions.part(member), node.inputs.first(), is_leaf) else { continue };
-            let is_there = wanted.contains(of) || regions.producer(*of).is_none_or(|producer| !members.contains(&producer));
+            let (Part::Views, Some(Some(of)), true) = (regions.part(member), node.inputs.first(), is_leaf) else {
+                continue;
+            };
+            let is_there =
+                wanted.contains(of) || regions.producer(*of).is_none_or(|producer| !members.contains(&producer));
             // A view of what is a tensor anyway is no further one.
             if wanted.contains(&value) && !graph.outputs().contains(&value) && is_there {
                 members.remove(&member);
@@ -221,8 +225,12 @@ impl<'a> Fusion<'a> {
                 all.push(node.clone());
             }
         }
-        let outputs: Vec<Value> =
-            members.iter().flat_map(|member| &nodes[*member].outputs).filter(|value| wanted.contains(value)).copied().collect();
+        let outputs: Vec<Value> = members
+            .iter()
+            .flat_map(|member| &nodes[*member].outputs)
+            .filter(|value| wanted.contains(value))
+            .copied()
+            .collect();
         let Some(first) = outputs.first() else { return };
         let last = members.last().expect("a region has nodes");
         let giver = self.producers.get(first).expect("a region's output is a node's");
@@ -308,7 +316,8 @@ fn in_order(graph: &Graph, mut nodes: Vec<Node>) -> Vec<Node> {
             let count = i64::try_from(waits_for.len()).expect("a graph has fewer nodes");
             nodes[at].attributes.insert(WAITS_FOR.into(), Attribute::Int(count));
             nodes[at].inputs.extend(waits_for.into_iter().map(Some));
-        } else if nodes[at].op != "Reshape" {
+        }
+        if nodes[at].op != "Reshape" {
             let far = nodes[at].outputs.iter().filter_map(|output| Some((*output, *first_reader.get(output)?)));
             waiting.extend(far.filter(|(value, _)| !graph.outputs().contains(value)));
         }

@@ -119,7 +119,10 @@ impl DeviceKernels {
                 }
             });
             let images = images.into_inner().unwrap_or_else(PoisonError::into_inner);
-            images.into_iter().map(|(at, image)| self.module(&device, chunks[at], image?)).collect::<Result<_, String>>()?
+            images
+                .into_iter()
+                .map(|(at, image)| self.module(&device, chunks[at], image?))
+                .collect::<Result<_, String>>()?
         };
         for (module, chunk) in modules.into_iter().zip(chunks) {
             for at in 0..chunk.len() {

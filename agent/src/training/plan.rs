@@ -218,12 +218,7 @@ impl Plan {
     /// What of the plan and its rows decides the graph. Plans of the same shape share a compiled one.
     ///
     /// A minibatch of rows that are not in memory comes as a whole, as if it were all of the data.
-    pub(super) fn shape(
-        &self,
-        model: Model,
-        source: &Source,
-        on: Surroundings,
-    ) -> Result<StepPlan, TrainingError> {
+    pub(super) fn shape(&self, model: Model, source: &Source, on: Surroundings) -> Result<StepPlan, TrainingError> {
         let loss = self.loss.form();
         self.check_target(&model, &loss, &source.validation().target)?;
         let batch = self.batch(source.rows());

@@ -79,7 +79,14 @@ fn compile(numbers: &BTreeMap<String, usize>) -> Result<Library, String> {
     let (source, library) = (folder.path().join("kernels.c"), folder.path().join("kernels.so"));
     std::fs::write(&source, text).map_err(|error| error.to_string())?;
     let mut compiler = Command::new("cc");
-    compiler.args(["-std=gnu11", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-Werror=implicit-function-declaration"]);
+    compiler.args([
+        "-std=gnu11",
+        "-O1",
+        "-shared",
+        "-fPIC",
+        "-ffp-contract=off",
+        "-Werror=implicit-function-declaration",
+    ]);
     let output = compiler.arg("-o").args([&library, &source]).arg("-lm").output().map_err(|error| error.to_string())?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());

@@ -34,8 +34,15 @@ pub struct Region<'a> {
 /// Writes the kernel of a region that gives these values.
 pub fn write(region: Region<'_>, outputs: &[Value]) -> Kernel {
     let Region { graph, producers, computed, splits, count, together } = region;
-    let mut writer =
-        Writer { graph, producers, computed, inputs: Vec::new(), known: BTreeMap::new(), body: String::new(), names: 0 };
+    let mut writer = Writer {
+        graph,
+        producers,
+        computed,
+        inputs: Vec::new(),
+        known: BTreeMap::new(),
+        body: String::new(),
+        names: 0,
+    };
     let split: BTreeSet<Value> = splits.iter().flat_map(|node| node.outputs.iter().copied()).collect();
     let mut stores = String::new();
     let pointer = |output: Value| outputs.iter().position(|other| *other == output).map(|at| format!("q{at}"));
@@ -66,7 +73,8 @@ pub fn write(region: Region<'_>, outputs: &[Value]) -> Kernel {
     let parameters: Vec<String> = ins.chain(outs).collect();
     let (begin, stores) = match together.name() {
         None => {
-            let begin = format!("const unsigned i = blockIdx.x * {THREADS}u + threadIdx.x;\nif (i >= {count}u) return;\n");
+            let begin =
+                format!("const unsigned i = blockIdx.x * {THREADS}u + threadIdx.x;\nif (i >= {count}u) return;\n");
             (begin, stores)
         }
         // No thread leaves before the others: they sum up together.
@@ -106,7 +114,8 @@ pub fn together(node: &Node) -> Together {
 
 /// Of the tensor that a thread walks along for a node: what it splits, or what it gives.
 pub fn elements_of(graph: &Graph, node: &Node) -> usize {
-    let walked = if node.op == "Split" { node.inputs.first().copied().flatten() } else { node.outputs.first().copied() };
+    let walked =
+        if node.op == "Split" { node.inputs.first().copied().flatten() } else { node.outputs.first().copied() };
     walked.map_or(0, |value| elements(graph, value))
 }
 
@@ -256,7 +265,11 @@ impl<'a> Writer<'a> {
         let (outer, count, inner) = (sizes[0], sizes[1], sizes[2]);
         let axes = |strides: [usize; 3]| {
             let stride = |at: usize| i64::try_from(strides[at]).expect("a tensor's size fits in an i64");
-            [outer, parts, inner].into_iter().enumerate().map(|(at, size)| Axis { size, stride: stride(at) }).collect::<Vec<_>>()
+            [outer, parts, inner]
+                .into_iter()
+                .enumerate()
+                .map(|(at, size)| Axis { size, stride: stride(at) })
+                .collect::<Vec<_>>()
         };
         let together = together(node).name();
         let (first, step) = match together {
@@ -282,7 +295,8 @@ impl<'a> Writer<'a> {
 
     /// What flows to an element from the windows in which it is the first of the greatest.
     fn unpooled(&mut self, node: &Node, at: &str) -> String {
-        let shapes = [0, 1].map(|operand| node.inputs[operand].map(|x| self.graph.shape(x).to_vec()).unwrap_or_default());
+        let shapes =
+            [0, 1].map(|operand| node.inputs[operand].map(|x| self.graph.shape(x).to_vec()).unwrap_or_default());
         let ([_, _, down, across], [_, _, height, width]) = (&shapes[0][..], &shapes[1][..]) else {
             unreachable!("such a gradient is of planes");
         };
@@ -330,7 +344,8 @@ impl<'a> Writer<'a> {
 
     /// An element of the rows that indices name. Below zero they count from the end.
     fn gathered(&mut self, node: &Node, at: &str) -> String {
-        let shapes = [0, 1].map(|operand| node.inputs[operand].map(|x| self.graph.shape(x).to_vec()).unwrap_or_default());
+        let shapes =
+            [0, 1].map(|operand| node.inputs[operand].map(|x| self.graph.shape(x).to_vec()).unwrap_or_default());
         let [data, indices] = shapes;
         let (rows, row) = (data[0], data[1..].iter().product::<usize>());
         let count: usize = indices.iter().product();
@@ -353,13 +368,18 @@ impl<'a> Writer<'a> {
         let mut before = vec![Axis { size: shape[..axis].iter().product(), stride: 0 }];
         before.extend([Axis { size: shape[axis], stride: 1 }, Axis { size: inner, stride: 0 }]);
         let along = self.place(at, &before, 0);
-        let outer = self.place(at, &[Axis { size: before[0].size, stride: 1 }, Axis { size: shape[axis] * inner, stride: 0 }], 0);
+        let outer = self.place(
+            at,
+            &[Axis { size: before[0].size, stride: 1 }, Axis { size: shape[axis] * inner, stride: 0 }],
+            0,
+        );
         let parts: Vec<(Value, usize)> =
             node.inputs.iter().flatten().map(|&part| (part, self.graph.shape(part)[axis])).collect();
         let name = self.name("v");
         let of = register_type(self.graph.dtype(node.outputs[0]));
         let _ = writeln!(self.body, "{of} {name};");
-        let whole = Joined { at, along: &along, outer: &outer, is_first: before[0].size == 1, inner, size: shape[axis] };
+        let whole =
+            Joined { at, along: &along, outer: &outer, is_first: before[0].size == 1, inner, size: shape[axis] };
         self.joined_parts(&whole, &parts, 0, &name);
         name
     }
@@ -375,7 +395,12 @@ impl<'a> Writer<'a> {
                 let from = if whole.is_first {
                     format!("{} - {skipped}", whole.at)
                 } else {
-                    format!("{} - {} * {} - {skipped}", whole.at, whole.outer, number((whole.size - size) * whole.inner))
+                    format!(
+                        "{} - {} * {} - {skipped}",
+                        whole.at,
+                        whole.outer,
+                        number((whole.size - size) * whole.inner)
+                    )
                 };
                 let place = self.name("i");
                 let _ = writeln!(self.body, "const unsigned {place} = {from};");
@@ -429,8 +454,7 @@ pub fn moved(graph: &Graph, node: &Node) -> Option<(Vec<Axis>, i64)> {
             Some((axes.iter().map(|&axis| Axis { size: from[axis], stride: strides[axis] }).collect(), 0))
         }
         "Slice" => {
-            let mut axes: Vec<Axis> =
-                to.iter().zip(&strides).map(|(&size, &stride)| Axis { size, stride }).collect();
+            let mut axes: Vec<Axis> = to.iter().zip(&strides).map(|(&size, &stride)| Axis { size, stride }).collect();
             let mut base = 0;
             for (axis, range) in slice_ranges(graph, node)?.into_iter().enumerate() {
                 base += i64::try_from(range.start).ok()? * strides[axis];

@@ -44,11 +44,15 @@ pub struct Regions<'a> {
 
 impl<'a> Regions<'a> {
     pub fn find(graph: &'a Graph, nodes: &'a [&'a Node]) -> Self {
-        let producers: BTreeMap<Value, usize> =
-            nodes.iter().enumerate().flat_map(|(at, node)| node.outputs.iter().map(move |value| (*value, at))).collect();
+        let producers: BTreeMap<Value, usize> = nodes
+            .iter()
+            .enumerate()
+            .flat_map(|(at, node)| node.outputs.iter().map(move |value| (*value, at)))
+            .collect();
         let mut readers = vec![Vec::new(); nodes.len()];
         for (at, node) in nodes.iter().enumerate() {
-            let from: BTreeSet<usize> = node.inputs.iter().flatten().filter_map(|x| producers.get(x).copied()).collect();
+            let from: BTreeSet<usize> =
+                node.inputs.iter().flatten().filter_map(|x| producers.get(x).copied()).collect();
             from.into_iter().for_each(|producer| readers[producer].push(at));
         }
         let parts = nodes.iter().map(|node| part(graph, node)).collect();
@@ -92,7 +96,12 @@ impl<'a> Regions<'a> {
             }
             open.push((unit, true));
             let operands = self.members[unit].iter().flat_map(|member| self.sources(*member));
-            open.extend(operands.map(|source| self.unit_of[source]).filter(|other| *other != unit && !placed[*other]).map(|other| (other, false)));
+            open.extend(
+                operands
+                    .map(|source| self.unit_of[source])
+                    .filter(|other| *other != unit && !placed[*other])
+                    .map(|other| (other, false)),
+            );
         }
     }
 
@@ -140,12 +149,18 @@ impl<'a> Regions<'a> {
             };
             takes_in && elements_of(self.graph, self.nodes[*reader]) == count
         };
-        let alike: BTreeSet<usize> = self.readers[node].iter().filter(|reader| walks_alike(reader)).map(|reader| self.unit_of[*reader]).collect();
+        let alike: BTreeSet<usize> = self.readers[node]
+            .iter()
+            .filter(|reader| walks_alike(reader))
+            .map(|reader| self.unit_of[*reader])
+            .collect();
         if self.parts[node] == Part::Moves {
             // What somebody else reads as well has to be written anyway.
             let is_of_one = alike.len() == 1 && self.readers[node].iter().all(walks_alike);
-            let computes = |unit: &usize| self.members[*unit].iter().any(|member| self.parts[*member] == Part::Computes);
-            if !is_of_one || !alike.iter().all(computes) || self.graph.outputs().contains(&self.nodes[node].outputs[0]) {
+            let computes =
+                |unit: &usize| self.members[*unit].iter().any(|member| self.parts[*member] == Part::Computes);
+            if !is_of_one || !alike.iter().all(computes) || self.graph.outputs().contains(&self.nodes[node].outputs[0])
+            {
                 return;
             }
         }
@@ -249,7 +264,8 @@ impl<'a> Regions<'a> {
     /// At most so many parameters has a kernel of both.
     fn pointers(&self, first: usize, second: usize) -> usize {
         let both = || self.members[first].iter().chain(&self.members[second]).map(|member| self.nodes[*member]);
-        let values: BTreeSet<Value> = both().flat_map(|node| node.inputs.iter().flatten().chain(&node.outputs)).copied().collect();
+        let values: BTreeSet<Value> =
+            both().flat_map(|node| node.inputs.iter().flatten().chain(&node.outputs)).copied().collect();
         values.len()
     }
 
@@ -276,8 +292,10 @@ impl<'a> Regions<'a> {
 
 /// Whether computing a node's elements again takes less than to write and to read them.
 pub fn is_cheap(node: &Node) -> bool {
-    const CHEAP: &[&str] =
-        &["Add", "Sub", "Mul", "Neg", "Cast", "Relu", "Greater", "Less", "Equal", "Not", "And", "Or", "Where", "Max", "Min"];
+    const CHEAP: &[&str] = &[
+        "Add", "Sub", "Mul", "Neg", "Cast", "Relu", "Greater", "Less", "Equal", "Not", "And", "Or", "Where", "Max",
+        "Min",
+    ];
     node.domain.is_empty() && CHEAP.contains(&node.op.as_str())
 }
 

@@ -15,7 +15,14 @@ type Size = unsafe extern "C" fn(Program, *mut usize) -> Outcome;
 type Bytes = unsafe extern "C" fn(Program, *mut c_char) -> Outcome;
 
 pub struct Compiler {
-    create: unsafe extern "C" fn(*mut Program, *const c_char, *const c_char, c_int, *const *const c_char, *const *const c_char) -> Outcome,
+    create: unsafe extern "C" fn(
+        *mut Program,
+        *const c_char,
+        *const c_char,
+        c_int,
+        *const *const c_char,
+        *const *const c_char,
+    ) -> Outcome,
     compile: unsafe extern "C" fn(Program, c_int, *const *const c_char) -> Outcome,
     destroy: unsafe extern "C" fn(*mut Program) -> Outcome,
     code: (Size, Bytes),
@@ -34,7 +41,10 @@ impl Compiler {
                 create: *library.get(c"nvrtcCreateProgram").map_err(symbol)?,
                 compile: *library.get(c"nvrtcCompileProgram").map_err(symbol)?,
                 destroy: *library.get(c"nvrtcDestroyProgram").map_err(symbol)?,
-                code: (*library.get(c"nvrtcGetCUBINSize").map_err(symbol)?, *library.get(c"nvrtcGetCUBIN").map_err(symbol)?),
+                code: (
+                    *library.get(c"nvrtcGetCUBINSize").map_err(symbol)?,
+                    *library.get(c"nvrtcGetCUBIN").map_err(symbol)?,
+                ),
                 log: (
                     *library.get(c"nvrtcGetProgramLogSize").map_err(symbol)?,
                     *library.get(c"nvrtcGetProgramLog").map_err(symbol)?,

@@ -37,20 +37,11 @@ struct Functions {
     set_filter: unsafe extern "C" fn(Handle, c_int, c_int, c_int, c_int, c_int, c_int) -> Outcome,
     make_convolution: Make,
     destroy_convolution: Destroy,
-    set_convolution:
-        unsafe extern "C" fn(Handle, c_int, c_int, c_int, c_int, c_int, c_int, c_int, c_int) -> Outcome,
+    set_convolution: unsafe extern "C" fn(Handle, c_int, c_int, c_int, c_int, c_int, c_int, c_int, c_int) -> Outcome,
     set_groups: unsafe extern "C" fn(Handle, c_int) -> Outcome,
     set_math: unsafe extern "C" fn(Handle, c_int) -> Outcome,
-    algorithms: unsafe extern "C" fn(
-        Handle,
-        Handle,
-        Handle,
-        Handle,
-        Handle,
-        c_int,
-        *mut c_int,
-        *mut Algorithm,
-    ) -> Outcome,
+    algorithms:
+        unsafe extern "C" fn(Handle, Handle, Handle, Handle, Handle, c_int, *mut c_int, *mut Algorithm) -> Outcome,
     #[expect(clippy::type_complexity, reason = "cudnnConvolutionBackwardFilter's own")]
     gradient: unsafe extern "C" fn(
         Handle,

@@ -159,7 +159,19 @@ impl Driver {
         // SAFETY: the driver copies the parameters, which are as many as the function has; the caller gave pointers of the
         // sizes that the source was written for.
         let outcome = unsafe {
-            (self.functions.launch)(function.0, blocks, 1, 1, block, 1, 1, 0, stream, parameters.as_mut_ptr(), ptr::null_mut())
+            (self.functions.launch)(
+                function.0,
+                blocks,
+                1,
+                1,
+                block,
+                1,
+                1,
+                0,
+                stream,
+                parameters.as_mut_ptr(),
+                ptr::null_mut(),
+            )
         };
         self.check("cuLaunchKernel", outcome)
     }
