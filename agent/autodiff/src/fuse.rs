@@ -306,21 +306,20 @@ fn in_order(graph: &Graph, mut nodes: Vec<Node>) -> Vec<Node> {
         }
     }
     let mut waiting: Vec<(Value, usize)> = Vec::new();
-    for at in 0..nodes.len() {
-        if nodes[at].op == FUSED {
+    for (at, node) in nodes.iter_mut().enumerate() {
+        let far = node.outputs.iter().filter_map(|output| Some((*output, *first_reader.get(output)?)));
+        let far: Vec<_> = far.filter(|(value, _)| node.op != "Reshape" && !graph.outputs().contains(value)).collect();
+        if node.op == FUSED {
             let waits_for: Vec<Value> = std::mem::take(&mut waiting)
                 .into_iter()
-                .filter(|(value, reader)| *reader > at + NEAR && !nodes[at].inputs.contains(&Some(*value)))
+                .filter(|(value, reader)| *reader > at + NEAR && !node.inputs.contains(&Some(*value)))
                 .map(|(value, _)| value)
                 .collect();
             let count = i64::try_from(waits_for.len()).expect("a graph has fewer nodes");
-            nodes[at].attributes.insert(WAITS_FOR.into(), Attribute::Int(count));
-            nodes[at].inputs.extend(waits_for.into_iter().map(Some));
+            node.attributes.insert(WAITS_FOR.into(), Attribute::Int(count));
+            node.inputs.extend(waits_for.into_iter().map(Some));
         }
-        if nodes[at].op != "Reshape" {
-            let far = nodes[at].outputs.iter().filter_map(|output| Some((*output, *first_reader.get(output)?)));
-            waiting.extend(far.filter(|(value, _)| !graph.outputs().contains(value)));
-        }
+        waiting.extend(far);
     }
     nodes
 }

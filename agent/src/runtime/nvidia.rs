@@ -59,8 +59,11 @@ struct State {
     modules: Vec<Arc<Module>>,
 }
 
-/// Compiled kernels of the process, for lanes that train the same: by the device and the sources.
-static COMPILED: Mutex<BTreeMap<(i32, Vec<String>), Weak<Module>>> = Mutex::new(BTreeMap::new());
+/// By the device and the sources.
+type Modules = BTreeMap<(i32, Vec<String>), Weak<Module>>;
+
+/// Compiled kernels of the process, for lanes that train the same.
+static COMPILED: Mutex<Modules> = Mutex::new(BTreeMap::new());
 
 /// Kernels that are compiled together: compiling has a price of its own.
 const TOGETHER: usize = 12;

@@ -314,9 +314,11 @@ fn part(graph: &Graph, node: &Node) -> Part {
     let reads_no_state = !operands().any(is_state);
     if is_view(node) {
         Part::Views
-    } else if is_flat_split(graph, node) || is_of_elements(graph, node) || is_loop(node) {
-        Part::Computes
-    } else if reads_no_state && is_gather(graph, node) {
+    } else if is_flat_split(graph, node)
+        || is_of_elements(graph, node)
+        || is_loop(node)
+        || (reads_no_state && is_gather(graph, node))
+    {
         Part::Computes
     } else if reads_no_state && is_moved_in_runs(graph, node) {
         Part::Moves

@@ -42,7 +42,6 @@ struct Functions {
     set_math: unsafe extern "C" fn(Handle, c_int) -> Outcome,
     algorithms:
         unsafe extern "C" fn(Handle, Handle, Handle, Handle, Handle, c_int, *mut c_int, *mut Algorithm) -> Outcome,
-    #[expect(clippy::type_complexity, reason = "cudnnConvolutionBackwardFilter's own")]
     gradient: unsafe extern "C" fn(
         Handle,
         *const c_void,

@@ -32,7 +32,6 @@ struct Functions {
     load: unsafe extern "C" fn(*mut Handle, *const c_void) -> Outcome,
     unload: unsafe extern "C" fn(Handle) -> Outcome,
     function: unsafe extern "C" fn(*mut Handle, Handle, *const c_char) -> Outcome,
-    #[expect(clippy::type_complexity, reason = "cuLaunchKernel's own")]
     launch: unsafe extern "C" fn(
         Handle,
         c_uint,
