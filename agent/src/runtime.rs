@@ -110,20 +110,15 @@ impl Runtime {
     /// The library cannot be loaded, or the device cannot be used, with what is missing. There is no fall back.
     pub fn load(library: &Path, device: Device, threads: usize) -> Result<Self, RuntimeError> {
         let environment = environment(library)?;
-        let nvidia = match device {
-            Device::Cpu => None,
-            Device::Cuda(_) => Nvidia::open()
-                .map_err(|reason| {
-                    tracing::warn!(reason, "kernels cannot be compiled: training takes longer without NVRTC")
-                })
-                .ok()
-                .map(Arc::new),
-        };
         let (threads, cuda) = (threads.max(1), CudaSettings::default());
-        let (host_kernels, profile) = (None, None);
+        let (nvidia, host_kernels, profile) = (None, None, None);
         let runtime = Self { environment, device, threads, cuda, nvidia, host_kernels, profile };
         recording::patiently(|| runtime.builder(Launch::EachKernel).map(|_| ()))?;
-        Ok(runtime)
+        let nvidia = match device {
+            Device::Cpu => None,
+            Device::Cuda(number) => Nvidia::open(number),
+        };
+        Ok(Self { nvidia, ..runtime })
     }
 
     /// The same with other settings for CUDA; on the CPU they say nothing.

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{Attribute, Graph, Node, Value, dtype_code, reduced_axes};
 use crate::own::{self, DOMAIN};
+use crate::rules;
 use kernel::{Kernel, Region};
 use regions::{Part, Regions, is_cheap};
 
@@ -149,7 +150,8 @@ impl<'a> Fusion<'a> {
     fn is_region(&self, unit: &[usize]) -> bool {
         let count = |part: Part| unit.iter().filter(|member| self.regions.part(**member) == part).count();
         let (computes, moves) = (count(Part::Computes), count(Part::Moves));
-        computes > 1 || (computes == 1 && moves > 0) || unit.iter().any(|member| is_kernel(self.nodes[*member]))
+        let is_kernel = |member: &usize| self.regions.part(*member) != Part::None && is_kernel(self.nodes[*member]);
+        computes > 1 || (computes == 1 && moves > 0) || unit.iter().any(is_kernel)
     }
 
     /// What each kernel that reads a node had better compute for itself, where nobody but kernels reads it: the node and
@@ -254,9 +256,10 @@ impl<'a> Fusion<'a> {
     }
 }
 
-/// Whether a node is a kernel by itself: ONNX Runtime does not know it, or needs lengths in the host's memory for many parts.
+/// Whether a node is a kernel by itself: ONNX Runtime has none for it, or needs lengths in the host's memory for many parts.
 fn is_kernel(node: &Node) -> bool {
-    (node.domain.is_empty() && matches!(node.op.as_str(), "Split" | "Concat")) || kernel::is_loop(node)
+    let is_needed = |op: &str| matches!(op, "Split" | "Concat") || rules::is_compiled(op);
+    (node.domain.is_empty() && is_needed(&node.op)) || kernel::is_loop(node)
 }
 
 fn as_node(graph: &Graph, name: String, kernel: Kernel, (count, together): (usize, Together)) -> Node {
@@ -322,6 +325,11 @@ fn in_order(graph: &Graph, mut nodes: Vec<Node>) -> Vec<Node> {
         waiting.extend(far);
     }
     nodes
+}
+
+/// Whether places in a tensor fit in the numbers that kernels count with.
+pub(crate) fn is_small(graph: &Graph, value: Value) -> bool {
+    i32::try_from(elements(graph, value)).is_ok()
 }
 
 /// How many elements a value has.

@@ -70,7 +70,8 @@ pub fn document() -> String {
          In the formulas `dy` is the gradient of the output, `x` (or `a`, `b`) an operand, `y` the output, `[c]` one \
          where `c` holds and zero elsewhere. Semicolons separate what flows to the operands. Gradients are summed over \
          the axes that broadcasting had added. Every operator has a kernel on the CPU; \"cuDNN\" says that the kernel \
-         on CUDA needs that library.\n\n\
+         on CUDA needs that library, \"ours, by NVRTC\" that ONNX Runtime has none there, and ours is compiled by \
+         NVIDIA's compiler.\n\n\
          ## Differentiated\n\n| operator | what flows to its operands | CUDA |\n| --- | --- | --- |\n"
     );
     let is_closed_form = |row: &&rules::Row| row.op.starts_with(|letter: char| letter.is_ascii_lowercase());
@@ -119,6 +120,7 @@ fn kernel(kernel: Kernel) -> &'static str {
     match kernel {
         Kernel::Own => "yes",
         Kernel::CuDnn => "cuDNN",
+        Kernel::Compiled => "ours, by NVRTC",
         Kernel::None => "no: the node runs on the CPU",
     }
 }

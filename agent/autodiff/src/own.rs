@@ -1,8 +1,9 @@
-//! Operators that are not ONNX's: where an agent has a faster way on the CPU than any formulation in ONNX's operators.
+//! Operators that are not ONNX's: where an agent has a faster way than any formulation in ONNX's operators.
 //!
-//! Each is written where [`Graph::has_own_operators`] allows it, and does what its formulation in ONNX's operators does,
-//! which is what runs everywhere else.
+//! Each is written where [`Graph::has_own_operators`] allows it on the CPU, or [`Graph::is_fused`] for CUDA, and does what
+//! its formulation in ONNX's operators does, which is what runs everywhere else.
 
+use crate::fuse;
 use crate::graph::{Attribute, Dtype, Graph, GraphError, Node, Value, Windows};
 
 /// The domain of these operators.
@@ -73,7 +74,7 @@ pub(crate) fn kernel_gradient(
 pub(crate) fn sum_runs(graph: &Graph, x: Value, axes: &[usize]) -> Option<Vec<[usize; 3]>> {
     let shape = graph.shape(x);
     let is_float = matches!(graph.dtype(x), Dtype::F32 | Dtype::F64);
-    if !graph.is_fused() || !is_float || shape.contains(&0) {
+    if !graph.is_fused() || !is_float || shape.contains(&0) || !fuse::is_small(graph, x) {
         return None;
     }
     let (mut runs, mut count, mut inner) = (Vec::new(), 1, 1);
@@ -229,7 +230,7 @@ pub(crate) fn max_pool_gradient(
     let Some(x) = operand(node, 0).filter(|x| graph.shape(*x).len() == 4 && graph.dtype(*x) == Dtype::F32) else {
         return Ok(None);
     };
-    if !graph.has_own_operators() && !graph.is_fused() {
+    if !graph.has_own_operators() && !(graph.is_fused() && fuse::is_small(graph, x)) {
         return Ok(None);
     }
     let attributes = [

@@ -33,6 +33,8 @@ pub(crate) enum Kernel {
     Own,
     /// A kernel that calls cuDNN, which may be absent.
     CuDnn,
+    /// None; but there is one of ours, which is compiled where NVRTC is there.
+    Compiled,
     None,
 }
 
@@ -76,6 +78,11 @@ const FAMILIES: &[&[Row]] = &[
 /// Every operator of the table.
 pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
     FAMILIES.iter().copied().flatten()
+}
+
+/// Whether the only kernel for an operator on CUDA is one that is compiled.
+pub(crate) fn is_compiled(op: &str) -> bool {
+    rows().any(|row| row.op == op && row.cuda == Kernel::Compiled)
 }
 
 /// The entry for an operator; `None` where nobody has written a rule.

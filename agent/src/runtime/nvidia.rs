@@ -27,11 +27,32 @@ pub struct Nvidia {
     driver: Driver,
 }
 
+/// What was found for each device.
+static OPENED: Mutex<BTreeMap<u32, Option<Arc<Nvidia>>>> = Mutex::new(BTreeMap::new());
+
 impl Nvidia {
-    /// # Errors
-    /// What is missing, in words.
-    pub fn open() -> Result<Self, String> {
-        Ok(Self { compiler: Compiler::open()?, cudnn: Cudnn::open()?, driver: Driver::open()? })
+    /// For the device of this number; `None`, with a warning the first time, where something is missing or NVRTC does not
+    /// know the device.
+    pub fn open(device: u32) -> Option<Arc<Self>> {
+        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = opened.entry(device).or_insert_with(|| match Self::load(device) {
+            Ok(nvidia) => Some(Arc::new(nvidia)),
+            Err(reason) => {
+                tracing::warn!(
+                    reason,
+                    "no kernels can be compiled, so that training takes longer: `scripts/setup --gpu` fetches NVRTC and cuDNN"
+                );
+                None
+            }
+        });
+        found.clone()
+    }
+
+    fn load(device: u32) -> Result<Self, String> {
+        let nvidia = Self { compiler: Compiler::open()?, cudnn: Cudnn::open()?, driver: Driver::open()? };
+        let capability = nvidia.driver.capability(device)?;
+        nvidia.compiler.compile("extern \"C\" __global__ void nothing() {}\n", capability)?;
+        Ok(nvidia)
     }
 
     /// How to compute the gradient of a convolution's kernel: see [`Cudnn::kernel_gradient`].

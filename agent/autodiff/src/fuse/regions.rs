@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::kernel::{elements_of, is_flat_split, is_gather, is_loop, is_view, moved, together};
-use super::{Together, element, elements};
+use super::{Together, element, elements, is_small};
 use crate::graph::{Dtype, Graph, Node, Value, permutation};
 use crate::own::PARTIAL_SUM;
 
@@ -302,9 +302,11 @@ pub fn is_cheap(node: &Node) -> bool {
 /// What a node may do in a region.
 fn part(graph: &Graph, node: &Node) -> Part {
     let count = elements_of(graph, node);
-    let is_small = |value: &Value| u32::try_from(elements(graph, *value)).is_ok_and(|count| count <= u32::MAX / 2);
     let operands = || node.inputs.iter().flatten();
-    if count == 0 || !operands().chain(&node.outputs).all(is_small) || operands().any(|x| elements(graph, *x) == 0) {
+    if count == 0
+        || !operands().chain(&node.outputs).all(|value| is_small(graph, *value))
+        || operands().any(|x| elements(graph, *x) == 0)
+    {
         return Part::None;
     }
     // A state may be written by the region that reads it: then each thread is to read no element but its own. A state is

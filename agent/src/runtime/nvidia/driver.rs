@@ -27,6 +27,8 @@ pub struct Driver {
 }
 
 struct Functions {
+    start: unsafe extern "C" fn(c_uint) -> Outcome,
+    device: unsafe extern "C" fn(*mut c_int, c_int) -> Outcome,
     context_device: unsafe extern "C" fn(*mut c_int) -> Outcome,
     attribute: unsafe extern "C" fn(*mut c_int, c_int, c_int) -> Outcome,
     load: unsafe extern "C" fn(*mut Handle, *const c_void) -> Outcome,
@@ -92,6 +94,8 @@ impl Driver {
         let functions = unsafe {
             let symbol = |error: libloading::Error| error.to_string();
             Functions {
+                start: *library.get(c"cuInit").map_err(symbol)?,
+                device: *library.get(c"cuDeviceGet").map_err(symbol)?,
                 context_device: *library.get(c"cuCtxGetDevice").map_err(symbol)?,
                 attribute: *library.get(c"cuDeviceGetAttribute").map_err(symbol)?,
                 load: *library.get(c"cuModuleLoadData").map_err(symbol)?,
@@ -107,15 +111,30 @@ impl Driver {
 
     /// The device that the thread uses.
     pub fn device(&self) -> Result<Device, String> {
-        let (mut number, mut major, mut minor) = (0, 0, 0);
-        // SAFETY: each call writes one number.
+        let mut number = 0;
+        // SAFETY: it writes one number.
+        self.check("cuCtxGetDevice", unsafe { (self.functions.context_device)(&raw mut number) })?;
+        Ok(Device { number, capability: self.capability_of(number)? })
+    }
+
+    /// The compute capability of the device of this number.
+    pub fn capability(&self, number: u32) -> Result<(i32, i32), String> {
+        let (ordinal, mut device) = (c_int::try_from(number).map_err(|error| error.to_string())?, 0);
+        // SAFETY: the driver may be started more than once; the second call writes one number.
         unsafe {
-            self.check("cuCtxGetDevice", (self.functions.context_device)(&raw mut number))?;
-            for (attribute, to) in [(CAPABILITY_MAJOR, &raw mut major), (CAPABILITY_MINOR, &raw mut minor)] {
-                self.check("cuDeviceGetAttribute", (self.functions.attribute)(to, attribute, number))?;
-            }
+            self.check("cuInit", (self.functions.start)(0))?;
+            self.check("cuDeviceGet", (self.functions.device)(&raw mut device, ordinal))?;
         }
-        Ok(Device { number, capability: (major, minor) })
+        self.capability_of(device)
+    }
+
+    fn capability_of(&self, device: c_int) -> Result<(i32, i32), String> {
+        let (mut major, mut minor) = (0, 0);
+        for (attribute, to) in [(CAPABILITY_MAJOR, &raw mut major), (CAPABILITY_MINOR, &raw mut minor)] {
+            // SAFETY: it writes one number.
+            self.check("cuDeviceGetAttribute", unsafe { (self.functions.attribute)(to, attribute, device) })?;
+        }
+        Ok((major, minor))
     }
 
     pub fn load(&self, image: &[u8]) -> Result<Module, String> {
