@@ -230,7 +230,8 @@ pub(crate) fn max_pool_gradient(
     let Some(x) = operand(node, 0).filter(|x| graph.shape(*x).len() == 4 && graph.dtype(*x) == Dtype::F32) else {
         return Ok(None);
     };
-    if !graph.has_own_operators() && !(graph.is_fused() && fuse::is_small(graph, x)) {
+    let is_allowed = graph.has_own_operators() || (graph.is_fused() && fuse::is_small(graph, x));
+    if !is_allowed {
         return Ok(None);
     }
     let attributes = [
