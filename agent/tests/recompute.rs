@@ -3,13 +3,13 @@
 
 #[path = "support/library.rs"]
 mod library;
-
-use std::sync::Arc;
+#[path = "support/models.rs"]
+mod models;
 
 use library::{device, library};
+use models::{data, models};
 use regatta_agent::training::{
-    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Precision, Split,
-    Target, TrainingError,
+    Activation, Adam, Engine, Loss, ModelPlan, OptimizerPlan, Plan, Precision, TrainingError,
 };
 
 const ADAM: Adam = Adam { learning_rate: 0.003, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
@@ -17,63 +17,6 @@ const STEPS: usize = 12;
 
 fn engine() -> Engine {
     Engine::new(&library(), device(), 1).unwrap()
-}
-
-fn data(shape: &[usize]) -> Arc<Dataset> {
-    let width: usize = shape.iter().product();
-    let split = |rows: usize| Split {
-        features: vec![Feature::numbers(
-            "x",
-            shape.to_vec(),
-            (0..rows * width).map(|at| (at * 7919 % 1009) as f32 / 1009.0 - 0.5).collect(),
-        )],
-        target: Target::Classes {
-            shape: Vec::new(),
-            labels: (0..rows as i64).map(|row| row % 3).collect(),
-            classes: 3,
-        },
-    };
-    Arc::new(Dataset { train: split(60), validation: split(30) })
-}
-
-fn models() -> Vec<(ModelPlan, Vec<usize>)> {
-    let cnn = |norm| ModelPlan::Cnn {
-        channels: vec![4, 8],
-        layers: 2,
-        kernel: 3,
-        norm,
-        activation: Activation::Relu,
-        pool: Pool::Max,
-        global_pool: false,
-        hidden: vec![8],
-        dropout: 0.1,
-    };
-    let resnet = ModelPlan::Resnet {
-        blocks: vec![1, 1],
-        width: 8,
-        bottleneck: false,
-        norm: Norm::Batch,
-        activation: Activation::Relu,
-        dropout: 0.0,
-    };
-    let transformer = ModelPlan::Transformer {
-        decoder: false,
-        layers: 2,
-        width: 16,
-        heads: 2,
-        ratio: 2,
-        patch: None,
-        vocabulary: None,
-        activation: Activation::Gelu,
-        dropout: 0.2,
-    };
-    let image = vec![1, 8, 8];
-    vec![
-        (cnn(Norm::Batch), image.clone()),
-        (cnn(Norm::Group), image.clone()),
-        (resnet, image),
-        (transformer, vec![6, 4]),
-    ]
 }
 
 #[test]
