@@ -125,25 +125,25 @@ struct Fusion<'a> {
     nodes: &'a [&'a Node],
     regions: Regions<'a>,
     producers: BTreeMap<Value, &'a Node>,
-    /// Views that stay nodes: they give memory that is there already.
-    views: BTreeSet<&'a str>,
     /// Nodes that whoever reads them computes again, by position.
     again: BTreeSet<usize>,
+    /// The names of these, and of views that stay nodes: they give memory that is there already.
+    common: BTreeSet<&'a str>,
 }
 
 impl<'a> Fusion<'a> {
     fn of(graph: &'a Graph, nodes: &'a [&'a Node]) -> Self {
         let producers = nodes.iter().flat_map(|node| node.outputs.iter().map(|value| (*value, *node))).collect();
-        let (regions, views, again) = (Regions::find(graph, nodes), BTreeSet::new(), BTreeSet::new());
-        let mut fusion = Self { graph, nodes, regions, producers, views, again };
-        let alone = fusion.regions.units().into_iter().filter(|unit| !fusion.is_region(unit)).flatten();
-        let views = alone.filter(|member| fusion.regions.part(**member) == Part::Views);
-        fusion.views = views.map(|member| nodes[*member].name.as_str()).collect();
+        let (regions, again, common) = (Regions::find(graph, nodes), BTreeSet::new(), BTreeSet::new());
+        let mut fusion = Self { graph, nodes, regions, producers, again, common };
         for at in 0..nodes.len() {
             if let Some(computed) = fusion.computed_again(at) {
                 fusion.again.extend(computed);
             }
         }
+        let alone = fusion.regions.units().into_iter().filter(|unit| !fusion.is_region(unit)).flatten();
+        let views = alone.filter(|member| fusion.regions.part(**member) == Part::Views);
+        fusion.common = views.chain(&fusion.again).map(|member| nodes[*member].name.as_str()).collect();
         fusion
     }
 
@@ -236,15 +236,14 @@ impl<'a> Fusion<'a> {
         let Some(first) = outputs.first() else { return };
         let last = members.last().expect("a region has nodes");
         let giver = self.producers.get(first).expect("a region's output is a node's");
-        let again = self.again.iter().map(|at| nodes[*at].name.as_str());
-        let computed = members.iter().map(|member| nodes[*member].name.as_str()).chain(again);
         let together = regions.together(unit).unwrap_or(Together::Each);
         let count = kernel::elements_of(graph, giver);
         let kernel = kernel::write(
             Region {
                 graph,
                 producers: &self.producers,
-                computed: computed.chain(self.views.iter().copied()).collect(),
+                own: members.iter().map(|member| nodes[*member].name.as_str()).collect(),
+                common: &self.common,
                 splits: members.iter().map(|member| nodes[*member]).filter(|node| node.op == "Split").collect(),
                 count,
                 together,

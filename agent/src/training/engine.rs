@@ -323,9 +323,8 @@ impl Shape {
 
 impl Stage {
     fn compile(runtime: &Runtime, program: Program) -> Result<Self, TrainingError> {
-        let onnx = program.onnx();
-        let compiled =
-            if program.can_be_recorded() { runtime.compile_for_replay(&onnx)? } else { runtime.compile(&onnx)? };
+        let (onnx, can_be_recorded) = program.onnx_to_record();
+        let compiled = if can_be_recorded { runtime.compile_for_replay(&onnx)? } else { runtime.compile(&onnx)? };
         Ok(Self { program, compiled })
     }
 }

@@ -22,8 +22,9 @@ pub struct Region<'a> {
     pub graph: &'a Graph,
     /// The node that gives a value.
     pub producers: &'a BTreeMap<Value, &'a Node>,
-    /// The names of its nodes, and of others that it computes for itself.
-    pub computed: BTreeSet<&'a str>,
+    /// The names of its nodes, and of those that every kernel computes for itself.
+    pub own: BTreeSet<&'a str>,
+    pub common: &'a BTreeSet<&'a str>,
     /// The vectors that it parts.
     pub splits: Vec<&'a Node>,
     /// How many elements are computed, and how threads share in it.
@@ -33,11 +34,12 @@ pub struct Region<'a> {
 
 /// Writes the kernel of a region that gives these values.
 pub fn write(region: Region<'_>, outputs: &[Value]) -> Kernel {
-    let Region { graph, producers, computed, splits, count, together } = region;
+    let Region { graph, producers, own, common, splits, count, together } = region;
     let mut writer = Writer {
         graph,
         producers,
-        computed,
+        own,
+        common,
         inputs: Vec::new(),
         known: BTreeMap::new(),
         body: String::new(),
@@ -142,7 +144,8 @@ fn store_parts(text: &mut String, parts: &[(usize, Option<String>)], start: usiz
 struct Writer<'a> {
     graph: &'a Graph,
     producers: &'a BTreeMap<Value, &'a Node>,
-    computed: BTreeSet<&'a str>,
+    own: BTreeSet<&'a str>,
+    common: &'a BTreeSet<&'a str>,
     inputs: Vec<Value>,
     /// The names of what is computed already: of an element of a value, by its place, and of places.
     known: BTreeMap<(Option<Value>, String), String>,
@@ -166,7 +169,8 @@ impl<'a> Writer<'a> {
             return name.clone();
         }
         let producer = self.producers.get(&value).copied();
-        let name = match producer.filter(|node| self.computed.contains(node.name.as_str())) {
+        let is_computed = |name: &str| self.own.contains(name) || self.common.contains(name);
+        let name = match producer.filter(|node| is_computed(&node.name)) {
             Some(node) if node.op == "Concat" => self.joined(node, at),
             Some(node) if node.op == "Gather" => self.gathered(node, at),
             Some(node) if node.op == PARTIAL_SUM => self.summed(node, at),

@@ -40,6 +40,36 @@ pub struct Regions<'a> {
     unit_of: Vec<usize>,
     /// By unit, in order; those that were merged into others are empty.
     members: Vec<Vec<usize>>,
+    /// By unit: those that it needs to have run.
+    ancestors: Vec<Bits>,
+}
+
+/// A set of units.
+#[derive(Clone)]
+struct Bits(Vec<u64>);
+
+impl Bits {
+    fn none(count: usize) -> Self {
+        Self(vec![0; count.div_ceil(64)])
+    }
+
+    fn has(&self, unit: usize) -> bool {
+        self.0[unit / 64] >> (unit % 64) & 1 == 1
+    }
+
+    fn insert(&mut self, unit: usize) {
+        self.0[unit / 64] |= 1 << (unit % 64);
+    }
+
+    fn remove(&mut self, unit: usize) {
+        self.0[unit / 64] &= !(1 << (unit % 64));
+    }
+
+    fn extend(&mut self, other: &Self) {
+        for (bits, others) in self.0.iter_mut().zip(&other.0) {
+            *bits |= others;
+        }
+    }
 }
 
 impl<'a> Regions<'a> {
@@ -57,7 +87,16 @@ impl<'a> Regions<'a> {
         }
         let parts = nodes.iter().map(|node| part(graph, node)).collect();
         let (unit_of, members) = ((0..nodes.len()).collect(), (0..nodes.len()).map(|at| vec![at]).collect());
-        let mut regions = Self { graph, nodes, parts, producers, readers, unit_of, members };
+        let ancestors = vec![Bits::none(nodes.len()); nodes.len()];
+        let mut regions = Self { graph, nodes, parts, producers, readers, unit_of, members, ancestors };
+        for at in 0..nodes.len() {
+            let mut all = Bits::none(nodes.len());
+            for source in regions.sources(at) {
+                all.insert(source);
+                all.extend(&regions.ancestors[source]);
+            }
+            regions.ancestors[at] = all;
+        }
         for at in (0..nodes.len()).rev() {
             regions.join(at);
         }
@@ -187,12 +226,7 @@ impl<'a> Regions<'a> {
         };
         let members = &self.members[from];
         if from != to && members.iter().all(is_plain) && members.iter().all(is_read_here) {
-            let mut joined = std::mem::take(&mut self.members[from]);
-            for member in &joined {
-                self.unit_of[*member] = to;
-            }
-            self.members[to].append(&mut joined);
-            self.members[to].sort_unstable();
+            self.unite(to, from);
         }
     }
 
@@ -253,12 +287,30 @@ impl<'a> Regions<'a> {
         if self.leads(first, second) || self.leads(second, first) {
             return;
         }
+        self.unite(first, second);
+    }
+
+    /// Makes two units the first of them.
+    fn unite(&mut self, first: usize, second: usize) {
         let mut joined = std::mem::take(&mut self.members[second]);
         for member in &joined {
             self.unit_of[*member] = first;
         }
         self.members[first].append(&mut joined);
         self.members[first].sort_unstable();
+
+        let mut all = std::mem::replace(&mut self.ancestors[second], Bits::none(0));
+        all.extend(&self.ancestors[first]);
+        [first, second].into_iter().for_each(|unit| all.remove(unit));
+        for descendant in &mut self.ancestors {
+            if !descendant.0.is_empty() && (descendant.has(first) || descendant.has(second)) {
+                descendant.extend(&all);
+                descendant.remove(second);
+                descendant.insert(first);
+            }
+        }
+        // It was its own where one of the two needed the other.
+        self.ancestors[first] = all;
     }
 
     /// At most so many parameters has a kernel of both.
@@ -271,22 +323,9 @@ impl<'a> Regions<'a> {
 
     /// Whether a way from one unit to another leads through a third.
     fn leads(&self, from: usize, to: usize) -> bool {
-        let mut seen = BTreeSet::from([from, to]);
-        let before = |unit: usize| {
-            self.members[unit].iter().flat_map(|member| self.sources(*member)).map(|source| self.unit_of[source])
-        };
-        let mut open: Vec<usize> = before(to).filter(|unit| seen.insert(*unit)).collect();
-        while let Some(unit) = open.pop() {
-            for other in before(unit) {
-                if other == from {
-                    return true;
-                }
-                if seen.insert(other) {
-                    open.push(other);
-                }
-            }
-        }
-        false
+        let sources =
+            self.members[to].iter().flat_map(|member| self.sources(*member)).map(|source| self.unit_of[source]);
+        sources.filter(|unit| *unit != from && *unit != to).any(|unit| self.ancestors[unit].has(from))
     }
 }
 

@@ -23,6 +23,11 @@ impl Graph {
         self.model().encode_to_vec()
     }
 
+    /// As [`encode`](Self::encode), where the graph is that of [`to_run`](Self::to_run) already.
+    pub(crate) fn encode_as_it_is(&self) -> Vec<u8> {
+        self.proto().encode_to_vec()
+    }
+
     /// As [`encode`](Self::encode), not yet as bytes.
     pub(crate) fn model(&self) -> ModelProto {
         self.to_run().proto()

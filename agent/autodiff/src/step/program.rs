@@ -29,10 +29,10 @@ impl Program {
         self.graph.encode()
     }
 
-    /// Whether a recording of the graph on CUDA would replay right: several minibatches are handed over at once, and no
-    /// operator hands its lengths or addresses over in memory of the host, where a replay would read what is there by
-    /// then. Splits into more than four tensors of different lengths do, and splits and joins of more than 32.
-    pub fn can_be_recorded(&self) -> bool {
+    /// The ONNX model, and whether a recording of it on CUDA would replay right: several minibatches are handed over at once,
+    /// and no operator hands its lengths or addresses over in memory of the host, where a replay would read what is there
+    /// by then. Splits into more than four tensors of different lengths do, and splits and joins of more than 32.
+    pub fn onnx_to_record(&self) -> (Vec<u8>, bool) {
         const UNEQUAL_MAX: usize = 4;
         const EQUAL_MAX: usize = 32;
 
@@ -45,7 +45,8 @@ impl Program {
             }
             _ => true,
         };
-        self.indices.shape.len() > 1 && graph.nodes().iter().all(is_safe)
+        let can_be_recorded = self.indices.shape.len() > 1 && graph.nodes().iter().all(is_safe);
+        (graph.encode_as_it_is(), can_be_recorded)
     }
 }
 
