@@ -140,6 +140,19 @@ fn integers_and_other_types_give_the_same_numbers() {
         let sum = graph.add(size, whole)?;
         graph.cast(sum, Dtype::F32)
     });
+    check("the ends of types", &[&[300]], |graph, x| {
+        let scaled = graph.scale(x[0], 1e5)?;
+        let half = graph.cast(scaled, Dtype::F16)?;
+        let bounds = [graph.scalar(Dtype::F16, -1e9), graph.scalar(Dtype::F16, 1e9)].map(Some);
+        let whole = graph.nodes_of("Clip", &[Some(half), bounds[0], bounds[1]], 1, &[])?[0];
+        let wide = graph.cast(scaled, Dtype::I64)?;
+        let least = graph.int_scalar(i64::MIN);
+        let raised = graph.max(wide, least)?;
+        let (single, other) = (graph.cast(whole, Dtype::F32)?, graph.cast(raised, Dtype::F32)?);
+        let many = graph.node("Max", &[single, other, x[0], single, other, x[0], single, other, x[0]], &[])?;
+        let few = graph.node("Min", &[many, x[0], other], &[])?;
+        graph.add(few, single)
+    });
     for dtype in [Dtype::F64, Dtype::F16, Dtype::I32, Dtype::U8, Dtype::Bool] {
         check(&format!("{dtype:?}"), &[&[300]], |graph, x| {
             let shifted = graph.scale(x[0], 100.0)?;
@@ -205,6 +218,20 @@ fn what_moves_elements_gives_the_same_numbers() {
         let nine = graph.reshape(parts[3], &[3, 3])?;
         let rest = graph.matmul(parts[0], nine)?;
         graph.concat(&[product, rest, parts[2], parts[4]], 0)
+    });
+    check("a Split and what reads its parts", &[&[1]], |graph, x| {
+        let y = half(graph, x[0])?;
+        let length = graph.int_vector(vec![1]);
+        let part = graph.nodes_of("Split", &[Some(y), Some(length)], 1, &[])?[0];
+        graph.mul(y, part)
+    });
+    check("constants side by side", &[&[8]], |graph, x| {
+        let (zeros, ones) = (graph.scalar(Dtype::F32, 0.0), graph.scalar(Dtype::F32, 1.0));
+        let (zeros, ones) = (graph.expand(zeros, &[3])?, graph.expand(ones, &[5])?);
+        let joined = graph.concat(&[zeros, ones], 0)?;
+        let row = graph.reshape(joined, &[1, 8])?;
+        let column = graph.reshape(x[0], &[8, 1])?;
+        graph.matmul(row, column)
     });
     check("Split of a matrix", &[&[6, 9]], |graph, x| {
         let y = half(graph, x[0])?;
@@ -292,6 +319,49 @@ fn gradients_of_poolings_and_convolutions_give_the_same_numbers() {
             let all = graph.concat(&all, 0)?;
             graph.scale(all, 0.1)
         });
+    }
+}
+
+/// A state in place: what is read of it by other threads than the one that writes it is to be read before.
+#[test]
+fn no_kernel_writes_a_state_of_which_it_reads_other_elements() {
+    const SIZE: usize = 24;
+    type Next = fn(&mut Graph, Value, Value) -> Built;
+    let multiplied: Next = |graph, state, matrix| {
+        let column = graph.reshape(state, &[SIZE, 1])?;
+        let product = graph.mul(matrix, column)?;
+        graph.reduce_sum(product, &[0])
+    };
+    let moved: Next = |graph, state, _| {
+        let twice = graph.scale(state, 2.0)?;
+        let apart = graph.reshape(twice, &[2, 3, 4])?;
+        let turned = graph.transpose(apart, &[1, 0, 2])?;
+        graph.reshape(turned, &[SIZE])
+    };
+    for next in [multiplied, moved] {
+        let mut graph = Graph::new(Provider::Cuda);
+        graph.allow_own_operators();
+        let state = graph.input("state", Dtype::F32, &[SIZE]).unwrap();
+        let matrix = graph.input("matrix", Dtype::F32, &[SIZE, SIZE]).unwrap();
+        let change = next(&mut graph, state, matrix).unwrap();
+        let becomes = graph.add(state, change).unwrap();
+        graph.output(becomes);
+
+        let runtime = Runtime::load(&library(), Device::Cpu, 1).unwrap().with_host_kernels(host_kernels());
+        let mut compiled = runtime.compile(&graph.encode()).unwrap();
+        let tensor = |count: usize, shape: &[usize]| {
+            compiled.tensor(shape, &Array::F32((0..count).map(|at| spread(at * 31)).collect())).unwrap()
+        };
+        let (mut in_place, mut apart) = (tensor(SIZE, &[SIZE]), tensor(SIZE, &[SIZE]));
+        let (before, numbers) = (tensor(SIZE, &[SIZE]), tensor(SIZE * SIZE, &[SIZE, SIZE]));
+        for is_in_place in [true, false] {
+            let mut bindings = compiled.bindings().unwrap();
+            bindings.input("state", if is_in_place { &in_place } else { &before }).unwrap();
+            bindings.input("matrix", &numbers).unwrap();
+            bindings.output(graph.name(becomes), if is_in_place { &mut in_place } else { &mut apart }).unwrap();
+            compiled.run(&bindings, &Interrupt::new().unwrap()).unwrap();
+        }
+        assert_eq!(in_place.read().unwrap(), apart.read().unwrap());
     }
 }
 

@@ -57,11 +57,16 @@ impl Together {
     }
 }
 
-/// What a source needs before it, beside what [`Together`] names and functions that read and write numbers of 16 bits:
-/// `from_half`, `to_half`, `from_bfloat` and `to_bfloat`, between an unsigned short and a float.
+/// What a source needs before it, beside what [`Together`] names, functions that read and write numbers of 16 bits
+/// (`from_half`, `to_half`, `from_bfloat` and `to_bfloat`, between an unsigned short and a float), and `FUNCTION`, what a
+/// function that is defined begins with.
 pub const PRELUDE: &str = "\
-#define lesser(a, b) ((a) < (b) || (a) != (a) ? (a) : (b))
-#define greater(a, b) ((a) > (b) || (a) != (a) ? (a) : (b))
+FUNCTION float lesser_f(float a, float b) { return a < b || a != a ? a : b; }
+FUNCTION float greater_f(float a, float b) { return a > b || a != a ? a : b; }
+FUNCTION double lesser_d(double a, double b) { return a < b || a != a ? a : b; }
+FUNCTION double greater_d(double a, double b) { return a > b || a != a ? a : b; }
+FUNCTION long long lesser_i(long long a, long long b) { return a < b ? a : b; }
+FUNCTION long long greater_i(long long a, long long b) { return a > b ? a : b; }
 ";
 
 /// The graph with regions as one node each, in an order in which each has what it reads. All of its nodes are run.
@@ -188,7 +193,7 @@ impl<'a> Fusion<'a> {
                             open.push(producer);
                         }
                     }
-                    None if self.graph.inputs().contains(&x) && self.graph.shape(x).len() < 2 => return None,
+                    _ if self.regions.is_state(x) => return None,
                     _ if elements(self.graph, x) == count && count > 1 => {
                         tensors.insert(x);
                     }
@@ -205,6 +210,15 @@ impl<'a> Fusion<'a> {
             Part::Computes => is_cheap(self.nodes[at]),
             Part::Moves | Part::None => false,
         }
+    }
+
+    /// The constant that a value is written out from.
+    fn constant_beneath(&self, value: Value) -> Option<Value> {
+        let mut of = value;
+        while self.graph.constant_of(of).is_none() {
+            of = self.producers.get(&of)?.inputs.first().copied().flatten()?;
+        }
+        Some(of)
     }
 
     /// Adds a region as one node, with what it has to give, after those of its views that lead out of it: nodes are added
@@ -251,7 +265,14 @@ impl<'a> Fusion<'a> {
             &outputs,
         );
         wanted.extend(kernel.inputs.iter().copied());
-        all.push(as_node(graph, format!("{}.fused", nodes[*last].name), kernel, (count, together)));
+        // A node has to read something; here what it is of is in the source.
+        let operands = members.iter().flat_map(|member| nodes[*member].inputs.iter().flatten());
+        let unread = match kernel.inputs.is_empty() {
+            true => operands.copied().find_map(|operand| self.constant_beneath(operand)),
+            false => None,
+        };
+        wanted.extend(unread);
+        all.push(as_node(graph, format!("{}.fused", nodes[*last].name), kernel, (count, together), unread));
     }
 }
 
@@ -261,7 +282,13 @@ fn is_kernel(node: &Node) -> bool {
     (node.domain.is_empty() && is_needed(&node.op)) || kernel::is_loop(node)
 }
 
-fn as_node(graph: &Graph, name: String, kernel: Kernel, (count, together): (usize, Together)) -> Node {
+fn as_node(
+    graph: &Graph,
+    name: String,
+    kernel: Kernel,
+    (count, together): (usize, Together),
+    unread: Option<Value>,
+) -> Node {
     let ints = |numbers: Vec<usize>| {
         let int = |number| i64::try_from(number).expect("a tensor's size fits in an i64");
         Attribute::Ints(numbers.into_iter().map(int).collect())
@@ -275,6 +302,7 @@ fn as_node(graph: &Graph, name: String, kernel: Kernel, (count, together): (usiz
         ("source", Attribute::Text(kernel.source)),
         ("elements", ints(vec![count])),
         ("together", Attribute::Int(together as i64)),
+        (WAITS_FOR, Attribute::Int(i64::from(unread.is_some()))),
         ("types", Attribute::Ints(types)),
         ("shapes", ints(shapes.collect())),
     ];
@@ -282,7 +310,7 @@ fn as_node(graph: &Graph, name: String, kernel: Kernel, (count, together): (usiz
         name,
         domain: DOMAIN.into(),
         op: FUSED.into(),
-        inputs: kernel.inputs.into_iter().map(Some).collect(),
+        inputs: kernel.inputs.into_iter().chain(unread).map(Some).collect(),
         outputs: kernel.outputs,
         attributes: attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     }
@@ -317,7 +345,7 @@ fn in_order(graph: &Graph, mut nodes: Vec<Node>) -> Vec<Node> {
                 .filter(|(value, reader)| *reader > at + NEAR && !node.inputs.contains(&Some(*value)))
                 .map(|(value, _)| value)
                 .collect();
-            let count = i64::try_from(waits_for.len()).expect("a graph has fewer nodes");
+            let count = i64::try_from(waits_for.len()).expect("a graph has fewer nodes") + node.int(WAITS_FOR, 0);
             node.attributes.insert(WAITS_FOR.into(), Attribute::Int(count));
             node.inputs.extend(waits_for.into_iter().map(Some));
         }

@@ -199,6 +199,7 @@ fn name(at: usize) -> String {
 /// Numbers of 16 bits, without the headers that CUDA has them in, and threads that sum up together: those of a warp, and
 /// those of a block of 1,024 for eight elements.
 const DEVICE: &str = r#"
+#define FUNCTION static __device__ __forceinline__
 #define WARP_INDEX ((blockIdx.x * blockDim.x + threadIdx.x) / 32u)
 #define WARP_LANE (threadIdx.x % 32u)
 #define WARP_LANES 32u
@@ -249,7 +250,7 @@ mod tests {
             return;
         };
         let body = "(const unsigned short* p0, unsigned short* q0)\n{ const unsigned i = threadIdx.x; \
-                    q0[i] = to_half(lesser(from_half(p0[i]), greater(from_bfloat(to_bfloat(2.0f)), 1.0f))); }\n";
+                    q0[i] = to_half(lesser_f(from_half(p0[i]), greater_f(from_bfloat(to_bfloat(2.0f)), 1.0f))); }\n";
         let text = format!("{DEVICE}{PRELUDE}extern \"C\" __global__ void fused_0{body}");
         let image = compiler.compile(&text, (9, 0)).expect("it compiles");
         assert_eq!(&image[..4], b"\x7fELF");

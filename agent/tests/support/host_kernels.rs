@@ -100,6 +100,7 @@ const HOST: &str = r"
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#define FUNCTION static inline
 struct coordinates { unsigned x; };
 static __thread struct coordinates blockIdx, threadIdx;
 #define WARP_INDEX (blockIdx.x * 256u + threadIdx.x)

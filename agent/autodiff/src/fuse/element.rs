@@ -51,6 +51,8 @@ pub fn literal(constant: &Constant) -> Option<String> {
     let text = match (&constant.elements, constant.dtype) {
         (Elements::Float(floats), dtype) if dtype.is_float() => float(dtype, *floats.first()?),
         (Elements::Float(floats), _) => format!("{}ll", *floats.first()? as i64),
+        // Its size is no number of C's.
+        (Elements::Int(ints), _) if *ints.first()? == i64::MIN => format!("{}ll - 1", i64::MIN + 1),
         (Elements::Int(ints), _) => format!("{}ll", ints.first()?),
     };
     (constant.shape.iter().product::<usize>() == 1).then(|| format!("({text})"))
@@ -64,14 +66,24 @@ fn float(dtype: Dtype, number: f64) -> String {
         Dtype::Bf16 => bf16::from_f64(number).to_f32(),
         _ => number as f32,
     };
-    if number.is_nan() {
+    let (is_wide, held) = (dtype == Dtype::F64, if dtype == Dtype::F64 { number } else { f64::from(single) });
+    if held.is_nan() {
         format!("0.0{suffix} / 0.0{suffix}")
-    } else if number.is_infinite() {
-        format!("{}1.0{suffix} / 0.0{suffix}", if number < 0.0 { "-" } else { "" })
-    } else if dtype == Dtype::F64 {
+    } else if held.is_infinite() {
+        format!("{}1.0{suffix} / 0.0{suffix}", if held < 0.0 { "-" } else { "" })
+    } else if is_wide {
         format!("{number:e}")
     } else {
         format!("{single:e}{suffix}")
+    }
+}
+
+/// What the prelude's functions for a type end with.
+fn compared(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::F64 => "_d",
+        _ if dtype.is_float() => "_f",
+        _ => "_i",
     }
 }
 
@@ -123,7 +135,7 @@ pub fn expression(graph: &Graph, node: &Node, x: &[Option<String>]) -> Option<St
         "Clip" => clipped(a, one_of_two(), x.get(2).and_then(Option::as_deref)),
         "Sum" | "Min" | "Max" => {
             let operands: Option<Vec<&str>> = x.iter().map(Option::as_deref).collect();
-            folded(&node.op, &operands?)?
+            folded(&node.op, to, &operands?)?
         }
         "Pow" => power(graph, node, (from, a), one_of_two()?)?,
         _ => match one_of_two() {
@@ -131,11 +143,12 @@ pub fn expression(graph: &Graph, node: &Node, x: &[Option<String>]) -> Option<St
             None => of_one(from, node, a)?,
         },
     };
-    // A number of 16 bits is what its memory would hold.
+    // A number of few bits is what its memory would hold.
     let rounds = from != to || !matches!(node.op.as_str(), "Identity" | "Where" | "Clip" | "Min" | "Max");
     Some(match to {
         Dtype::F16 if rounds => format!("from_half(to_half({computed}))"),
         Dtype::Bf16 if rounds => format!("from_bfloat(to_bfloat({computed}))"),
+        Dtype::U8 if rounds => format!("(int)(unsigned char)({computed})"),
         _ => computed,
     })
 }
@@ -161,14 +174,15 @@ fn clipped(a: &str, least: Option<&str>, most: Option<&str>) -> String {
 }
 
 /// Of any number of operands. A NaN wins over every number.
-fn folded(op: &str, operands: &[&str]) -> Option<String> {
+fn folded(op: &str, dtype: Dtype, operands: &[&str]) -> Option<String> {
+    let of = compared(dtype);
     let (first, rest) = operands.split_first()?;
     let mut all = (*first).to_owned();
     for b in rest {
         all = match op {
             "Sum" => format!("({all} + {b})"),
-            "Min" => format!("lesser({all}, {b})"),
-            _ => format!("greater({all}, {b})"),
+            "Min" => format!("lesser{of}({all}, {b})"),
+            _ => format!("greater{of}({all}, {b})"),
         };
     }
     Some(all)
@@ -205,7 +219,7 @@ fn of_two(op: &str, dtype: Dtype, node: &Node, (a, b): (&str, &str)) -> Option<S
         "Mod" if is_float => format!("fmod{}({a}, {b})", suffix(dtype)),
         "Mod" if node.int("fmod", 0) != 0 => format!("{a} % {b}"),
         // Of the divisor's sign.
-        "Mod" => format!("({a} % {b} + {b}) % {b}"),
+        "Mod" => format!("{a} % {b} + ({a} % {b} != 0 && ({a} % {b} < 0) != ({b} < 0) ? {b} : 0)"),
         "Less" => format!("{a} < {b}"),
         "LessOrEqual" => format!("{a} <= {b}"),
         "Greater" => format!("{a} > {b}"),
@@ -253,7 +267,8 @@ fn of_one(dtype: Dtype, node: &Node, a: &str) -> Option<String> {
         "HardSigmoid" => {
             let (alpha, beta) = (attribute("alpha", 0.2), attribute("beta", 0.5));
             let zero = number(0.0);
-            format!("lesser(greater({alpha} * {a} + {beta}, {zero}), {})", number(1.0))
+            let of = compared(dtype);
+            format!("lesser{of}(greater{of}({alpha} * {a} + {beta}, {zero}), {})", number(1.0))
         }
         "Gelu" if node.text("approximate") == Some("tanh") => {
             let (scale, cubic) = (number((2.0 / std::f64::consts::PI).sqrt()), number(0.044_715));

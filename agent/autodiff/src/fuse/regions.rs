@@ -14,6 +14,9 @@ use crate::own::PARTIAL_SUM;
 /// Parameters of a kernel: CUDA 12.1 and newer take 32,764 bytes of them, of eight each.
 const POINTERS_MAX: usize = 4000;
 
+/// Nodes of a region: a kernel's source is written by a walk that is as deep.
+const MEMBERS_MAX: usize = 300;
+
 /// What a node does in a region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
@@ -42,6 +45,8 @@ pub struct Regions<'a> {
     members: Vec<Vec<usize>>,
     /// By unit: those that it needs to have run.
     ancestors: Vec<Bits>,
+    /// By node that reads elements of others' threads: what types and sizes of states these may be computed from.
+    read_across: BTreeMap<usize, BTreeSet<(Dtype, usize)>>,
 }
 
 /// A set of units.
@@ -88,7 +93,9 @@ impl<'a> Regions<'a> {
         let parts = nodes.iter().map(|node| part(graph, node)).collect();
         let (unit_of, members) = ((0..nodes.len()).collect(), (0..nodes.len()).map(|at| vec![at]).collect());
         let ancestors = vec![Bits::none(nodes.len()); nodes.len()];
-        let mut regions = Self { graph, nodes, parts, producers, readers, unit_of, members, ancestors };
+        let read_across = BTreeMap::new();
+        let mut regions = Self { graph, nodes, parts, producers, readers, unit_of, members, ancestors, read_across };
+        regions.read_across = regions.reads_across();
         for at in 0..nodes.len() {
             let mut all = Bits::none(nodes.len());
             for source in regions.sources(at) {
@@ -172,6 +179,62 @@ impl<'a> Regions<'a> {
         self.nodes[node].inputs.iter().flatten().filter_map(|value| self.producers.get(value).copied())
     }
 
+    /// Whether a value is the memory of a state, which may have been overwritten later on: states are inputs that have no
+    /// more axes than one.
+    pub fn is_state(&self, value: Value) -> bool {
+        let mut of = value;
+        while let Some(&producer) = self.producers.get(&of) {
+            match (self.parts[producer], self.nodes[producer].inputs.first()) {
+                (Part::Views, Some(Some(operand))) => of = *operand,
+                _ => return false,
+            }
+        }
+        self.graph.inputs().contains(&of) && self.graph.shape(of).len() < 2
+    }
+
+    /// Of nodes that read other elements than their own, what states of several elements these may be computed from in one
+    /// kernel.
+    fn reads_across(&self) -> BTreeMap<usize, BTreeSet<(Dtype, usize)>> {
+        let mut states: BTreeMap<Value, BTreeSet<(Dtype, usize)>> = BTreeMap::new();
+        for input in self.graph.inputs().iter().filter(|input| self.graph.shape(**input).len() == 1) {
+            states.insert(*input, BTreeSet::from([(self.graph.dtype(*input), elements(self.graph, *input))]));
+        }
+        let mut across = BTreeMap::new();
+        for (at, node) in self.nodes.iter().enumerate() {
+            let read: BTreeSet<_> =
+                node.inputs.iter().flatten().filter_map(|x| states.get(x)).flatten().copied().collect();
+            if read.is_empty() || self.parts[at] == Part::None || node.op == "Split" {
+                continue;
+            }
+            if self.parts[at] == Part::Moves || is_loop(node) || is_gather(self.graph, node) {
+                across.insert(at, read.clone());
+            }
+            states.extend(node.outputs.iter().map(|output| (*output, read.clone())));
+        }
+        across
+    }
+
+    /// Whether a kernel of both units might write a state of which it reads other elements than a thread's own.
+    fn is_race(&self, first: usize, second: usize) -> bool {
+        let members = || self.members[first].iter().chain(&self.members[second]);
+        let read = || members().filter_map(|member| self.read_across.get(member)).flatten();
+        let given = members().flat_map(|member| &self.nodes[*member].outputs);
+        let mut given = given.filter(|output| self.graph.outputs().contains(output));
+        read().next().is_some()
+            && given.any(|output| {
+                let written = (self.graph.dtype(*output), elements(self.graph, *output));
+                written.1 > 1 && read().any(|state| *state == written)
+            })
+    }
+
+    /// Whether one of the units parts a vector of which the other reads a part.
+    fn reads_part(&self, first: usize, second: usize) -> bool {
+        let members = || self.members[first].iter().chain(&self.members[second]);
+        members()
+            .filter(|member| self.nodes[**member].op == "Split")
+            .any(|split| self.readers[*split].iter().any(|reader| [first, second].contains(&self.unit_of[*reader])))
+    }
+
     /// Has a node join what reads it.
     fn join(&mut self, node: usize) {
         if self.parts[node] == Part::None || self.nodes[node].op == "Split" {
@@ -225,7 +288,8 @@ impl<'a> Regions<'a> {
             !given && readers.copied().all(|reader| [from, to].contains(&self.unit_of[reader]))
         };
         let members = &self.members[from];
-        if from != to && members.iter().all(is_plain) && members.iter().all(is_read_here) {
+        let is_own = members.iter().all(is_plain) && members.iter().all(is_read_here);
+        if from != to && is_own && self.may_be_one(from, to) {
             self.unite(to, from);
         }
     }
@@ -239,18 +303,18 @@ impl<'a> Regions<'a> {
     ///
     /// Of two: more would take longer by themselves, and keep what the first of them reads for the last.
     fn join_sums(&mut self) {
-        let sums: Vec<usize> = (0..self.nodes.len()).filter(|at| self.nodes[*at].op == PARTIAL_SUM).collect();
-        for (at, &first) in sums.iter().enumerate() {
-            for &second in &sums[at + 1..] {
+        let sums = (0..self.nodes.len()).filter(|at| self.nodes[*at].op == PARTIAL_SUM);
+        let sums: Vec<(usize, BTreeSet<Value>)> = sums.map(|sum| (sum, self.leaves(sum))).collect();
+        for (at, (first, leaves)) in sums.iter().enumerate() {
+            for (second, others) in &sums[at + 1..] {
                 let has_one = |sum: usize| {
                     let members = self.members[self.unit_of[sum]].iter();
                     members.filter(|member| self.nodes[**member].op == PARTIAL_SUM).count() == 1
                 };
-                let is_alike = self.nodes[first].attributes == self.nodes[second].attributes
-                    && self.unit_of[first] != self.unit_of[second];
-                let shares = || !self.leaves(first).is_disjoint(&self.leaves(second));
-                if is_alike && has_one(first) && has_one(second) && shares() {
-                    self.merge(self.unit_of[first], self.unit_of[second]);
+                let is_alike = self.nodes[*first].attributes == self.nodes[*second].attributes
+                    && self.unit_of[*first] != self.unit_of[*second];
+                if is_alike && has_one(*first) && has_one(*second) && !leaves.is_disjoint(others) {
+                    self.merge(self.unit_of[*first], self.unit_of[*second]);
                 }
             }
         }
@@ -258,10 +322,13 @@ impl<'a> Regions<'a> {
 
     /// What a sum reads of as many elements as it sums up, through what is cheaply computed.
     fn leaves(&self, sum: usize) -> BTreeSet<Value> {
-        let mut leaves = BTreeSet::new();
+        let (mut leaves, mut seen) = (BTreeSet::new(), BTreeSet::new());
         let mut open: Vec<Value> = self.nodes[sum].inputs.iter().flatten().copied().collect();
         let count = open.first().map_or(0, |x| elements(self.graph, *x));
         while let Some(value) = open.pop() {
+            if !seen.insert(value) {
+                continue;
+            }
             match self.producers.get(&value).map(|producer| self.nodes[*producer]) {
                 Some(node) if is_view(node) || is_cheap(node) => open.extend(node.inputs.iter().flatten()),
                 _ if elements(self.graph, value) == count => {
@@ -275,7 +342,7 @@ impl<'a> Regions<'a> {
 
     /// Makes two units one, where nothing has to run between them.
     fn merge(&mut self, first: usize, second: usize) {
-        if first == second || self.pointers(first, second) > POINTERS_MAX {
+        if first == second || !self.may_be_one(first, second) || self.reads_part(first, second) {
             return;
         }
         let ways = [first, second].map(|unit| self.together(&self.members[unit]));
@@ -311,6 +378,13 @@ impl<'a> Regions<'a> {
         }
         // It was its own where one of the two needed the other.
         self.ancestors[first] = all;
+    }
+
+    /// Whether a kernel can be of both units.
+    fn may_be_one(&self, first: usize, second: usize) -> bool {
+        self.members[first].len() + self.members[second].len() <= MEMBERS_MAX
+            && self.pointers(first, second) <= POINTERS_MAX
+            && !self.is_race(first, second)
     }
 
     /// At most so many parameters has a kernel of both.

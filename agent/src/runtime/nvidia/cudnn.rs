@@ -176,6 +176,11 @@ impl Cudnn {
             functions.check((functions.set_math)(made.convolution, math))?;
         }
         let algorithm = functions.algorithm(handle, &made)?;
+        if of.tf32 {
+            // That for which it was offered.
+            // SAFETY: the descriptor is set.
+            functions.check(unsafe { (functions.set_math)(made.convolution, algorithm.math) })?;
+        }
         (made.algorithm, made.workspace_bytes) = (algorithm.number, algorithm.workspace_bytes);
         Ok(made)
     }
