@@ -3,6 +3,8 @@
 
 #[path = "golden_support/check.rs"]
 mod check;
+#[path = "support/host_kernels.rs"]
+mod host_kernels;
 #[path = "support/library.rs"]
 mod library;
 #[path = "golden_support/numbers.rs"]
@@ -11,7 +13,12 @@ mod numbers;
 mod trial;
 
 use check::Outcome;
+use host_kernels::host_kernels;
+use library::library;
 use numbers::{Golden, models};
+use regatta_agent::runtime::{Device, Runtime};
+use regatta_autodiff::graph::Provider;
+use trial::On;
 
 /// The models that train.
 fn golden() -> Vec<Golden> {
@@ -57,6 +64,19 @@ fn transformers_train_as_in_pytorch() {
 #[test]
 fn recurrent_nets_train_as_in_pytorch() {
     check(&["lstm", "gru"]);
+}
+
+/// As they are written for CUDA, with the kernels that runs of operators become there.
+#[test]
+fn gradients_in_kernels_of_our_own_are_pytorchs() {
+    let runtime = Runtime::load(&library(), Device::Cpu, 1).unwrap().with_host_kernels(host_kernels());
+    let on = On { runtime, provider: Provider::Cuda, own_operators: true };
+    let failures: Vec<String> = golden()
+        .iter()
+        .filter_map(|golden| check::gradient_error(golden, &golden.files[0], &on).err().map(|e| (golden, e)))
+        .map(|(golden, error)| format!("{}: {error}", golden.files[0].name))
+        .collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 #[test]

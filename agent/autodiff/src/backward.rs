@@ -30,10 +30,20 @@ pub struct Statistic {
     pub next: Option<String>,
 }
 
+/// For a provider, and with operators of our own where whoever runs it has them.
+///
 /// # Errors
 /// The model's graph cannot be written, or has no gradient.
-pub fn backward(model: &Model, mode: Mode, batch: usize, provider: Provider) -> Result<Backward, GradientError> {
+pub fn backward(
+    model: &Model,
+    mode: Mode,
+    batch: usize,
+    (provider, own_operators): (Provider, bool),
+) -> Result<Backward, GradientError> {
     let mut graph = Graph::new(provider);
+    if own_operators {
+        graph.allow_own_operators();
+    }
     let mut features = Vec::new();
     for (position, feature) in model.features().into_iter().enumerate() {
         let shape = [&[batch], feature.shape.as_slice()].concat();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use regatta_autodiff::families::Mode;
 
 use super::numbers::{File, Golden, Optimizer};
-use super::trial::{Trial, exported_output};
+use super::trial::{On, Trial, exported_output};
 
 /// Of the norm of a tensor.
 const GRADIENT_ERROR_MAX: f64 = 1e-4;
@@ -38,16 +38,25 @@ pub struct Outcome {
 /// # Errors
 /// The first thing that is not.
 pub fn train(golden: &Golden, file: &File) -> Result<Outcome, String> {
-    let mut evaluation = Trial::new(golden, file, Mode::Evaluation)?;
+    let mut evaluation = Trial::new(golden, file, Mode::Evaluation, &On::device())?;
     let output = evaluation.output(golden, 0)?;
     within("output.eval", &output, &golden.numbers("output.eval"), TINY, OUTPUT_ERROR_MAX)?;
-    let mut trial = Trial::new(golden, file, Mode::Training)?;
+    let mut trial = Trial::new(golden, file, Mode::Training, &On::device())?;
     let (parameters, gradient_error) = gradients(golden, file, &mut trial)?;
     let mut losses = (0.0, 0.0);
     for optimizer in &golden.optimizers {
         losses = steps(golden, file, optimizer, &mut evaluation)?;
     }
     Ok(Outcome { nodes: trial.nodes(), parameters, gradient_error, losses })
+}
+
+/// The largest error of a gradient, elsewhere than on the device.
+///
+/// # Errors
+/// One is not as in PyTorch.
+#[allow(dead_code, reason = "the document is of the device alone")]
+pub fn gradient_error(golden: &Golden, file: &File, on: &On) -> Result<f64, String> {
+    Ok(gradients(golden, file, &mut Trial::new(golden, file, Mode::Training, on)?)?.1)
 }
 
 /// How many numbers train, and the largest error of a gradient.
@@ -75,7 +84,7 @@ fn gradients(golden: &Golden, file: &File, trial: &mut Trial) -> Result<(usize, 
 
 /// The losses of the first batch, before the first step and before the last step on it.
 fn steps(golden: &Golden, file: &File, optimizer: &Optimizer, evaluation: &mut Trial) -> Result<(f64, f64), String> {
-    let mut trial = Trial::new(golden, file, Mode::Training)?;
+    let mut trial = Trial::new(golden, file, Mode::Training, &On::device())?;
     let curve = trial.train(golden, optimizer)?;
     let expected = golden.numbers(&format!("loss.{}", optimizer.name));
     for (step, (loss, expected)) in curve.iter().zip(&expected).enumerate() {

@@ -24,9 +24,21 @@ pub struct Trial {
     statistics: Vec<String>,
 }
 
-/// ONNX Runtime, as the set-up of this repository fetched it.
-pub fn runtime() -> Runtime {
-    Runtime::load(&library(), device(), 1).expect("ONNX Runtime loads")
+/// What graphs are written for, and what runs them.
+pub struct On {
+    pub runtime: Runtime,
+    pub provider: Provider,
+    pub own_operators: bool,
+}
+
+impl On {
+    /// ONNX Runtime, as the set-up of this repository fetched it; on the CPU with its own operators alone.
+    pub fn device() -> Self {
+        let runtime = Runtime::load(&library(), device(), 1).expect("ONNX Runtime loads");
+        let provider = if runtime.device() == Device::Cpu { Provider::Cpu } else { Provider::Cuda };
+        let own_operators = provider == Provider::Cuda && runtime.has_own_operators();
+        Self { runtime, provider, own_operators }
+    }
 }
 
 fn text(error: impl std::fmt::Display) -> String {
@@ -34,13 +46,13 @@ fn text(error: impl std::fmt::Display) -> String {
 }
 
 impl Trial {
-    pub fn new(golden: &Golden, file: &File, mode: Mode) -> Result<Self, String> {
-        let runtime = runtime();
-        let provider = if runtime.device() == Device::Cpu { Provider::Cpu } else { Provider::Cuda };
+    pub fn new(golden: &Golden, file: &File, mode: Mode, on: &On) -> Result<Self, String> {
+        let On { runtime, provider, own_operators } = on;
         let rows: Vec<Vec<usize>> = golden.inputs.iter().map(|input| input.shape[1..].to_vec()).collect();
         let batch = golden.inputs[0].shape[0];
-        let model = imported(&runtime, &file.bytes(), &Settings::default(), &rows, &[batch]).map_err(text)?;
-        let backward = backward(&Model::Imported(Arc::new(model)), mode, batch, provider).map_err(text)?;
+        let model = imported(runtime, &file.bytes(), &Settings::default(), &rows, &[batch]).map_err(text)?;
+        let backward =
+            backward(&Model::Imported(Arc::new(model)), mode, batch, (*provider, *own_operators)).map_err(text)?;
         let compiled = runtime.compile(&backward.graph.encode()).map_err(text)?;
         let mut weights = BTreeMap::new();
         for (parameter, _) in &backward.parameters {

@@ -38,7 +38,6 @@ struct Functions {
     make_convolution: Make,
     destroy_convolution: Destroy,
     set_convolution: unsafe extern "C" fn(Handle, c_int, c_int, c_int, c_int, c_int, c_int, c_int, c_int) -> Outcome,
-    set_groups: unsafe extern "C" fn(Handle, c_int) -> Outcome,
     set_math: unsafe extern "C" fn(Handle, c_int) -> Outcome,
     algorithms:
         unsafe extern "C" fn(Handle, Handle, Handle, Handle, Handle, c_int, *mut c_int, *mut Algorithm) -> Outcome,
@@ -85,7 +84,6 @@ pub struct Convolution {
     pub pads: [usize; 2],
     pub strides: [usize; 2],
     pub dilations: [usize; 2],
-    pub groups: usize,
     /// Whether products may be in TensorFloat-32.
     pub tf32: bool,
 }
@@ -120,7 +118,6 @@ impl Cudnn {
                 make_convolution: *library.get(c"cudnnCreateConvolutionDescriptor").map_err(symbol)?,
                 destroy_convolution: *library.get(c"cudnnDestroyConvolutionDescriptor").map_err(symbol)?,
                 set_convolution: *library.get(c"cudnnSetConvolution2dDescriptor").map_err(symbol)?,
-                set_groups: *library.get(c"cudnnSetConvolutionGroupCount").map_err(symbol)?,
                 set_math: *library.get(c"cudnnSetConvolutionMathType").map_err(symbol)?,
                 algorithms: *library.get(c"cudnnGetConvolutionBackwardFilterAlgorithm_v7").map_err(symbol)?,
                 gradient: *library.get(c"cudnnConvolutionBackwardFilter").map_err(symbol)?,
@@ -171,7 +168,6 @@ impl Cudnn {
                 CROSS_CORRELATION,
                 FLOAT,
             ))?;
-            functions.check((functions.set_groups)(made.convolution, int(of.groups)?))?;
             let math = if of.tf32 { MAY_ROUND_TO_TF32 } else { FULL_PRECISION };
             functions.check((functions.set_math)(made.convolution, math))?;
         }

@@ -1,7 +1,7 @@
 //! The gradient of a convolution's kernel on a CUDA device, by cuDNN:
-//! `ConvWeightGradient(image, response) -> kernel`, of f32, `[N, C, H, W]`, `[N, M, H', W']` and `[M, C / group, h, w]`.
+//! `ConvWeightGradient(image, response) -> kernel`, of f32, `[N, C, H, W]`, `[N, M, H', W']` and `[M, C, h, w]`.
 //!
-//! Attributes: `strides`, `dilations`, `pads` (as many after as before), `group`, and `shape`, the kernel's.
+//! Attributes: `strides`, `dilations`, `pads` (as many after as before), and `shape`, the kernel's.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -40,7 +40,6 @@ impl Operator for ConvWeightGradient {
     }
 
     fn create_kernel<'a>(&self, context: &KernelContext<'a>) -> ort::Result<ConvWeightGradientKernel> {
-        let [groups] = attribute::sizes(context, "group", &[1])?;
         let [top, left, _, _] = attribute::sizes(context, "pads", &[0; 4])?;
         let of = Convolution {
             image: [0; 4],
@@ -49,7 +48,6 @@ impl Operator for ConvWeightGradient {
             pads: [top, left],
             strides: attribute::sizes(context, "strides", &[1, 1])?,
             dilations: attribute::sizes(context, "dilations", &[1, 1])?,
-            groups,
             tf32: self.tf32,
         };
         Ok(ConvWeightGradientKernel { nvidia: Arc::clone(&self.nvidia), of, gradient: None })
