@@ -2,8 +2,8 @@
 //! reads and writes the device's memory, a region that walks along tensors of one size takes one launch and one pass.
 //!
 //! A region becomes a node `Fused` of [`own::DOMAIN`](crate::own::DOMAIN) whose source is its attribute, in a C that is
-//! CUDA's and a host's alike. Whoever runs the graph compiles it. The same numbers as of the operators, but for what a
-//! compiler contracts and for the last bits of functions.
+//! CUDA's and a host's alike. Whoever runs the graph compiles it. The same numbers as of the operators, but for the order
+//! of sums and the last bits of functions.
 
 mod element;
 mod index;
@@ -86,9 +86,8 @@ fn with_sums_as_parts(graph: Graph) -> Graph {
         match sum {
             None => graph.add_again(node),
             Some(sum) => {
-                let shape = graph.shape(node.outputs[0]).iter();
-                let shape = shape.map(|&size| i64::try_from(size).expect("a tensor's size fits in an i64")).collect();
-                let inputs = vec![Some(sum), Some(graph.int_vector(shape))];
+                let shape = graph.shape(node.outputs[0]).to_vec();
+                let inputs = vec![Some(sum), Some(graph.sizes(&shape))];
                 graph.add_again(Node { op: "Reshape".into(), inputs, attributes: BTreeMap::new(), ..node });
             }
         }
@@ -146,9 +145,9 @@ impl<'a> Fusion<'a> {
                 fusion.again.extend(computed);
             }
         }
-        let alone = fusion.regions.units().into_iter().filter(|unit| !fusion.is_region(unit)).flatten();
-        let views = alone.filter(|member| fusion.regions.part(**member) == Part::Views);
-        fusion.common = views.chain(&fusion.again).map(|member| nodes[*member].name.as_str()).collect();
+        let is_view = |at: &usize| fusion.regions.part(*at) == Part::Views && !fusion.is_in_region(*at);
+        let views = (0..nodes.len()).filter(is_view);
+        fusion.common = views.chain(fusion.again.iter().copied()).map(|at| nodes[at].name.as_str()).collect();
         fusion
     }
 
@@ -157,6 +156,10 @@ impl<'a> Fusion<'a> {
         let (computes, moves) = (count(Part::Computes), count(Part::Moves));
         let is_kernel = |member: &usize| self.regions.part(*member) != Part::None && is_kernel(self.nodes[*member]);
         computes > 1 || (computes == 1 && moves > 0) || unit.iter().any(is_kernel)
+    }
+
+    fn is_in_region(&self, at: usize) -> bool {
+        self.is_region(self.regions.members(self.regions.unit_of(at)))
     }
 
     /// What each kernel that reads a node had better compute for itself, where nobody but kernels reads it: the node and
@@ -170,10 +173,8 @@ impl<'a> Fusion<'a> {
 
         let own = self.regions.unit_of(at);
         let readers = self.regions.readers(at);
-        let in_kernels = readers.iter().all(|reader| {
-            self.regions.part(*reader) != Part::Views
-                && self.is_region(self.regions.members(self.regions.unit_of(*reader)))
-        });
+        let in_kernels =
+            readers.iter().all(|reader| self.regions.part(*reader) != Part::Views && self.is_in_region(*reader));
         let leads_out = readers.iter().any(|reader| self.regions.unit_of(*reader) != own);
         let given = self.graph.outputs().contains(&self.nodes[at].outputs[0]);
         if given || !in_kernels || !leads_out || !self.is_cheap(at) {
@@ -289,22 +290,19 @@ fn as_node(
     (count, together): (usize, Together),
     unread: Option<Value>,
 ) -> Node {
-    let ints = |numbers: Vec<usize>| {
-        let int = |number| i64::try_from(number).expect("a tensor's size fits in an i64");
-        Attribute::Ints(numbers.into_iter().map(int).collect())
-    };
     let shapes = kernel.outputs.iter().flat_map(|output| {
         let shape = graph.shape(*output);
         [shape.len()].into_iter().chain(shape.iter().copied())
     });
+    let shapes: Vec<usize> = shapes.collect();
     let types = kernel.outputs.iter().map(|output| dtype_code(graph.dtype(*output))).collect();
     let attributes = [
         ("source", Attribute::Text(kernel.source)),
-        ("elements", ints(vec![count])),
+        ("elements", own::ints(&[count])),
         ("together", Attribute::Int(together as i64)),
         (WAITS_FOR, Attribute::Int(i64::from(unread.is_some()))),
         ("types", Attribute::Ints(types)),
-        ("shapes", ints(shapes.collect())),
+        ("shapes", own::ints(&shapes)),
     ];
     Node {
         name,

@@ -311,6 +311,7 @@ fn operand(node: &Node, at: usize) -> Option<Value> {
     node.inputs.get(at).copied().flatten()
 }
 
-fn ints(sizes: &[usize]) -> Attribute {
+/// Sizes as an attribute.
+pub(crate) fn ints(sizes: &[usize]) -> Attribute {
     Attribute::Ints(sizes.iter().map(|&size| i64::try_from(size).expect("a tensor's size fits in an i64")).collect())
 }

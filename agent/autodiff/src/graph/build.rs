@@ -89,7 +89,7 @@ impl Graph {
     }
 
     /// A vector of dimensions or axes.
-    fn sizes(&mut self, sizes: &[usize]) -> Value {
+    pub(crate) fn sizes(&mut self, sizes: &[usize]) -> Value {
         let ints = sizes.iter().map(|&size| i64::try_from(size).expect("a tensor's size fits in an i64"));
         self.int_vector(ints.collect())
     }
