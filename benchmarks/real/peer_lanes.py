@@ -82,7 +82,7 @@ class Lanes:
 
 async def main():
     method, seed, seconds, lanes = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
-    scheduler, recipe = peer(method, seed), json.load(sys.stdin)
+    scheduler, recipe = peer(method, seed, as_published=True), json.load(sys.stdin)
     async with await nats.connect(os.environ["REGATTA_NATS"]) as connection:
         race = Lanes(connection, recipe, scheduler, seconds)
         await race.run(lanes)

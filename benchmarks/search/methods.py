@@ -1,4 +1,5 @@
 """What is compared: Regatta's samplers and stoppers, and other libraries."""
+from importlib.metadata import version
 
 # Each library's method, and the environment of scripts/setup-peers that it lives in.
 ENVIRONMENT_BY_PEER = {
@@ -39,14 +40,26 @@ DEFAULT = (
 )
 
 
-def peer(method: str, seed: int):
+def library(method: str) -> str:
+    """Its name and version, in the environment of the method."""
+    name = "optuna" if method.startswith("optuna") else "syne-tune"
+    return f"{name} {version(name)}"
+
+
+def peer(method: str, seed: int, as_published: bool = False):
     """The scheduler of a method; imports its library alone, since not every environment has them all."""
+    import quicker
+
     if method.startswith("optuna"):
         import optuna_peers
 
+        if not as_published:
+            quicker.optuna()
         return optuna_peers.random(seed) if method == "optuna-random" else optuna_peers.tpe_hyperband(seed)
     import syne_tune_peers
 
+    if method == "syne-tune-bohb" and not as_published:
+        quicker.syne_tune()
     schedulers = {
         "syne-tune-asha": syne_tune_peers.asha,
         "syne-tune-bohb": syne_tune_peers.bohb,

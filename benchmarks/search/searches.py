@@ -1,5 +1,6 @@
 """Makes the searches of a comparison and adds one JSON line for each to a file; those that it has already are not made
-again, so that a long comparison can go on where it was ended.
+again, so that a long comparison can go on where it was ended. Searches of other libraries do not change while their
+versions do not: those of peers.jsonl are copied (see record.py).
 
 A line is what `regatta simulate --json` prints, and "task", the LCBench task.
 """
@@ -17,10 +18,10 @@ from pathlib import Path
 from budget import seconds_of
 from methods import DEFAULT, ENVIRONMENT_BY_PEER, OURS, STOPPERS
 from objective import ROOT, program
+from record import RECORDED, read
 from space import EPOCHS, SPACE, TASKS
 
 HERE = Path(__file__).parent
-AT_ONCE = os.cpu_count() or 1
 TRIALS = 10_000  # more than any search gets to: time is what a search may spend
 
 
@@ -52,39 +53,44 @@ def study_file(search: Search) -> str:
     return json.dumps(study, indent=2)  # which is YAML as well
 
 
-def command(search: Search, regatta: str, folder: Path) -> list[str]:
+def command(search: Search, options: argparse.Namespace, folder: Path) -> list[str]:
     if search.method in ENVIRONMENT_BY_PEER:
         python = ROOT / ".regatta" / ENVIRONMENT_BY_PEER[search.method] / "bin/python"
         seconds = seconds_of(search.task, search.lanes)
         arguments = (search.method, search.task, search.lanes, search.seed, seconds)
-        return [str(python), str(HERE / "simulate_peer.py"), *map(str, arguments)]
+        flags = ["--as-published"] if options.as_published else []
+        return [str(python), str(HERE / "simulate_peer.py"), *map(str, arguments), *flags]
     study = folder / f"{search.method}-{search.task}-{search.lanes}.yaml"
     study.write_text(study_file(search))
     asked = ["--objective", f"'{sys.executable}' '{program()}'", "--send", json.dumps({"task": search.task})]
     fleet = ["--lanes", str(search.lanes), "--seed", str(search.seed)]
-    return [regatta, "simulate", str(study), *fleet, *asked, "--json"]
+    return [options.regatta, "simulate", str(study), *fleet, *asked, "--json"]
 
 
-def line_of(search: Search, regatta: str, folder: Path) -> dict:
+def line_of(search: Search, options: argparse.Namespace, folder: Path) -> dict:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    run = subprocess.run(command(search, regatta, folder), capture_output=True, text=True, env=environment)
+    run = subprocess.run(command(search, options, folder), capture_output=True, text=True, env=environment)
     if run.returncode != 0:
         raise RuntimeError(f"{search} failed: {run.stderr.strip()}")
     return {"task": search.task, **json.loads(run.stdout.splitlines()[-1])}
 
 
-def made_already(lines: Path) -> set[Search]:
-    if not lines.exists():
-        return set()
-    found = [json.loads(line) for line in lines.read_text().splitlines()]
-    return {Search(line["seed"], line["task"], line["lanes"], line["study"]) for line in found}
+def by_search(path: Path) -> dict[Search, dict]:
+    return {Search(line["seed"], line["task"], line["lanes"], line["study"]): line for line in read(path)}
 
 
-def make(searches: list[Search], regatta: str, lines: Path) -> list[str]:
+def copy_recorded(searches: set[Search], lines: Path):
+    recorded = by_search(RECORDED)
+    with lines.open("a") as out:
+        for search in sorted(searches & recorded.keys()):
+            out.write(json.dumps(recorded[search]) + "\n")
+
+
+def make(searches: list[Search], options: argparse.Namespace) -> list[str]:
     """Returns what went wrong."""
     failures, began = [], time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(AT_ONCE) as pool, lines.open("a") as out:
-        search_by_future = {pool.submit(line_of, search, regatta, Path(folder)): search for search in searches}
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.at_once) as pool, options.lines.open("a") as out:
+        search_by_future = {pool.submit(line_of, search, options, Path(folder)): search for search in searches}
         for done, future in enumerate(as_completed(search_by_future), start=1):
             try:
                 out.write(json.dumps(future.result()) + "\n")
@@ -103,6 +109,9 @@ def main():
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--lanes", default="8,32,100")
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--afresh", action="store_true")
+    parser.add_argument("--as-published", action="store_true")
+    parser.add_argument("--at-once", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--regatta", required=True)
     parser.add_argument("--lines", type=Path, required=True)
     options = parser.parse_args()
@@ -118,8 +127,10 @@ def main():
         for lanes in options.lanes.split(",")
         for seed in range(1, options.seeds + 1)
     }
+    if not (options.afresh or options.as_published):
+        copy_recorded(asked - by_search(options.lines).keys(), options.lines)
     # Seed by seed, so that what a comparison has when it is ended early can be compared.
-    failures = make(sorted(asked - made_already(options.lines)), options.regatta, options.lines)
+    failures = make(sorted(asked - by_search(options.lines).keys()), options)
     for failure in failures:
         print(f"bench-search: {failure}", file=sys.stderr)
     sys.exit(1 if failures else 0)

@@ -1,21 +1,29 @@
-"""One search by another library in virtual time: simulate_peer.py METHOD TASK LANES SEED SECONDS prints a JSON line."""
+"""One search by another library in virtual time: prints a JSON line."""
+import argparse
 import json
-import sys
 import time
 
 from lanes import simulate
-from methods import peer
+from methods import library, peer
 from objective import Objective
 
 
 def main():
-    method, task = sys.argv[1:3]
-    lanes, seed, seconds = int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("method")
+    parser.add_argument("task")
+    parser.add_argument("lanes", type=int)
+    parser.add_argument("seed", type=int)
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("--as-published", action="store_true", help="without quicker.py")
+    asked = parser.parse_args()
     began = time.process_time()
-    with Objective(task) as objective:
-        found = simulate(peer(method, seed), objective.curve, lanes, seconds)
+    with Objective(asked.task) as objective:
+        scheduler = peer(asked.method, asked.seed, asked.as_published)
+        found = simulate(scheduler, objective.curve, asked.lanes, asked.seconds)
     cpu_s = round(time.process_time() - began, 2)
-    print(json.dumps({"study": method, "seed": seed, "lanes": lanes, **found, "cpu_s": cpu_s}))
+    what = {"study": asked.method, "library": library(asked.method), "seed": asked.seed, "lanes": asked.lanes}
+    print(json.dumps({**what, **found, "cpu_s": cpu_s}))
 
 
 main()
