@@ -21,9 +21,28 @@ def truncated_normal(a: float, b: float, loc: float, scale: float, random_state)
 
 
 def optuna():
+    from optuna.pruners import HyperbandPruner
     from optuna.samplers._tpe import _truncnorm
+    from optuna.search_space import IntersectionSearchSpace
+
+    bracket_of, brackets = HyperbandPruner._get_bracket_id, {}
+    space_of = IntersectionSearchSpace.calculate
+
+    def remembered_bracket(self, study, trial):
+        # It hashes the numbers of all trials at each report. A process has one study only.
+        if not self._pruners:
+            return bracket_of(self, study, trial)
+        if trial.number not in brackets:
+            brackets[trial.number] = bracket_of(self, study, trial)
+        return brackets[trial.number]
+
+    def first_space(self, study, use_cache=False):
+        # What parameters all trials have in common: here every trial has all, so the first that ended tells.
+        return dict(sorted(self._search_space.items())) if self._search_space else space_of(self, study, use_cache)
 
     _truncnorm._log_ndtr = log_ndtr  # which it computes number by number in Python
+    HyperbandPruner._get_bracket_id = remembered_bracket
+    IntersectionSearchSpace.calculate = first_space
 
 
 def syne_tune():
