@@ -40,7 +40,7 @@ pub fn plan(
         },
         recompute: recipe.recompute,
         schedule: schedule(&recipe.schedule),
-        metrics: recipe.metrics.iter().copied().map(metric).collect(),
+        metrics: unasked(recipe.data.task).iter().copied().chain(recipe.metrics.iter().copied().map(metric)).collect(),
         epochs,
         seed,
     })
@@ -160,6 +160,15 @@ fn loss(loss: &recipe::Loss) -> Loss {
         recipe::LossName::MeanAbsoluteError => Loss::MeanAbsoluteError,
         recipe::LossName::Huber => Loss::Huber { delta: settings.delta },
         recipe::LossName::KlDivergence => Loss::KlDivergence,
+        recipe::LossName::Ctc => Loss::Ctc,
+    }
+}
+
+/// What a study of the task may seek without asking for it, where no graph counts right answers.
+fn unasked(task: recipe::Task) -> &'static [Metric] {
+    match task {
+        recipe::Task::Multilabel | recipe::Task::Transcription => &[Metric::Accuracy],
+        recipe::Task::Classification | recipe::Task::Regression | recipe::Task::LanguageModel => &[],
     }
 }
 
@@ -171,6 +180,7 @@ fn metric(metric: recipe::Metric) -> Metric {
         recipe::Metric::MeanAbsoluteError => Metric::MeanAbsoluteError,
         recipe::Metric::R2 => Metric::R2,
         recipe::Metric::Perplexity => Metric::Perplexity,
+        recipe::Metric::LabelErrorRate => Metric::LabelErrorRate,
     }
 }
 

@@ -24,7 +24,7 @@ pub use augment::Augmentation;
 pub use dataset::{Affine, Dataset, Feature, Split, Target, Values};
 pub use engine::Engine;
 pub use error::TrainingError;
-pub use metrics::{Metric, Scores};
+pub use metrics::{Metric, Reading, Scores};
 pub use model::ModelPlan;
 pub use plan::{Adam, Loss, OptimizerPlan, Plan};
 pub use regatta_autodiff::families::{Activation, Norm, Pool};
@@ -232,7 +232,7 @@ impl<'engine> Training<'engine> {
         if steps > 0 {
             #[expect(clippy::cast_precision_loss, reason = "an epoch has fewer than 2^52 rows")]
             metrics.insert("train_loss", self.progress.loss_sum / steps as f64);
-            if matches!(self.source.validation().target, Target::Classes { .. }) {
+            if matches!(self.plan.loss, Loss::CrossEntropy { .. }) {
                 metrics.insert("train_accuracy", self.progress.correct_sum / self.progress.counted_sum.max(1.0));
             }
         }
@@ -263,7 +263,7 @@ impl<'engine> Training<'engine> {
         }
         let tensors = self.evaluation.as_mut().expect("it was made above");
         let target = &self.source.validation().target;
-        let mut scores = Scores::new(&self.plan.metrics, target, self.plan.ignored())?;
+        let mut scores = Scores::new(&self.plan.metrics, target, self.plan.reading(&self.shape.plan().model))?;
         let summed = tensors.evaluate(&mut self.shape.evaluation, target, &mut scores, &self.interrupt)?;
         // Where no position counts, there is no loss either.
         let loss = if summed.weight > 0.0 { summed.loss / summed.weight } else { summed.loss };

@@ -375,6 +375,12 @@ fn targets_are_as_the_task_takes_them() {
     let dataset = read(&multilabel, &answers).unwrap();
     assert!(matches!(&dataset.train.target, Target::Values { shape, .. } if shape == &[3]));
     refused(&multilabel, &with(npy("|u1", false, "(4, 1)", &[0, 1, 2, 1])), "NoAnswer");
+    let transcription = data(DataFormat::Npz, Task::Transcription);
+    let dataset =
+        read(&transcription, &with(npy("|u1", false, "(4, 3)", &[1, 2, 0, 3, 0, 0, 2, 2, 2, 0, 0, 0]))).unwrap();
+    assert!(matches!(&dataset.train.target, Target::Classes { shape, classes: 4, .. } if shape == &[3]));
+    refused(&transcription, &with(npy("|u1", false, "(4, 2)", &[1, 2, 0, 3, 1, 0, 1, 1])), "BlankLabel");
+    refused(&transcription, &with(npy("|u1", false, "(4, 1, 2)", &[1, 2, 3, 0, 1, 0, 1, 1])), "TranscriptShape");
     // A class for each pixel.
     let pixels = with(npy("|u1", false, "(4, 2, 2)", &[0, 1, 2, 0, 1, 1, 2, 2, 0, 0, 0, 0, 2, 1, 0, 2]));
     let dataset = read(&npz_data(), &pixels).unwrap();

@@ -7,12 +7,16 @@ mod host_kernels;
 mod library;
 #[path = "support/models.rs"]
 mod models;
+#[path = "support/transcripts.rs"]
+mod transcripts;
+
+use std::sync::Arc;
 
 use host_kernels::host_kernels;
 use library::library;
 use models::{data, models};
 use regatta_agent::runtime::{Array, Device, Interrupt, Runtime, Tensor};
-use regatta_agent::training::{Activation, Adam, Augmentation, Engine, Loss, ModelPlan, OptimizerPlan, Plan};
+use regatta_agent::training::{Activation, Adam, Augmentation, Dataset, Engine, Loss, ModelPlan, OptimizerPlan, Plan};
 use regatta_autodiff::fuse::FUSED;
 use regatta_autodiff::gradient::gradients;
 use regatta_autodiff::graph::{Attribute, Constant, Dtype, Elements, Graph, GraphError, Provider, Value};
@@ -418,8 +422,9 @@ const STEPS: usize = 12;
 fn models_train_alike_with_and_without_kernels_of_their_own() {
     for (model, shape) in models() {
         let plan = Plan::new(model, Loss::cross_entropy(), OptimizerPlan::AdamW(ADAM), 10, 3);
-        compare(&Plan { clip_norm: Some(1.0), ..plan }, &shape, 2e-4);
+        compare(&Plan { clip_norm: Some(1.0), ..plan }, &data(&shape), 2e-4);
     }
+    compare(&transcripts::plan(), &transcripts::rows(), 2e-4);
     let (model, shape) = models().remove(0);
     let augment = vec![
         Augmentation::Shift { pixels: 1 },
@@ -428,7 +433,7 @@ fn models_train_alike_with_and_without_kernels_of_their_own() {
         Augmentation::Mixup { alpha: 0.2 },
     ];
     let plan = Plan::new(model, Loss::cross_entropy(), OptimizerPlan::AdamW(ADAM), 10, 3);
-    compare(&Plan { augment, ..plan }, &shape, 2e-4);
+    compare(&Plan { augment, ..plan }, &data(&shape), 2e-4);
 }
 
 #[test]
@@ -446,16 +451,15 @@ fn every_optimizer_trains_alike_with_and_without_kernels_of_its_own() {
     let model = || ModelPlan::Mlp { hidden: vec![12, 9], activation: Activation::Tanh, dropout: 0.2 };
     for optimizer in optimizers {
         let plan = Plan::new(model(), Loss::cross_entropy(), optimizer, 10, 3);
-        compare(&Plan { average: Some(0.9), clip_value: Some(0.5), ..plan.clone() }, &[7], 1e-4);
-        compare(&Plan { accumulate: 2, undecayed: vec!["*.bias".into()], ..plan }, &[7], 1e-4);
+        compare(&Plan { average: Some(0.9), clip_value: Some(0.5), ..plan.clone() }, &data(&[7]), 1e-4);
+        compare(&Plan { accumulate: 2, undecayed: vec!["*.bias".into()], ..plan }, &data(&[7]), 1e-4);
     }
 }
 
 /// The losses of training on the CPU as ever, and as on CUDA with the host's kernels: by themselves and handed over ahead.
-fn compare(plan: &Plan, shape: &[usize], tolerance: f32) {
-    let data = data(shape);
+fn compare(plan: &Plan, data: &Arc<Dataset>, tolerance: f32) {
     let train = |mut engine: Engine| {
-        let mut training = engine.start(plan, &data, None).unwrap();
+        let mut training = engine.start(plan, data, None).unwrap();
         let mut losses: Vec<f32> = (0..STEPS).map(|_| training.train_step().unwrap().loss).collect();
         losses.push(training.evaluate().unwrap()["validation_loss"] as f32);
         losses

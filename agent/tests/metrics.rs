@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
-use regatta_agent::training::{Metric, Metrics, Scores, Target, TrainingError};
+use regatta_agent::training::{Metric, Metrics, Reading, Scores, Target, TrainingError};
+
+const POSITIONS: Reading = Reading::Positions { ignored: None };
 
 /// No row is another one with a number added, which would be a tie but for rounding.
 fn outputs(rows: usize, columns: usize) -> Vec<f32> {
@@ -24,7 +26,7 @@ fn values(values: Vec<f32>, width: usize) -> Target {
 /// In batches of seven rows, so that the last one is smaller.
 fn scores(metrics: &[Metric], outputs: &[f32], target: &Target, ignored: Option<i64>) -> Metrics {
     let width = outputs.len() / target.rows();
-    let mut scores = Scores::new(metrics, target, ignored).unwrap();
+    let mut scores = Scores::new(metrics, target, Reading::Positions { ignored }).unwrap();
     for (batch, outputs) in outputs.chunks(7 * width).enumerate() {
         scores.add(outputs, target, batch * 7).unwrap();
     }
@@ -104,6 +106,24 @@ fn the_class_axis_is_the_last_for_tokens_and_the_first_for_pixels() {
 }
 
 #[test]
+fn labels_in_order_are_told_without_repeats_and_blanks() {
+    const READING: Reading = Reading::Transcripts { frames: 5, classes: 4 };
+    let target =
+        Target::Classes { labels: [[1, 2, 0], [3, 3, 0], [2, 1, 3], [0, 0, 0]].concat(), shape: vec![3], classes: 4 };
+    // As they are; a repeat without a blank; one inserted and one wrong; one that is not there.
+    let frames = [[1, 1, 0, 2, 2], [0, 3, 3, 3, 0], [2, 1, 0, 1, 2], [0, 0, 1, 0, 0]].concat();
+    let outputs: Vec<f32> =
+        frames.iter().flat_map(|told| (0..4).map(move |class| if class == *told { 0.5 } else { -0.5 })).collect();
+    let mut scores = Scores::new(&[Metric::Accuracy, Metric::LabelErrorRate], &target, READING).unwrap();
+    scores.add(&outputs[..40], &target, 0).unwrap();
+    scores.add(&outputs[40..], &target, 2).unwrap();
+
+    let expected = [("validation_accuracy", 0.25), ("validation_label_error_rate", 4.0 / 7.0)];
+    check(&scores.finish(0.5), &expected);
+    assert!(Scores::new(&[Metric::F1], &target, READING).is_err());
+}
+
+#[test]
 fn what_is_not_defined_is_left_out() {
     let one_kind = classes(vec![1; 6], 2);
     check(&scores(&[Metric::Auroc], &outputs(6, 2), &one_kind, None), &[]);
@@ -126,12 +146,12 @@ fn outputs_that_are_no_numbers_are_measured_without_a_panic() {
 fn metrics_and_outputs_that_do_not_fit_are_refused() {
     let (of_classes, of_values) = (classes(labels(6, 3), 3), values(vec![0.0; 6], 1));
     let refused =
-        |metric, target| matches!(Scores::new(&[metric], target, None), Err(TrainingError::Configuration { .. }));
+        |metric, target| matches!(Scores::new(&[metric], target, POSITIONS), Err(TrainingError::Configuration { .. }));
     assert!(refused(Metric::R2, &of_classes) && refused(Metric::MeanAbsoluteError, &of_classes));
-    assert!(refused(Metric::Top5Accuracy, &of_values));
+    assert!(refused(Metric::Top5Accuracy, &of_values) && refused(Metric::LabelErrorRate, &of_classes));
     let large = Target::Classes { labels: vec![0; 20_000], shape: Vec::new(), classes: 50_000 };
     assert!(refused(Metric::Auroc, &large));
-    let mut scores = Scores::new(&[Metric::Accuracy], &of_classes, None).unwrap();
+    let mut scores = Scores::new(&[Metric::Accuracy], &of_classes, POSITIONS).unwrap();
     assert!(scores.add(&[0.0; 4], &of_classes, 0).is_err());
     assert!(scores.add(&[0.0; 9], &of_classes, 4).is_err());
     assert!(scores.add(&[0.0; 9], &of_classes, 3).is_ok());

@@ -5,6 +5,8 @@
 mod library;
 #[path = "support/reference.rs"]
 mod reference;
+#[path = "support/transcripts.rs"]
+mod transcripts;
 
 use std::sync::Arc;
 
@@ -103,6 +105,40 @@ fn separable_classes_are_learnt() {
     assert!(after["validation_loss"] < before["validation_loss"]);
     let train = training.train_metrics();
     assert!(train["train_accuracy"] > 0.9 && train["train_loss"].is_finite(), "{train:?}");
+}
+
+#[test]
+fn labels_in_order_are_learnt() {
+    let mut engine = engine();
+    let data = transcripts::rows();
+    let mut training = engine.start(&transcripts::plan(), &data, None).unwrap();
+    let before = training.evaluate().unwrap();
+    assert!(before["validation_label_error_rate"] > 0.5, "{before:?}");
+
+    while training.epoch() < 40 {
+        training.train_step().unwrap();
+    }
+
+    let after = training.evaluate().unwrap();
+    assert!(after["validation_label_error_rate"] < 0.05 && after["validation_accuracy"] > 0.9, "{after:?}");
+    assert!(after["validation_loss"] < 0.1 * before["validation_loss"], "{before:?} {after:?}");
+    assert_eq!(training.train_metrics().keys().collect::<Vec<_>>(), [&"train_loss"]);
+}
+
+#[test]
+fn labels_that_the_frames_of_a_model_cannot_tell_are_refused() {
+    let mut data = Dataset::clone(&transcripts::rows());
+    let Target::Classes { labels, shape, .. } = &mut data.train.target else { panic!("labels") };
+    // Seven equal labels of a row of twelve frames need six blanks between them.
+    let rows = labels.len() / shape[0];
+    *shape = vec![7];
+    *labels = vec![0; 7 * rows];
+    labels[7 * 3..7 * 4].fill(2);
+    let Target::Classes { labels, shape, .. } = &mut data.validation.target else { panic!("labels") };
+    (*labels, *shape) = (vec![1; 7 * labels.len() / shape[0]], vec![7]);
+    let error = engine().start(&transcripts::plan(), &Arc::new(data), None).err();
+    let Some(TrainingError::Data { reason }) = &error else { panic!("{error:?}") };
+    assert!(reason.starts_with("row 3 has 7 labels, which take 13 frames, and the model gives 12"), "{reason}");
 }
 
 #[test]

@@ -158,6 +158,8 @@ pub enum LossName {
     Huber,
     /// From the target's distribution to the softmax of the outputs (Kullback and Leibler).
     KlDivergence,
+    /// Connectionist temporal classification: labels in order against frames of logits, of which class 0 is the blank.
+    Ctc,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -218,6 +220,8 @@ pub enum Metric {
     R2,
     /// The exponential of the cross-entropy.
     Perplexity,
+    /// Labels that are inserted, left out or wrong, for each that there is.
+    LabelErrorRate,
 }
 
 /// When a trial's state is put into the object store.

@@ -541,7 +541,11 @@ fn loss_settings(graph: &mut Graph, declared: &mut Declared, plan: &StepPlan) ->
             }
         }
         Loss::Huber => settings.delta = Some(declared.scalar(graph, ScalarRole::HuberDelta, Dtype::F32)?),
-        Loss::BinaryCrossEntropy | Loss::MeanSquaredError | Loss::MeanAbsoluteError | Loss::KlDivergence => {}
+        Loss::BinaryCrossEntropy
+        | Loss::MeanSquaredError
+        | Loss::MeanAbsoluteError
+        | Loss::KlDivergence
+        | Loss::Ctc { .. } => {}
     }
     Ok(settings)
 }

@@ -83,6 +83,12 @@ pub enum DataError {
     WideTarget { width: usize },
     #[error("the target holds texts such as `{text}`: a regression takes numbers; or is the task a classification?")]
     TextTarget { text: String },
+    #[error("the target holds texts such as `{text}`: a transcription takes the numbers of labels, from 1 on")]
+    TextTranscript { text: String },
+    #[error("a row's target has the shape {shape:?}: a transcription takes one axis of labels, padded with zeros")]
+    TranscriptShape { shape: Vec<usize> },
+    #[error("the target of row {row} has a label behind a zero: zero is no label, and stands behind all of them")]
+    BlankLabel { row: usize },
     #[error("all rows are of one class: a classification takes at least two")]
     OneClass,
     #[error("{classes} classes, more than {max}: is the task a regression?", max = LIMITS.classes_max)]

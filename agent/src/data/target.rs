@@ -18,6 +18,7 @@ pub fn target(task: Task, raw: RawTarget) -> Result<Target, DataError> {
 pub fn of_a_part(task: Task, raw: RawTarget) -> Result<Target, DataError> {
     match task {
         Task::Classification | Task::LanguageModel => classes(task, raw),
+        Task::Transcription => transcripts(raw),
         Task::Regression => values(raw),
         Task::Multilabel => answers(raw),
     }
@@ -80,6 +81,21 @@ fn classes(task: Task, raw: RawTarget) -> Result<Target, DataError> {
             let label = |text: &String| names.binary_search(&text.as_str()).unwrap_or_default() as i64;
             Ok(Target::Classes { labels: texts.iter().map(label).collect(), shape: Vec::new(), classes: names.len() })
         }
+    }
+}
+
+/// Labels in order, with zeros behind them alone.
+fn transcripts(raw: RawTarget) -> Result<Target, DataError> {
+    if let RawTarget::Texts(texts) = raw {
+        return Err(DataError::TextTranscript { text: texts.into_iter().next().unwrap_or_default() });
+    }
+    let target = classes(Task::Transcription, raw)?;
+    let Target::Classes { labels, shape, .. } = &target else { return Ok(target) };
+    let &[width] = &shape[..] else { return Err(DataError::TranscriptShape { shape: shape.clone() }) };
+    let resumes = |row: &[i64]| row.windows(2).any(|pair| pair[0] == 0 && pair[1] != 0);
+    match labels.chunks(width.max(1)).position(resumes) {
+        Some(row) => Err(DataError::BlankLabel { row }),
+        None => Ok(target),
     }
 }
 

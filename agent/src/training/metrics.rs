@@ -5,17 +5,21 @@
 mod answers;
 mod auroc;
 mod residuals;
+mod transcripts;
 
 use super::TrainingError;
 use super::dataset::Target;
 use answers::{Accuracy, F1, Top5};
 use auroc::Auroc;
 use residuals::{AbsoluteError, R2};
+use transcripts::LabelErrors;
+pub use transcripts::without_padding;
 
 /// A measure of a model's outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Metric {
-    /// The share of right answers: the greatest output's class, or for yes-or-no questions each output's sign.
+    /// The share of right answers: the greatest output's class, for yes-or-no questions each output's sign, and for
+    /// labels in order all of a row's.
     Accuracy,
     /// The share of positions whose class is among the five greatest outputs.
     Top5Accuracy,
@@ -29,6 +33,17 @@ pub enum Metric {
     R2,
     /// The exponential of the mean loss.
     Perplexity,
+    /// The labels to insert, to leave out or to change, for each that the target has.
+    LabelErrorRate,
+}
+
+/// How outputs are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// An answer for each position of the target. Positions of the class `ignored` do not count.
+    Positions { ignored: Option<i64> },
+    /// Frames of logits, of which the greatest tells the label or the blank, with fewer labels a row.
+    Transcripts { frames: usize, classes: usize },
 }
 
 impl Metric {
@@ -42,6 +57,7 @@ impl Metric {
             Self::MeanAbsoluteError => "validation_mean_absolute_error",
             Self::R2 => "validation_r2",
             Self::Perplexity => "validation_perplexity",
+            Self::LabelErrorRate => "validation_label_error_rate",
         }
     }
 
@@ -52,15 +68,19 @@ impl Metric {
 
     /// # Errors
     /// `Configuration` when the metric does not go with the target, or would take too much memory.
-    fn measure(self, target: &Target) -> Result<Option<Box<dyn Measure>>, TrainingError> {
+    fn measure(self, target: &Target, reading: Reading) -> Result<Option<Box<dyn Measure>>, TrainingError> {
         let count = target.rows() * target.width();
         let (of_classes, columns) = match target {
             Target::Classes { classes, .. } => (true, *classes),
             Target::Values { .. } => (false, target.width()),
         };
+        let is_transcript = matches!(reading, Reading::Transcripts { .. });
         let measure: Box<dyn Measure> = match self {
             Self::Perplexity => return Ok(None),
             Self::Accuracy => Box::<Accuracy>::default(),
+            Self::LabelErrorRate if is_transcript => Box::<LabelErrors>::default(),
+            Self::LabelErrorRate => return Err(wrong(format!("{} takes labels in order", self.name()))),
+            _ if is_transcript => return Err(wrong(format!("{} takes one answer a position", self.name()))),
             Self::Top5Accuracy if of_classes => Box::<Top5>::default(),
             Self::F1 => Box::new(F1::new(columns)),
             Self::Auroc => {
@@ -81,15 +101,17 @@ impl Metric {
     }
 }
 
-/// What one position of a row is to be: a class, or as many numbers as there are outputs.
+/// What one position of a row is to be: a class, or as many numbers as there are outputs. Or what a row is to tell:
+/// its labels, of frames of so many classes.
 #[derive(Debug, Clone, Copy)]
 enum Truth<'a> {
     Class(usize),
     Values(&'a [f32]),
+    Labels { labels: &'a [i64], classes: usize },
 }
 
 trait Measure {
-    /// The outputs of one position: a logit for each class, or a number or logit for each value.
+    /// The outputs of one position: a logit for each class, or a number or logit for each value; of labels, all of a row.
     fn add(&mut self, outputs: &[f32], truth: Truth<'_>);
 
     /// None where it is not defined: nothing was added, or only rows of one kind.
@@ -100,23 +122,23 @@ trait Measure {
 pub struct Scores {
     measures: Vec<(Metric, Box<dyn Measure>)>,
     perplexity: bool,
-    ignored: Option<i64>,
+    reading: Reading,
     /// The outputs of one position, side by side.
     position: Vec<f32>,
 }
 
 impl Scores {
-    /// For an evaluation against all of `target`. Positions of the class `ignored` do not count.
+    /// For an evaluation against all of `target`.
     ///
     /// # Errors
     /// `Configuration` when a metric does not go with the target, or would take too much memory.
-    pub fn new(metrics: &[Metric], target: &Target, ignored: Option<i64>) -> Result<Self, TrainingError> {
+    pub fn new(metrics: &[Metric], target: &Target, reading: Reading) -> Result<Self, TrainingError> {
         let mut measures = Vec::new();
         for metric in metrics {
-            measures.extend(metric.measure(target)?.map(|measure| (*metric, measure)));
+            measures.extend(metric.measure(target, reading)?.map(|measure| (*metric, measure)));
         }
         let perplexity = metrics.contains(&Metric::Perplexity);
-        Ok(Self { measures, perplexity, ignored, position: Vec::new() })
+        Ok(Self { measures, perplexity, reading, position: Vec::new() })
     }
 
     /// The outputs of the rows of `target` from `first` on, in row-major order.
@@ -127,8 +149,17 @@ impl Scores {
     /// # Errors
     /// `Configuration` when the outputs do not fit the target.
     pub fn add(&mut self, outputs: &[f32], target: &Target, first: usize) -> Result<(), TrainingError> {
-        match target {
-            Target::Classes { labels, shape, classes } => {
+        match (self.reading, target) {
+            (Reading::Transcripts { frames, classes }, Target::Classes { labels, .. }) => {
+                let (rows, width) = (rows_of(outputs, frames * classes)?, target.width());
+                let labels = labels.get(first * width..(first + rows) * width);
+                let labels = labels.ok_or_else(|| wrong("there are more outputs than rows".into()))?;
+                for (outputs, labels) in outputs.chunks_exact(frames * classes).zip(labels.chunks_exact(width)) {
+                    let truth = Truth::Labels { labels: without_padding(labels), classes };
+                    self.measures.iter_mut().for_each(|(_, measure)| measure.add(outputs, truth));
+                }
+            }
+            (Reading::Positions { .. }, Target::Classes { labels, shape, classes }) => {
                 let positions: usize = shape.iter().product();
                 let rows = rows_of(outputs, positions * classes)?;
                 let labels = labels.get(first * positions..(first + rows) * positions);
@@ -136,7 +167,7 @@ impl Scores {
                 let class_step = if shape.len() > 1 { positions } else { 1 };
                 self.add_classes(outputs, labels, positions, *classes, class_step);
             }
-            Target::Values { values, .. } => {
+            (_, Target::Values { values, .. }) => {
                 let width = target.width();
                 let rows = rows_of(outputs, width)?;
                 let values = values.get(first * width..(first + rows) * width);
@@ -152,7 +183,7 @@ impl Scores {
     fn add_classes(&mut self, outputs: &[f32], labels: &[i64], positions: usize, classes: usize, class_step: usize) {
         for (at, label) in labels.iter().enumerate() {
             let Ok(class) = usize::try_from(*label) else { continue };
-            if class >= classes || Some(*label) == self.ignored {
+            if class >= classes || self.reading == (Reading::Positions { ignored: Some(*label) }) {
                 continue;
             }
             let (row, position) = (at / positions, at % positions);

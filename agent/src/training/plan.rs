@@ -6,7 +6,7 @@ use regatta_autodiff::step::{self, Clip, Optimizer, Precision, Scalar, ScalarRol
 
 use super::augment::Augmentation;
 use super::dataset::Target;
-use super::metrics::Metric;
+use super::metrics::{Metric, Reading, without_padding};
 use super::model::ModelPlan;
 use super::schedule::Schedule;
 use super::stream::Source;
@@ -75,6 +75,8 @@ pub enum Loss {
         delta: f64,
     },
     KlDivergence,
+    /// Connectionist temporal classification.
+    Ctc,
 }
 
 impl Loss {
@@ -83,7 +85,16 @@ impl Loss {
         Self::CrossEntropy { smoothing: 0.0, class_weights: None, ignored: None }
     }
 
-    fn form(&self) -> step::Loss {
+    /// The class whose positions do not count.
+    fn ignored(&self) -> Option<i64> {
+        match self {
+            Self::CrossEntropy { ignored, .. } => *ignored,
+            _ => None,
+        }
+    }
+
+    /// Of targets with so many labels a row.
+    fn form(&self, labels: usize) -> step::Loss {
         match self {
             Self::CrossEntropy { smoothing, class_weights, ignored } => step::Loss::CrossEntropy(step::CrossEntropy {
                 smoothed: *smoothing > 0.0,
@@ -95,6 +106,7 @@ impl Loss {
             Self::MeanAbsoluteError => step::Loss::MeanAbsoluteError,
             Self::Huber { .. } => step::Loss::Huber,
             Self::KlDivergence => step::Loss::KlDivergence,
+            Self::Ctc => step::Loss::Ctc { labels },
         }
     }
 }
@@ -188,7 +200,11 @@ impl Plan {
                 rules.push(("class_weights are not negative", are_weights));
             }
             Loss::Huber { delta } => rules.push(("delta is above 0", positive(*delta))),
-            Loss::BinaryCrossEntropy | Loss::MeanSquaredError | Loss::MeanAbsoluteError | Loss::KlDivergence => {}
+            Loss::BinaryCrossEntropy
+            | Loss::MeanSquaredError
+            | Loss::MeanAbsoluteError
+            | Loss::KlDivergence
+            | Loss::Ctc => {}
         }
         if let OptimizerPlan::Sgd { momentum, nesterov, .. } = self.optimizer {
             rules.push(("nesterov needs momentum", !nesterov || momentum > 0.0));
@@ -219,8 +235,11 @@ impl Plan {
     ///
     /// A minibatch of rows that are not in memory comes as a whole, as if it were all of the data.
     pub(super) fn shape(&self, model: Model, source: &Source, on: Surroundings) -> Result<StepPlan, TrainingError> {
-        let loss = self.loss.form();
+        let loss = self.loss.form(source.validation().target.width());
         self.check_target(&model, &loss, &source.validation().target)?;
+        if let (Loss::Ctc, [frames, _]) = (&self.loss, &model.output()[..]) {
+            source.targets().try_for_each(|target| check_frames(target, *frames))?;
+        }
         let batch = self.batch(source.rows());
         let Surroundings { provider, own_operators, ahead } = on;
         if self.precision == Precision::Bfloat16 && provider == Provider::Cpu {
@@ -266,7 +285,7 @@ impl Plan {
         }
         let reason = format!(
             "the loss of outputs of shape {output:?} does not go with targets of shape {:?}{}; cross-entropy goes with \
-             classes, with as many weights, the other losses with values",
+             classes, with as many weights, ctc with labels and outputs [frames, classes], the other losses with values",
             target.shape(),
             classes.map_or_else(String::new, |classes| format!(" of {classes} classes")),
         );
@@ -288,7 +307,11 @@ impl Plan {
         match self.loss {
             Loss::CrossEntropy { smoothing, .. } => numbers.push((ScalarRole::LabelSmoothing, smoothing)),
             Loss::Huber { delta } => numbers.push((ScalarRole::HuberDelta, delta)),
-            Loss::BinaryCrossEntropy | Loss::MeanSquaredError | Loss::MeanAbsoluteError | Loss::KlDivergence => {}
+            Loss::BinaryCrossEntropy
+            | Loss::MeanSquaredError
+            | Loss::MeanAbsoluteError
+            | Loss::KlDivergence
+            | Loss::Ctc => {}
         }
         numbers.extend(self.clip_norm.map(|norm| (ScalarRole::ClipNorm, f64::from(norm))));
         numbers.extend(self.clip_value.map(|value| (ScalarRole::ClipValue, f64::from(value))));
@@ -310,11 +333,11 @@ impl Plan {
         }
     }
 
-    /// The class whose positions do not count.
-    pub(super) fn ignored(&self) -> Option<i64> {
-        match &self.loss {
-            Loss::CrossEntropy { ignored, .. } => *ignored,
-            _ => None,
+    /// How a validation reads the model's outputs.
+    pub(super) fn reading(&self, model: &Model) -> Reading {
+        match (&self.loss, &model.output()[..]) {
+            (Loss::Ctc, &[frames, classes]) => Reading::Transcripts { frames, classes },
+            (loss, _) => Reading::Positions { ignored: loss.ignored() },
         }
     }
 
@@ -399,4 +422,22 @@ impl OptimizerPlan {
             }
         }
     }
+}
+
+/// Whether so many frames can tell the labels of every row: one for each, and a blank between equal ones.
+fn check_frames(target: &Target, frames: usize) -> Result<(), TrainingError> {
+    let Target::Classes { labels, .. } = target else { return Ok(()) };
+    for (row, labels) in labels.chunks_exact(target.width()).enumerate() {
+        let labels = without_padding(labels);
+        let needed = labels.len() + labels.windows(2).filter(|pair| pair[0] == pair[1]).count();
+        if needed > frames {
+            let reason = format!(
+                "row {row} has {} labels, which take {needed} frames, and the model gives {frames}: let it give more, or \
+                 leave the row out",
+                labels.len(),
+            );
+            return Err(TrainingError::Data { reason });
+        }
+    }
+    Ok(())
 }

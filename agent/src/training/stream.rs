@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use super::dataset::{Dataset, Split};
+use super::dataset::{Dataset, Split, Target};
 use super::{TrainingError, draw};
 
 /// Neighbouring blocks whose rows are mixed, and which are in memory together.
@@ -53,6 +53,15 @@ impl Source {
             Self::Resident(data) => &data.validation,
             Self::Streamed(stream) => &stream.validation,
         }
+    }
+
+    /// Those that are in memory.
+    pub(super) fn targets(&self) -> impl Iterator<Item = &Target> {
+        let trained = match self {
+            Self::Resident(data) => Some(&data.train.target),
+            Self::Streamed(_) => None,
+        };
+        trained.into_iter().chain([&self.validation().target])
     }
 
     pub(super) fn is_streamed(&self) -> bool {

@@ -25,7 +25,7 @@ const FORMATS: Kinds = Kinds {
 /// Formats that say themselves what the target is.
 const WITH_TARGET: [&str; 3] = ["npy", "images", "tokens"];
 const STREAMED: [&str; 3] = ["images", "tokens", "shards"];
-const TASKS: [&str; 4] = ["classification", "regression", "multilabel", "language_model"];
+const TASKS: [&str; 5] = ["classification", "regression", "multilabel", "language_model", "transcription"];
 
 /// The task, where it could be read.
 pub fn check(node: &Node) -> Option<&'static str> {

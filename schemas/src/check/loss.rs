@@ -20,16 +20,18 @@ const LOSSES: Kinds = Kinds {
         ("mean_absolute_error", &[]),
         ("huber", &["delta"]),
         ("kl_divergence", &[]),
+        ("ctc", &[]),
     ],
 };
 /// Each metric that a recipe may ask for, and what it is reported as.
-pub const METRICS: [(&str, &str); 6] = [
+pub const METRICS: [(&str, &str); 7] = [
     ("top5_accuracy", "validation_top5_accuracy"),
     ("f1", "validation_f1"),
     ("auroc", "validation_auroc"),
     ("mean_absolute_error", "validation_mean_absolute_error"),
     ("r2", "validation_r2"),
     ("perplexity", "validation_perplexity"),
+    ("label_error_rate", "validation_label_error_rate"),
 ];
 
 /// The losses of a task.
@@ -37,6 +39,7 @@ fn losses(task: &str) -> &'static [&'static str] {
     match task {
         "regression" => &["mean_squared_error", "mean_absolute_error", "huber", "kl_divergence"],
         "multilabel" => &["binary_cross_entropy"],
+        "transcription" => &["ctc"],
         _ => &["cross_entropy"],
     }
 }
@@ -47,6 +50,7 @@ fn metrics(task: &str) -> &'static [&'static str] {
         "regression" => &["mean_absolute_error", "r2"],
         "multilabel" => &["f1", "auroc"],
         "language_model" => &["perplexity", "top5_accuracy"],
+        "transcription" => &["label_error_rate"],
         _ => &["top5_accuracy", "f1", "auroc"],
     }
 }

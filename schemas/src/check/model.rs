@@ -40,9 +40,16 @@ pub fn check(node: &Node, task: Option<&str>) {
         Some("onnx") => onnx(&fields),
         _ => layers(&fields, 0),
     }
-    if let (Some(family @ ("mlp" | "cnn" | "resnet" | "tabular")), Some("language_model")) = (family, task) {
-        let help = "write `transformer` with `direction: decoder`, or `onnx`; or change `data.task`";
-        fields.fault("family", format!("is `{family}`, which has no answer for each token"), help);
+    match (family, task) {
+        (Some(family @ ("mlp" | "cnn" | "resnet" | "tabular")), Some("language_model")) => {
+            let help = "write `transformer` with `direction: decoder`, or `onnx`; or change `data.task`";
+            fields.fault("family", format!("is `{family}`, which has no answer for each token"), help);
+        }
+        (Some(family), Some("transcription")) if family != "onnx" => {
+            let help = "write `onnx`, with a model that gives `[rows, frames, classes]`; or change `data.task`";
+            fields.fault("family", format!("is `{family}`, which has no answer for each frame"), help);
+        }
+        _ => {}
     }
 }
 

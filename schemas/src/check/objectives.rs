@@ -11,8 +11,15 @@ use super::loss;
 use super::reader::{Fields, Node, list_of};
 use super::study::Measured;
 
-const LOSS_METRICS: [&str; 2] = ["train_loss", "validation_loss"];
-const ALL_METRICS: [&str; 4] = ["train_loss", "validation_loss", "train_accuracy", "validation_accuracy"];
+/// What is reported without being asked for.
+fn always(task: Option<&str>) -> &'static [&'static str] {
+    match task {
+        Some("regression") => &["train_loss", "validation_loss"],
+        // A minibatch's answers are looked at for classes alone.
+        Some("multilabel" | "transcription") => &["train_loss", "validation_loss", "validation_accuracy"],
+        _ => &["train_loss", "validation_loss", "train_accuracy", "validation_accuracy"],
+    }
+}
 
 /// How many there are beside the first.
 pub fn check(fields: &Fields, recipe: Option<&Value>, measured: Measured) -> usize {
@@ -83,9 +90,8 @@ impl Metrics {
     fn of(recipe: Option<&Value>, measured: Measured) -> Self {
         let is_of_program = recipe.is_some_and(|recipe| recipe.get(COMMAND).is_some_and(|command| !command.is_null()));
         let task = recipe.and_then(|recipe| recipe.pointer("/data/task")?.as_str());
-        let always: &[&str] = if task == Some("regression") { &LOSS_METRICS } else { &ALL_METRICS };
         let asked = recipe.and_then(|recipe| recipe.get("metrics")).map(loss::reported).unwrap_or_default();
-        let known = always.iter().copied().chain(asked).collect();
+        let known = always(task).iter().copied().chain(asked).collect();
         Self { known: (measured == Measured::ByAgents && !is_of_program).then_some(known) }
     }
 
@@ -101,8 +107,8 @@ impl Metrics {
             return;
         };
         let named = node.value.as_str().unwrap_or_default();
-        if !metrics.contains(&named) && ALL_METRICS.contains(&named) {
-            node.wrong_value(format!("a regression reports {}", list_of(metrics.iter().copied())));
+        if !metrics.contains(&named) && always(None).contains(&named) {
+            node.wrong_value(format!("this task reports {}", list_of(metrics.iter().copied())));
         } else if !metrics.contains(&named)
             && let Some((metric, _)) = loss::METRICS.iter().find(|(_, reported)| *reported == named)
         {

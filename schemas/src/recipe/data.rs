@@ -112,6 +112,8 @@ pub enum Task {
     Multilabel,
     /// The next token of each position.
     LanguageModel,
+    /// Labels in order, fewer than the model's frames; class 0 is no label, and pads a row's labels.
+    Transcription,
 }
 
 /// One name or several.

@@ -5,6 +5,9 @@
 
 mod classes;
 mod elements;
+mod transcripts;
+
+pub use transcripts::BLANK;
 
 use super::augment::Mixed;
 use crate::graph::{Dtype, Graph, GraphError, Value};
@@ -23,6 +26,12 @@ pub enum Loss {
     Huber,
     /// From the target's distribution to the softmax of the outputs along the last axis: summed, over the rows.
     KlDivergence,
+    /// Connectionist temporal classification of frames of logits `[T, C]` against so many labels a row at most, which
+    /// are padded with [`BLANK`]: what a row's labels are short of being certain of, divided by their number; the mean
+    /// over rows. A row counts nothing that needs more frames than there are: one for each label, and one between equal ones.
+    Ctc {
+        labels: usize,
+    },
 }
 
 /// Softmax cross-entropy of logits against class indices.
@@ -100,6 +109,8 @@ impl Loss {
             (Self::CrossEntropy(_), [_]) => Some((Dtype::I64, vec![])),
             (Self::CrossEntropy(_), [positions, _]) => Some((Dtype::I64, vec![*positions])),
             (Self::CrossEntropy(_), [_, space @ ..]) => Some((Dtype::I64, space.to_vec())),
+            (Self::Ctc { labels }, [_, _]) => Some((Dtype::I64, vec![*labels])),
+            (Self::Ctc { .. }, _) => None,
             (_, output) => Some((Dtype::F32, output.to_vec())),
         }
     }
@@ -107,7 +118,8 @@ impl Loss {
     /// How many classes the rows of shape `output` tell apart, where the loss is of classes.
     pub fn classes(&self, output: &[usize]) -> Option<usize> {
         match (self, output) {
-            (Self::CrossEntropy(_), [classes] | [_, classes] | [classes, _, _, ..]) => Some(*classes),
+            (Self::CrossEntropy(_), [classes] | [_, classes] | [classes, _, _, ..])
+            | (Self::Ctc { .. }, [_, classes]) => Some(*classes),
             _ => None,
         }
     }
@@ -126,6 +138,7 @@ pub fn batch_loss(
 ) -> Result<BatchLoss, GraphError> {
     match loss {
         Loss::CrossEntropy(form) => classes::batch(graph, form, settings, output, target),
+        Loss::Ctc { .. } => transcripts::batch(graph, output, target),
         loss => elements::batch(graph, loss, settings, output, target),
     }
 }
@@ -143,6 +156,7 @@ pub fn summed_loss(
 ) -> Result<SummedLoss, GraphError> {
     match loss {
         Loss::CrossEntropy(form) => classes::summed(graph, form, settings, output, (target, row_weights)),
+        Loss::Ctc { .. } => transcripts::summed(graph, output, (target, row_weights)),
         loss => elements::summed(graph, loss, settings, output, (target, row_weights)),
     }
 }

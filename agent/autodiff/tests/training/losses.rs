@@ -74,6 +74,28 @@ fn divergence_is_pytorchs() {
 }
 
 #[test]
+fn ctc_is_the_probability_of_all_paths() {
+    // Equal neighbours need a blank between them; the last row needs more frames than there are, one has no labels.
+    let labels = [[1, 2, 0], [2, 2, 0], [3, 0, 0], [1, 2, 3], [0, 0, 0], [3, 3, 3]].concat();
+    let (frames, classes) = (4, 4);
+    let target = Tensor::ints(&[6, 3], labels);
+    let case = case(Loss::Ctc { labels: 3 }, spread(&[6, frames, classes], -2.0, 2.0), target);
+    check(&case);
+    // The mean of `torch.nn.functional.ctc_loss` over the first five rows, times five.
+    let whole = Case { row_weights: vec![1.0; 6], ..case };
+    close(reference(&whole).loss, 13.912704567541397, "PyTorch's");
+}
+
+#[test]
+fn row_that_its_frames_cannot_tell_has_no_loss_and_no_gradient() {
+    let target = Tensor::ints(&[1, 2], vec![1, 1]);
+    let (figures, gradient) = measured(&case(Loss::Ctc { labels: 2 }, spread(&[1, 2, 3], -2.0, 2.0), target));
+
+    assert_eq!(figures.loss, 0.0);
+    assert_eq!(gradient, [0.0; 6]);
+}
+
+#[test]
 fn batch_of_ignored_positions_has_no_loss_and_no_gradient() {
     for weighted in [false, true] {
         let form = CrossEntropy { smoothed: true, weighted, ignored: Some(IGNORED) };
@@ -88,7 +110,8 @@ fn batch_of_ignored_positions_has_no_loss_and_no_gradient() {
 #[test]
 fn losses_name_the_target_they_need() {
     let classes = Loss::CrossEntropy(CrossEntropy::default());
-    let rows: [(_, &[usize], _); 7] = [
+    let labels = Loss::Ctc { labels: 5 };
+    let rows: [(_, &[usize], _); 9] = [
         (&classes, &[10], Some((Dtype::I64, vec![]))),
         (&classes, &[7, 10], Some((Dtype::I64, vec![7]))),
         (&classes, &[10, 8, 9], Some((Dtype::I64, vec![8, 9]))),
@@ -96,6 +119,8 @@ fn losses_name_the_target_they_need() {
         (&Loss::Huber, &[3], Some((Dtype::F32, vec![3]))),
         (&Loss::KlDivergence, &[2, 3], Some((Dtype::F32, vec![2, 3]))),
         (&Loss::BinaryCrossEntropy, &[], None),
+        (&labels, &[20, 10], Some((Dtype::I64, vec![5]))),
+        (&labels, &[10], None),
     ];
     for (loss, output, target) in rows {
         assert_eq!(loss.target(output), target, "{loss:?} {output:?}");
@@ -105,7 +130,10 @@ fn losses_name_the_target_they_need() {
 #[test]
 fn targets_that_do_not_fit_are_refused() {
     let classes = Loss::CrossEntropy(CrossEntropy::default());
-    let rows: [(&Loss, &[usize], &[usize]); 4] = [
+    let labels = Loss::Ctc { labels: 2 };
+    let rows: [(&Loss, &[usize], &[usize]); 6] = [
+        (&labels, &[3, 4], &[3, 2]),
+        (&labels, &[3, 4, 5], &[2, 2]),
         (&classes, &[3, 4], &[4]),
         (&classes, &[3, 4, 5], &[3]),
         (&Loss::Huber, &[3, 4], &[3]),
@@ -114,7 +142,7 @@ fn targets_that_do_not_fit_are_refused() {
     for (loss, output, target) in rows {
         let mut graph = Graph::new(Provider::Cpu);
         let output = graph.input("output", Dtype::F64, output).unwrap();
-        let dtype = if loss == &classes { Dtype::I64 } else { Dtype::F64 };
+        let dtype = if [&classes, &labels].contains(&loss) { Dtype::I64 } else { Dtype::F64 };
         let target = graph.input("target", dtype, target).unwrap();
         let delta = Some(graph.scalar(Dtype::F64, DELTA));
         let refused = batch_loss(&mut graph, loss, Settings { delta, ..Settings::default() }, output, target);
@@ -201,7 +229,7 @@ fn summed(case: &Case) -> Figures {
 }
 
 fn inputs(graph: &mut Graph, case: &Case) -> (Value, Value, Settings) {
-    let classes = matches!(case.loss, Loss::CrossEntropy(_));
+    let classes = matches!(case.loss, Loss::CrossEntropy(_) | Loss::Ctc { .. });
     let output = graph.input("output", Dtype::F64, &case.output.shape).unwrap();
     let target_type = if classes { Dtype::I64 } else { Dtype::F64 };
     let target = graph.input("target", target_type, &case.target.shape).unwrap();
@@ -231,6 +259,7 @@ pub fn reference(case: &Case) -> Figures {
     match case.loss {
         Loss::CrossEntropy(_) => cross_entropy(case),
         Loss::KlDivergence => divergence(case),
+        Loss::Ctc { labels } => transcripts(case, labels),
         Loss::BinaryCrossEntropy => mean_of_elements(case, |x, t| {
             let probability = 1.0 / (1.0 + (-x).exp());
             -(t * probability.ln() + (1.0 - t) * (1.0 - probability).ln())
@@ -255,6 +284,31 @@ fn divergence(case: &Case) -> Figures {
     let divergences: Vec<f64> = divergences.collect();
     let rows = divergences.chunks(divergences.len() / case.output.shape[0]);
     weighted_rows(case, rows.map(|row| row.iter().sum()))
+}
+
+/// Every path of one class a frame, of which those count that are the row's labels once repeats, then blanks, are gone.
+fn transcripts(case: &Case, labels: usize) -> Figures {
+    let &[_, frames, classes] = &case.output.shape[..] else { panic!("no frames") };
+    let rows = case.output.as_floats().chunks(frames * classes).zip(case.target.as_ints().chunks(labels));
+    let losses = rows.map(|(logits, labels)| {
+        let labels: Vec<i64> = labels.iter().copied().filter(|label| *label != 0).collect();
+        let log_probability = |frame: usize, class: usize| {
+            let logits = &logits[frame * classes..(frame + 1) * classes];
+            logits[class] - logits.iter().map(|logit| logit.exp()).sum::<f64>().ln()
+        };
+        let probability: f64 = (0..classes.pow(frames as u32))
+            .map(|path| (0..frames).map(|frame| path / classes.pow(frame as u32) % classes).collect::<Vec<_>>())
+            .filter(|path| {
+                let mut told = path.clone();
+                told.dedup();
+                told.retain(|class| *class != 0);
+                told.iter().map(|class| *class as i64).eq(labels.iter().copied())
+            })
+            .map(|path| path.iter().enumerate().map(|(frame, class)| log_probability(frame, *class)).sum::<f64>().exp())
+            .sum();
+        if probability > 0.0 { -probability.ln() / labels.len().max(1) as f64 } else { 0.0 }
+    });
+    weighted_rows(case, losses.collect::<Vec<_>>().into_iter())
 }
 
 /// Position by position, as the documentation of PyTorch's `CrossEntropyLoss` has it.

@@ -45,6 +45,7 @@ fn loss(loss: &Loss) -> String {
         Loss::MeanAbsoluteError => "mean_absolute_error".into(),
         Loss::Huber => "huber".into(),
         Loss::KlDivergence => "kl_divergence".into(),
+        Loss::Ctc { labels } => format!("ctc of {labels}"),
     }
 }
 

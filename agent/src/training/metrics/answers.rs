@@ -1,5 +1,6 @@
 //! Measures of answers: which class, or yes or no.
 
+use super::transcripts::told;
 use super::{Measure, Truth, greatest, real};
 
 const TOP: usize = 5;
@@ -21,6 +22,10 @@ impl Measure for Accuracy {
                 let right = outputs.iter().zip(values).filter(|(output, value)| (**output > 0.0) == (**value > 0.5));
                 self.right += right.count() as u64;
                 self.count += values.len() as u64;
+            }
+            Truth::Labels { labels, classes } => {
+                self.right += u64::from(told(outputs, classes) == labels);
+                self.count += 1;
             }
         }
     }
@@ -83,6 +88,7 @@ impl Measure for F1 {
                     self.count(column, *output > 0.0, *value > 0.5);
                 }
             }
+            Truth::Labels { .. } => {}
         }
     }
 

@@ -36,6 +36,7 @@ impl Measure for Auroc {
                     column.push((*output, *value > 0.5));
                 }
             }
+            Truth::Labels { .. } => {}
         }
     }
 

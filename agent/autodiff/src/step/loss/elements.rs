@@ -63,7 +63,9 @@ fn elements(
             let (loss, slope) = divergence(graph, output, target)?;
             return Ok(Elements { loss, slope, divisor: 1 });
         }
-        Loss::CrossEntropy(_) => return Err(misfit("the loss", "classes are compared as a whole".into())),
+        Loss::CrossEntropy(_) | Loss::Ctc { .. } => {
+            return Err(misfit("the loss", "classes are compared as a whole".into()));
+        }
     };
     Ok(Elements { loss, slope, divisor: width })
 }
