@@ -12,12 +12,16 @@ mod numbers;
 #[path = "golden_support/trial.rs"]
 mod trial;
 
+use std::sync::Arc;
+
 use check::Outcome;
 use host_kernels::host_kernels;
-use library::library;
+use library::{device, library};
 use numbers::{Golden, models};
 use regatta_agent::runtime::{Device, Runtime};
+use regatta_agent::training::{Dataset, Engine, Feature, Loss, ModelPlan, OptimizerPlan, Plan, Split, Target};
 use regatta_autodiff::graph::Provider;
+use regatta_autodiff::import::Settings;
 use trial::On;
 
 /// The models that train.
@@ -120,4 +124,56 @@ fn document_of_models_has_the_files_of_the_index() {
         }
     }
     assert_eq!(rows, expected, "write it again: cargo run --release -p regatta-agent --example write_models");
+}
+
+#[test]
+fn dropouts_of_a_file_drop() {
+    let mut engine = Engine::new(&library(), device(), 1).unwrap();
+    let mut files = 0;
+    for golden in models().iter().filter(|golden| golden.name.ends_with("dropouts")) {
+        let data = images_of(golden);
+        for file in &golden.files {
+            let mut first_loss = |onnx: &[u8], dropout: Option<f32>| {
+                let model = ModelPlan::File { onnx: Arc::new(onnx.to_vec()), settings: Settings::default(), dropout };
+                let sgd = OptimizerPlan::Sgd { learning_rate: 0.01, momentum: 0.0, nesterov: false, weight_decay: 0.0 };
+                let plan = Plan::new(model, Loss::cross_entropy(), sgd, golden.inputs[0].shape[0], 3);
+                engine.start(&plan, &data, None).and_then(|mut training| training.train_step()).map(|step| step.loss)
+            };
+            let whole = file.bytes();
+            let kept = first_loss(&whole, Some(0.0)).unwrap();
+            if file.name.contains("-eval") {
+                assert_eq!(first_loss(&whole, None).unwrap(), kept, "{}", file.name);
+                assert!(first_loss(&whole, Some(0.5)).is_err(), "{} has none", file.name);
+                continue;
+            }
+            let exported = first_loss(&whole, None).unwrap();
+            let apart = first_loss(&with_one_rate_changed(&whole), None).unwrap();
+            assert_eq!(first_loss(&whole, Some(0.2)).unwrap(), exported, "{}", file.name);
+            let losses = [kept, exported, apart, first_loss(&whole, Some(0.5)).unwrap()];
+            let differ = |(at, loss): (usize, &f32)| losses[..at].iter().all(|other| other != loss);
+            assert!(losses.iter().enumerate().all(differ), "{}: {losses:?}", file.name);
+            files += 1;
+        }
+    }
+    assert_eq!(files, 3);
+}
+
+/// The last rate of 0.2 becomes one of 0.4.
+fn with_one_rate_changed(onnx: &[u8]) -> Vec<u8> {
+    let mut changed = onnx.to_vec();
+    let at = changed.windows(4).rposition(|bytes| bytes == 0.2_f32.to_le_bytes()).expect("the file has a rate");
+    changed[at..at + 4].copy_from_slice(&0.4_f32.to_le_bytes());
+    changed
+}
+
+/// The first batch, to train and to validate on.
+fn images_of(golden: &Golden) -> Arc<Dataset> {
+    let images = &golden.inputs[0];
+    let pixels = golden.batch(images, "input.", 0).into_iter().map(|pixel| pixel as f32).collect();
+    let labels: Vec<i64> = golden.batch(&golden.target, "", 0).into_iter().map(|class| class as i64).collect();
+    let split = Split {
+        features: vec![Feature::numbers(images.name.clone(), images.shape[1..].to_vec(), pixels)],
+        target: Target::Classes { labels, shape: Vec::new(), classes: 5 },
+    };
+    Arc::new(Dataset { train: split.clone(), validation: split })
 }

@@ -184,36 +184,58 @@ pub enum Outcome {
     Unknown,
 }
 
+/// A measured value as people read it: four decimals where these say enough of it, else four significant digits.
+pub fn number(value: f64) -> String {
+    rounded(value, 4)
+}
+
+/// The same, with so many decimals or digits.
+pub fn rounded(value: f64, digits: usize) -> String {
+    let size = value.abs();
+    if size == 0.0 || !value.is_finite() || (1e-3..=1e4).contains(&size) {
+        format!("{value:.digits$}")
+    } else {
+        format!("{value:.*e}", digits.saturating_sub(1))
+    }
+}
+
 impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Rung { resource, value, threshold, competitors } => write!(
-                f,
-                "rung {resource}: {value:.4} is worse than {threshold:.4}, the bar that {competitors} trials set"
-            ),
-            Self::Median { resource, value, threshold, competitors } => write!(
-                f,
-                "median rule at {resource}: {value:.4} is worse than {threshold:.4}, the median of {competitors} trials"
-            ),
+            Self::Rung { resource, value, threshold, competitors } => {
+                let (value, threshold) = (number(*value), number(*threshold));
+                write!(f, "rung {resource}: {value} is worse than {threshold}, the bar that {competitors} trials set")
+            }
+            Self::Median { resource, value, threshold, competitors } => {
+                let (value, threshold) = (number(*value), number(*threshold));
+                write!(
+                    f,
+                    "median rule at {resource}: {value} is worse than {threshold}, the median of {competitors} trials"
+                )
+            }
             Self::Front { resource, front, rank, going_on, competitors } => {
                 let (front, rank) = (front + 1, rank + 1);
                 write!(f, "rung {resource}: front {front}, place {rank} of {competitors}, of which {going_on} go on")
             }
-            Self::Percentile { percentile, resource, value, threshold, competitors } => write!(
-                f,
-                "at {resource}: {value:.4} is worse than {threshold:.4}, the best {percentile} % of {competitors} trials"
-            ),
-            Self::Threshold { resource, value, threshold } => {
-                write!(f, "at {resource}: {value:.4} is beyond the bound {threshold:.4}")
+            Self::Percentile { percentile, resource, value, threshold, competitors } => {
+                let (value, threshold) = (number(*value), number(*threshold));
+                write!(
+                    f,
+                    "at {resource}: {value} is worse than {threshold}, the best {percentile} % of {competitors} trials"
+                )
             }
-            Self::Plateau { resource, value, epochs, min_delta } => write!(
-                f,
-                "plateau at {resource}: in {epochs} epochs, {value:.4} did not improve by more than {min_delta}"
-            ),
+            Self::Threshold { resource, value, threshold } => {
+                write!(f, "at {resource}: {} is beyond the bound {}", number(*value), number(*threshold))
+            }
+            Self::Plateau { resource, value, epochs, min_delta } => {
+                let value = number(*value);
+                write!(f, "plateau at {resource}: in {epochs} epochs, {value} did not improve by more than {min_delta}")
+            }
             Self::Curve { resource, predicted, best, probability } => write!(
                 f,
-                "learning curve at {resource}: {predicted:.4} at its end, better than {best:.4} with a probability of \
-                 {probability:.3}"
+                "learning curve at {resource}: {} at its end, better than {} with a probability of {probability:.3}",
+                number(*predicted),
+                number(*best)
             ),
             Self::Requested { by } => write!(f, "requested by {by}"),
             Self::Failed { cause } => write!(f, "the trial failed: {cause}"),
@@ -238,7 +260,8 @@ impl fmt::Display for StudyEnd {
                 write!(f, "the target {target} was reached with {value}")
             }
             Self::Converged { best, min_delta, trials } => {
-                write!(f, "{trials} trials in a row did not improve {best:.4} by more than {min_delta:.2e}")
+                let best = number(*best);
+                write!(f, "{trials} trials in a row did not improve {best} by more than {min_delta:.2e}")
             }
             Self::Requested { by } => write!(f, "requested by {by}"),
             Self::Unknown => f.write_str("for a reason this version does not know"),
@@ -278,5 +301,26 @@ impl fmt::Display for FailCause {
             Self::Internal => "internal",
             Self::Unknown => "unknown",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn values_of_any_size_are_told_apart() {
+        for (value, expected) in [
+            (0.0, "0.0000"),
+            (0.97604, "0.9760"),
+            (-0.001, "-0.0010"),
+            (10_000.0, "10000.0000"),
+            (2.0131e-7, "2.013e-7"),
+            (-0.00099, "-9.900e-4"),
+            (10_842_153_650.1047, "1.084e10"),
+            (f64::NAN, "NaN"),
+        ] {
+            assert_eq!(number(value), expected);
+        }
     }
 }

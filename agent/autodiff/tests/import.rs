@@ -83,6 +83,17 @@ fn an_export_for_inference_is_noticed() {
 }
 
 #[test]
+fn a_pattern_of_frozen_parameters_fits_one() {
+    let with = |pattern: &str| {
+        let settings = Settings { frozen: vec![pattern.into()], ..Settings::default() };
+        ModelFile::read(&golden("mlp.dynamo.onnx"), &settings).map(|_| ())
+    };
+    assert_eq!(with("*.weight"), Ok(()));
+    let error = with("0.wieght").unwrap_err();
+    assert!(matches!(error, ImportError::Frozen { .. }) && error.to_string().contains("0.weight"), "{error}");
+}
+
+#[test]
 fn an_unknown_output_is_named() {
     let settings = Settings { output: Some("nothing".into()), ..Settings::default() };
     let error = ModelFile::read(&golden("mlp.dynamo.onnx"), &settings).unwrap_err();

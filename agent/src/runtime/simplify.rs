@@ -23,6 +23,9 @@ impl Runtime {
             .map_err(unset)?
             .with_intra_threads(1)
             .map_err(unset)?
+            // It takes a dropout for an identity, even one that is told to train.
+            .with_disabled_optimizers("EliminateDropout")
+            .map_err(unset)?
             .with_optimized_model_path(&path)
             .map_err(unset)?
             .commit_from_memory(onnx)

@@ -240,6 +240,14 @@ impl Plan {
         if let (Loss::Ctc, [frames, _]) = (&self.loss, &model.output()[..]) {
             source.targets().try_for_each(|target| check_frames(target, *frames))?;
         }
+        if let (Some(rate), Model::Imported(imported)) = (self.model.dropout(), &model)
+            && rate > 0.0
+            && imported.dropout_rate().is_none()
+        {
+            let reason = "`model.dropout` is set, and the model's file has no dropout: leave it out, or export the model in \
+                          train() mode, with optimize=False where the exporter has it";
+            return Err(TrainingError::Configuration { reason: reason.into() });
+        }
         let batch = self.batch(source.rows());
         let Surroundings { provider, own_operators, ahead } = on;
         if self.precision == Precision::Bfloat16 && provider == Provider::Cpu {

@@ -134,6 +134,11 @@ impl<'g> Forward<'g> {
     /// Drops elements while training, at the rate that is an input of the graph; `x` itself while evaluating.
     /// The first axis of `x` is the batch.
     pub fn dropped(&mut self, x: Value) -> Result<Value, GraphError> {
-        self.dropout.apply(self.graph, x)
+        self.dropout.apply(self.graph, x, None)
+    }
+
+    /// The same, at the rate `own` where the input says that each site has its own.
+    pub fn dropped_at(&mut self, x: Value, own: f64) -> Result<Value, GraphError> {
+        self.dropout.apply(self.graph, x, Some(own))
     }
 }

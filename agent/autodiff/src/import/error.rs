@@ -31,6 +31,10 @@ pub enum ImportError {
     NothingTrains,
     #[error("what begins with {what} cannot be left out (node {node:?}): {reason}")]
     Cut { what: String, node: String, reason: String },
+    #[error(
+        "`frozen` has {pattern:?}, which fits no parameter of the model; there are {known}; `*` stands for any characters"
+    )]
+    Frozen { pattern: String, known: String },
     #[error("no parameter of the model is called {name:?}")]
     NoParameter { name: String },
     #[error(transparent)]
@@ -44,8 +48,6 @@ pub enum ImportError {
 pub enum Notice {
     /// Batch normalisation seems to be folded into the convolutions, as exporters do for inference.
     Inference,
-    /// Dropouts of different rates; they are all dropped at one rate.
-    DropoutRates { rates: Vec<String> },
     /// Two initializers hold the same matrix and are trained as one parameter.
     Tied { kept: String, same: String },
 }
@@ -57,9 +59,6 @@ impl std::fmt::Display for Notice {
                 "convolutions with a bias and no normalisation: if the module has batch normalisation or dropout, they \
                  were taken out when it was exported; export it in train() mode, with optimize=False",
             ),
-            Self::DropoutRates { rates } => {
-                write!(formatter, "the model drops at several rates ({}); one rate is used for all", rates.join(", "))
-            }
             Self::Tied { kept, same } => {
                 write!(formatter, "{same:?} holds the same weights as {kept:?}: they are trained as one parameter")
             }

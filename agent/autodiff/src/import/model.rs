@@ -10,7 +10,7 @@ use crate::families::{Feature, Forward, Initial, Mode, Parameter};
 use crate::gradient::{GradientError, gradients};
 use crate::graph::{Dtype, Graph, GraphError, Provider, Value};
 use crate::onnx::GraphProto;
-use crate::step::dropout::Dropout;
+use crate::step::dropout::{Dropout, OWN_RATES};
 
 /// A model from a file. Two are equal if they were made from the same bytes with the same settings.
 #[derive(Debug, Clone)]
@@ -161,10 +161,13 @@ impl Imported {
         &self.notices
     }
 
-    /// The share of elements that its dropouts drop, as it was exported; `None` where it has no dropout. Where they
-    /// differ, the greatest.
+    /// The rate of its dropouts as it was exported, [`OWN_RATES`] where these differ; `None` where it has no dropout.
     pub fn dropout_rate(&self) -> Option<f64> {
-        self.rates.iter().copied().reduce(f64::max)
+        if self.has_own_rates() { Some(OWN_RATES) } else { self.rates.first().copied() }
+    }
+
+    fn has_own_rates(&self) -> bool {
+        self.rates.iter().any(|rate| *rate != self.rates[0])
     }
 
     /// What its weights are, in words that are the same for every trial of it.
@@ -193,7 +196,7 @@ impl Imported {
         let batch = context.graph.shape(first).first().copied().unwrap_or_default();
         let body = self.body_by_batch.get(&batch);
         let body = body.ok_or(ImportError::FixedBatch { batch, found: 0 })?;
-        let mut translator = Translator::new(context, body.opset);
+        let mut translator = Translator::new(context, body.opset, self.has_own_rates());
         for ((feature, &dtype), &value) in self.features.iter().zip(&self.feature_dtypes).zip(features) {
             translator.feature(&feature.name, dtype, value)?;
         }
@@ -222,7 +225,9 @@ impl Imported {
                     return Err(ImportError::FixedBatch { batch, found });
                 }
             }
-            self.note_rates(rates);
+            if self.rates.is_empty() {
+                self.rates = rates;
+            }
             if mode == Mode::Training {
                 self.freeze_unreached(&mut graph, output, &parameters)?;
             }
@@ -261,18 +266,6 @@ impl Imported {
                     }
                 }
                 Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    fn note_rates(&mut self, rates: Vec<f64>) {
-        if self.rates.is_empty() {
-            self.rates = rates;
-            let mut texts: Vec<String> = self.rates.iter().map(ToString::to_string).collect();
-            texts.sort();
-            texts.dedup();
-            if texts.len() > 1 {
-                self.notices.push(Notice::DropoutRates { rates: texts });
             }
         }
     }

@@ -31,6 +31,9 @@ const SETTINGS: &[(&str, &[usize])] = &[
 /// Ends of names that PyTorch models commonly give to float buffers which do not train.
 const BUFFERS: &[&str] = &["inv_freq", "attn_mask", "attention_mask", "causal_mask", "mask", "freqs_cos", "freqs_sin"];
 
+/// Names that an error tells.
+const NAMED_MAX: usize = 8;
+
 /// What an initializer is in training.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Role {
@@ -93,6 +96,13 @@ impl Roles {
             {
                 matrices.push((tensor, shape, numbers));
             }
+        }
+        let trained = || roles.role_by_name.iter().filter(|(_, role)| matches!(role.kind, Kind::Parameter { .. }));
+        let fits_none = |pattern: &&String| !trained().any(|(name, _)| fits(pattern, name));
+        if let Some(pattern) = frozen.iter().find(fits_none) {
+            let names: Vec<&str> = trained().map(|(name, _)| name.as_str()).take(NAMED_MAX).collect();
+            let more = if trained().count() > NAMED_MAX { ", ..." } else { "" };
+            return Err(ImportError::Frozen { pattern: pattern.clone(), known: names.join(", ") + more });
         }
         if roles.role_by_name.values().any(|role| matches!(role.kind, Kind::Parameter { .. })) {
             roles.notices.extend(uses.notices());

@@ -88,11 +88,13 @@ pub(super) struct Translator<'f, 'g> {
     bound_by_name: BTreeMap<String, Bound>,
     opset: i64,
     rates: Vec<f64>,
+    /// Whether dropouts are of different rates.
+    has_own_rates: bool,
 }
 
 impl<'f, 'g> Translator<'f, 'g> {
-    pub fn new(context: &'f mut Forward<'g>, opset: i64) -> Self {
-        Self { context, bound_by_name: BTreeMap::new(), opset, rates: Vec::new() }
+    pub fn new(context: &'f mut Forward<'g>, opset: i64, has_own_rates: bool) -> Self {
+        Self { context, bound_by_name: BTreeMap::new(), opset, rates: Vec::new(), has_own_rates }
     }
 
     /// Binds a feature, brought to the type that the file wants.

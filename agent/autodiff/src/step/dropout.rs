@@ -6,6 +6,9 @@ use super::noise::Noise;
 use super::program::{Declared, ScalarRole};
 use crate::graph::{Dtype, Graph, GraphError, Value};
 
+/// The rate at which a site of a model file drops at its own one.
+pub const OWN_RATES: f64 = -1.0;
+
 /// Whether, and from what, dropout draws.
 pub(crate) enum Dropout {
     Off,
@@ -30,11 +33,12 @@ impl Dropout {
         Self::On(Sites { noise, share: None })
     }
 
-    /// `x` (rows x any shape) with each element dropped at the rate, and the rest scaled up to keep the mean.
-    pub fn apply(&mut self, graph: &mut Graph, x: Value) -> Result<Value, GraphError> {
+    /// `x` (rows x any shape) with each element dropped at the rate, and the rest scaled up to keep the mean. A site may
+    /// have a rate of its `own`, which holds where the trial's is [`OWN_RATES`].
+    pub fn apply(&mut self, graph: &mut Graph, x: Value, own: Option<f64>) -> Result<Value, GraphError> {
         match self {
             Self::Off => Ok(x),
-            Self::On(sites) => sites.apply(graph, x),
+            Self::On(sites) => sites.apply(graph, x, own),
         }
     }
 
@@ -49,12 +53,21 @@ impl Dropout {
 }
 
 impl Sites {
-    fn apply(&mut self, graph: &mut Graph, x: Value) -> Result<Value, GraphError> {
+    fn apply(&mut self, graph: &mut Graph, x: Value, own: Option<f64>) -> Result<Value, GraphError> {
         let shape = graph.shape(x).to_vec();
         let Some((&rows, rest)) = shape.split_first() else {
             return Err(GraphError::InvalidOperands { op: "dropout".into(), reason: graph.info(x).to_string() });
         };
-        let keep = self.share(graph)?.keep;
+        let share = self.share(graph)?;
+        let keep = match own {
+            None => share.keep,
+            Some(own) => {
+                let zero = graph.scalar_like(share.rate, 0.0);
+                let has_own = graph.less(share.rate, zero)?;
+                let own = graph.scalar_like(share.rate, 1.0 - own);
+                graph.choose(has_own, own, share.keep)?
+            }
+        };
         let uniform = self.noise.uniform(graph, rows, rest.iter().product())?;
         let kept = graph.less(uniform, keep)?;
         let mask = graph.cast(kept, Dtype::F32)?;
@@ -89,7 +102,7 @@ mod tests {
         let shapes: [&[usize]; 5] = [&[3], &[2, 7], &[2, 3, 5], &[2, 2, 3, 4096], &[2, 10_000]];
         for (at, shape) in shapes.into_iter().enumerate() {
             let x = graph.input(&format!("x{at}"), Dtype::F32, shape).expect("a free name");
-            let dropped = dropout.apply(&mut graph, x).expect("the shape fits");
+            let dropped = dropout.apply(&mut graph, x, (at % 2 == 0).then_some(0.1)).expect("the shape fits");
             assert_eq!(graph.shape(dropped), shape);
         }
         let inputs: Vec<&str> = graph.inputs().iter().map(|input| graph.name(*input)).collect();

@@ -104,7 +104,7 @@ pub enum ScalarRole {
     Shrink,
     /// The share of the average of the weights that an update keeps.
     AverageKept,
-    /// The share of elements that is dropped, in `0 .. 1`.
+    /// The share of elements that is dropped, in `0 .. 1`; below zero where each dropout of a model file has its own.
     DropoutRate,
     /// What dropout and augmentations draw by: any i64; it is reduced modulo 2^31 - 1.
     DropoutSeed,

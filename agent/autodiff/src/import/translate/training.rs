@@ -26,13 +26,13 @@ impl Translator<'_, '_> {
         }
     }
 
-    /// `x` with elements dropped at the rate that the trial sets.
+    /// `x` with elements dropped at the rate that the trial sets, or at this one.
     pub(super) fn dropped(&mut self, x: Value, rate: f64) -> Result<Value, ImportError> {
         if rate == 0.0 {
             return Ok(x);
         }
         self.rates.push(rate);
-        Ok(self.context.dropped(x)?)
+        Ok(if self.has_own_rates { self.context.dropped_at(x, rate)? } else { self.context.dropped(x)? })
     }
 
     fn rate(&self, old: &Old) -> Result<f64, ImportError> {
