@@ -5,6 +5,7 @@ mod plot;
 use anyhow::{Context, bail};
 use regatta_schemas::api::{StudyShown, TrialStatus, TrialSummary};
 use regatta_schemas::log::Lineage;
+use regatta_schemas::reasons::number;
 use regatta_schemas::study::Goal;
 use regatta_search::ablation::{CONFIDENCE, Effect, Estimate, Findings, Outcome, findings};
 use serde_json::{Value, json};
@@ -74,7 +75,7 @@ pub fn table(findings: &Findings, shown: &StudyShown) -> String {
     let goal = shown.summary.objective.goal;
     let interval = format!("{:.0} % interval", CONFIDENCE * 100.0);
     let mut effects = show::table(&["without", metric, "difference", &interval, "effect size", "repeats", "verdict"]);
-    let whole = findings.mean_whole.map_or_else(String::new, |mean| format!("{mean:.4}"));
+    let whole = findings.mean_whole.map_or_else(String::new, number);
     effects.add_row([
         "(whole)".to_owned(),
         whole,
@@ -85,7 +86,7 @@ pub fn table(findings: &Findings, shown: &StudyShown) -> String {
         String::new(),
     ]);
     for effect in &findings.effects {
-        let mean = effect.mean_without.map_or_else(String::new, |mean| format!("{mean:.4}"));
+        let mean = effect.mean_without.map_or_else(String::new, number);
         effects
             .add_row([effect.of.join(" x "), mean].into_iter().chain(numbers(effect)).chain([verdict(effect, goal)]));
     }
@@ -107,11 +108,17 @@ pub fn table(findings: &Findings, shown: &StudyShown) -> String {
 fn numbers(effect: &Effect) -> [String; 4] {
     let Some(estimate) = &effect.estimate else { return Default::default() };
     [
-        format!("{:+.4}", estimate.mean),
-        estimate.interval.map_or_else(String::new, |(low, high)| format!("{low:+.4} to {high:+.4}")),
+        signed(estimate.mean),
+        estimate.interval.map_or_else(String::new, |(low, high)| format!("{} to {}", signed(low), signed(high))),
         estimate.effect_size.map_or_else(String::new, |size| format!("{size:+.2}")),
         estimate.repeats.to_string(),
     ]
+}
+
+/// A difference, which says in which direction.
+fn signed(value: f64) -> String {
+    let sign = if value.is_sign_negative() { "" } else { "+" };
+    format!("{sign}{}", number(value))
 }
 
 fn verdict(effect: &Effect, goal: Goal) -> String {

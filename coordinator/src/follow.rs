@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use regatta_broker::{BrokerError, Link};
 use regatta_schemas::api::{Endpoint, Rejection, RejectionCode, StudyRequest, StudyShown, TrialStatus, anonymous};
 use regatta_schemas::log::{Lineage, Record};
+use regatta_schemas::reasons::number;
 use regatta_schemas::{StudyId, TrialId};
 
 use crate::ablate;
@@ -157,7 +158,7 @@ impl Screen {
         self.bar.set_position(u64::from(show::ended(summary)));
         let best = summary.best.as_ref().map_or_else(
             || "no result yet".to_owned(),
-            |best| format!("best {:.4} (trial {})", best.value, best.trial),
+            |best| format!("best {} (trial {})", number(best.value), best.trial),
         );
         let waits = self.standing.waiting_for.as_ref().map_or_else(String::new, |what| format!(", waits for {what}"));
         self.bar.set_message(format!(
@@ -188,7 +189,7 @@ impl Screen {
                 }
                 Lineage::Sampled { .. } | Lineage::Submitted { .. } | Lineage::Unknown => why,
             };
-            let value = summary.best.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
+            let value = summary.best.map_or_else(|| "-".to_owned(), number);
             self.bar.suspend(|| {
                 let line = format!(
                     "trial {:>4}  {:<8}  {value:>8}  epoch {:>4}  {why}",

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::ensure;
 use regatta_schemas::Params;
 use regatta_schemas::check;
+use regatta_schemas::reasons::number;
 use regatta_schemas::study::{Stopper, StudyFile};
 use regatta_search::simulator::{Epoch, Stretch};
 use serde::Serialize;
@@ -130,7 +131,7 @@ fn key(params: &Params) -> String {
 fn table(rows: &[Row], lanes: u32) -> String {
     let mut table = show::table(&["stopper", "best", "epochs", "seconds", "unknown trials"]);
     for row in rows {
-        let best = row.outcome.best.as_ref().map_or_else(|| "none".to_owned(), |best| format!("{:.4}", best.value));
+        let best = row.outcome.best.as_ref().map_or_else(|| "none".to_owned(), |best| number(best.value));
         table.add_row(vec![
             row.stopper.clone(),
             best,

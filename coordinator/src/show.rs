@@ -7,6 +7,7 @@ use regatta_schemas::api::{
     FleetShown, StudyList, StudyShown, StudyStatus, StudySummary, TrialShown, TrialStatus, TrialSummary,
 };
 use regatta_schemas::log::Lineage;
+use regatta_schemas::reasons::number;
 use regatta_schemas::study::Stopper;
 use regatta_search::Time;
 
@@ -48,7 +49,7 @@ pub fn studies(list: &StudyList) -> String {
             status_of_study(study.status).to_owned(),
             format!("{}/{}", ended(study), study.trials_max),
             study.trials.running.to_string(),
-            study.best.as_ref().map_or_else(String::new, |best| format!("{:.4}", best.value)),
+            study.best.as_ref().map_or_else(String::new, |best| number(best.value)),
             study.waiting_for.clone().unwrap_or_default(),
         ]);
     }
@@ -78,7 +79,7 @@ pub fn summary(shown: &StudyShown) -> String {
     }
     match &summary.best {
         Some(best) => {
-            lines.push(format!("best    {} {:.4} by trial {}", summary.objective.metric, best.value, best.trial))
+            lines.push(format!("best    {} {} by trial {}", summary.objective.metric, number(best.value), best.trial))
         }
         None => lines.push(format!("best    no trial has measured {} yet", summary.objective.metric)),
     }
@@ -87,7 +88,8 @@ pub fn summary(shown: &StudyShown) -> String {
         lines.push(format!("        which goes on from {}", from.collect::<Vec<_>>().join(", which goes on from ")));
     }
     for member in &summary.front {
-        let values: Vec<String> = member.values.iter().map(|(metric, value)| format!("{metric} {value:.4}")).collect();
+        let value = |(metric, value): (&String, &f64)| format!("{metric} {}", number(*value));
+        let values: Vec<String> = member.values.iter().map(value).collect();
         lines.push(format!("front   trial {}: {}", member.trial, values.join("  ")));
     }
     lines.push(format!(
@@ -130,7 +132,7 @@ pub fn trials(trials: &[TrialSummary], metric: &str) -> String {
         let mut row = vec![
             trial.trial.to_string(),
             status_of_trial(trial.status).to_owned(),
-            trial.best.map_or_else(String::new, |value| format!("{value:.4}")),
+            trial.best.map_or_else(String::new, number),
             trial.resource.to_string(),
             format!("{:.1}", trial.elapsed_s),
         ];
@@ -170,7 +172,7 @@ pub fn trial(shown: &TrialShown) -> String {
     for point in points {
         let mut row = vec![point.resource.to_string(), format!("{:.2}", point.elapsed_s)];
         row.extend(
-            names.iter().map(|name| point.metrics.get(*name).map_or_else(String::new, |value| format!("{value:.4}"))),
+            names.iter().map(|name| point.metrics.get(*name).map_or_else(String::new, |value| number(*value))),
         );
         curve.add_row(row);
     }

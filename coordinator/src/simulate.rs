@@ -13,6 +13,7 @@ use regatta_schemas::api::{LaneUse, StudySummary};
 use regatta_schemas::check;
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::log::Best;
+use regatta_schemas::reasons::rounded;
 use regatta_schemas::study::{RecipeTemplate, Sampler, StudyFile};
 use regatta_search::Settings;
 use regatta_search::simulator::{AgentPlan, Course, Epoch, Faults, Plan, Simulator, Stretch, study_id};
@@ -28,6 +29,8 @@ use objective::Objective;
 const QUIET_BEATS: Duration = Duration::from_secs(3_600);
 /// Happenings between two looks at the progress.
 const STEPS_PER_LOOK: u64 = 20_000;
+/// Of values: what a search gains late is small.
+const DIGITS: usize = 6;
 const STRAGGLER_SLOWNESS: f64 = 4.0;
 
 /// What came of it.
@@ -219,13 +222,13 @@ fn shown(outcome: &Outcome) -> String {
     let Outcome { curve, seconds, trials, epochs, .. } = outcome;
     let mut lines = vec![format!("{:>12}  best so far", "seconds")];
     let last = &curve[curve.len().saturating_sub(20)..];
-    lines.extend(last.iter().map(|(at, value)| format!("{at:>12.1}  {value:.6}")));
+    lines.extend(last.iter().map(|(at, value)| format!("{at:>12.1}  {}", rounded(*value, DIGITS))));
     let (busy, idle) = (outcome.lane_seconds_busy, outcome.lane_seconds_idle);
     let lanes = outcome.lanes;
     lines.push(format!("{trials} trials, {epochs} epochs in {seconds:.1} s of virtual time on {lanes} lanes"));
     lines.push(format!("lanes: {busy:.1} s busy, {idle:.1} s idle"));
     if let (Some(best), Some(params)) = (&outcome.best, &outcome.params) {
-        lines.push(format!("best: trial {} with {:.6}: {}", best.trial, best.value, written(params)));
+        lines.push(format!("best: trial {} with {}: {}", best.trial, rounded(best.value, DIGITS), written(params)));
     }
     lines.join("\n")
 }
