@@ -53,7 +53,7 @@ pub enum Command {
 
 #[derive(Debug, Clone, Args)]
 pub struct Json {
-    /// Print JSON instead of a table.
+    /// Print JSON instead of text.
     #[arg(long)]
     pub json: bool,
 }
@@ -330,7 +330,8 @@ pub enum TrialCommand {
     Observe(Observe),
     /// Write its trained model as an ONNX file.
     ///
-    /// The model is that of the trial's last checkpoint: of its last epoch, once it has finished. The file takes what
+    /// The model is that of the trial's last checkpoint: of its last epoch, once it has finished. Where the trial's best
+    /// value was at an earlier epoch, the command says so. The file takes what
     /// the trial was trained on, normalised as the recipe says, in any number of rows. A family's model gives `output`,
     /// before any softmax; your own model keeps the inputs and outputs that it has.
     Export(TrialExport),
@@ -433,6 +434,9 @@ pub struct TrialExport {
     /// The file that your own model was trained from, where the agents read it from a folder of theirs.
     #[arg(long)]
     pub model: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub json: Json,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -5,14 +5,17 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use regatta_broker::Link;
 use regatta_checkpoint::Trained;
+use regatta_schemas::api::TrialShown;
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::log::Checkpoint;
+use regatta_schemas::reasons::number;
 use regatta_schemas::recipe::{Model, Recipe, Training};
+use serde_json::json;
 
+use crate::ask::print;
 use crate::cli;
 use crate::history::History;
 use crate::nats::Wire;
-use crate::output::print_line;
 use crate::show::status_of_trial;
 
 /// Writes the model of the trial's last checkpoint, or, where a program made it, its files.
@@ -22,7 +25,7 @@ use crate::show::status_of_trial;
 pub async fn export(link: &Link, history: &History, args: &cli::TrialExport) -> anyhow::Result<()> {
     let cli::TrialExport { study, trial, output, .. } = args;
     let shown = history.trial(*trial).with_context(|| format!("{study} has no trial {trial}"))?;
-    let Some(Checkpoint { object, resource, .. }) = shown.checkpoint else {
+    let Some(Checkpoint { object, resource, .. }) = shown.checkpoint.clone() else {
         let status = status_of_trial(shown.summary.status);
         let keeps = history.shown().and_then(|study| study.file.keep_checkpoints);
         if let (Some(most), Some(_)) = (keeps, shown.summary.best) {
@@ -47,9 +50,52 @@ pub async fn export(link: &Link, history: &History, args: &cli::TrialExport) -> 
         Recipe::Command(_) => bytes,
     };
     std::fs::write(output, &written).with_context(|| format!("cannot write {}", output.display()))?;
+    let metric = history.shown().map_or_else(String::new, |study| study.summary.objective.metric);
+    let worth = Worth::of(&shown, &metric, resource);
     let status = status_of_trial(shown.summary.status);
-    let (name, bytes) = (output.display(), written.len());
-    print_line(&format!("{name}: trial {trial} of {study}, {status}, at epoch {resource}: {bytes} bytes"))
+    let bytes = written.len();
+    let told = json!({
+        "study": study, "trial": trial, "status": status, "output": output.display().to_string(), "bytes": bytes,
+        "resource": resource, "metric": metric, "value": worth.value,
+        "best": worth.best.map(|(resource, value)| json!({"resource": resource, "value": value})),
+    });
+    print(args.json.json, &told, || {
+        let (name, worth) = (output.display(), worth.told(&metric));
+        format!("{name}: trial {trial} of {study}, {status}, at epoch {resource}: {bytes} bytes\n{worth}")
+    })
+}
+
+/// What the objective says of the weights that were kept: they are the last, which need not be the best.
+#[derive(Debug, PartialEq)]
+struct Worth {
+    /// With the epochs done that the weights have had.
+    value: Option<f64>,
+    /// The best of the trial, with its epochs done.
+    best: Option<(u32, f64)>,
+}
+
+impl Worth {
+    fn of(trial: &TrialShown, metric: &str, resource: u32) -> Self {
+        let measured = || trial.points.iter().filter_map(|point| Some((point.resource, *point.metrics.get(metric)?)));
+        Self {
+            value: measured().filter(|(epoch, _)| *epoch == resource).last().map(|(_, value)| value),
+            best: measured().find(|(_, value)| Some(*value) == trial.summary.best),
+        }
+    }
+
+    fn told(&self, metric: &str) -> String {
+        let there = match self.value {
+            Some(value) => format!("{metric} there {}", number(value)),
+            None => format!("{metric} was not measured there"),
+        };
+        match self.best {
+            Some((epoch, best)) if Some(best) != self.value => {
+                let best = number(best);
+                format!("{there}; the best of the trial, {best}, was at epoch {epoch}, whose weights were not kept")
+            }
+            Some(_) | None => there,
+        }
+    }
 }
 
 async fn onnx(wire: &Wire, recipe: &Training, checkpoint: &[u8], given: Option<&Path>) -> anyhow::Result<Vec<u8>> {
@@ -69,5 +115,41 @@ async fn model_file(wire: &Wire, recipe: &Training, given: Option<&Path>) -> any
             None => bail!("the model's file lies where the agents are; give it by --model FILE"),
         },
         _ => bail!("the checkpoint is of a model from a file, and the recipe names none"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+
+    use super::*;
+
+    fn trial(values: &[(u32, f64)], best: Option<f64>) -> TrialShown {
+        let points: Vec<_> = values
+            .iter()
+            .map(|(epoch, value)| json!({"step": epoch, "resource": epoch, "elapsed_s": 1.0, "metrics": {"auroc": value}}))
+            .collect();
+        serde_json::from_value(json!({
+            "trial": 0, "status": "finished", "params": {}, "lineage": {"from": "sampled", "index": 0}, "attempt": 1,
+            "resource": 4, "elapsed_s": 1.0, "best": best, "points": points,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_weights_that_were_kept_are_not_taken_for_the_best() {
+        let fell = trial(&[(2, 0.5), (3, 0.6772), (4, 0.5991)], Some(0.6772));
+        let worth = Worth::of(&fell, "auroc", 4);
+        assert_eq!(worth, Worth { value: Some(0.5991), best: Some((3, 0.6772)) });
+        assert!(worth.told("auroc").contains("0.5991") && worth.told("auroc").contains("0.6772, was at epoch 3"));
+        let worth = Worth::of(&fell, "auroc", 3).told("auroc");
+        assert!(worth.contains("0.6772") && !worth.contains("not kept"), "{worth}");
+    }
+
+    #[test]
+    fn what_was_not_measured_is_not_made_up() {
+        let worth = Worth::of(&trial(&[(2, 0.5)], Some(0.5)), "auroc", 4);
+        assert_eq!(worth, Worth { value: None, best: Some((2, 0.5)) });
+        assert_eq!(Worth::of(&trial(&[], None), "auroc", 4), Worth { value: None, best: None });
     }
 }

@@ -171,9 +171,7 @@ pub fn trial(shown: &TrialShown) -> String {
     let mut curve = table(&header);
     for point in points {
         let mut row = vec![point.resource.to_string(), format!("{:.2}", point.elapsed_s)];
-        row.extend(
-            names.iter().map(|name| point.metrics.get(*name).map_or_else(String::new, |value| number(*value))),
-        );
+        row.extend(names.iter().map(|name| point.metrics.get(*name).map_or_else(String::new, |value| number(*value))));
         curve.add_row(row);
     }
     lines.push(curve.to_string());

@@ -41,7 +41,9 @@ async fn the_best_trials_model_gives_its_validation_accuracy_in_onnx_runtime() {
     assert!((found - wanted).abs() < 1e-9, "{found} and not {wanted}: {best}");
 
     refused(&cluster, &["trial", "export", id, &number, "-o", path], "--force").await;
-    cluster.cli_ok(&["trial", "export", id, &number, "-o", path, "--force"]).await;
+    let told = cluster.cli_ok(&["trial", "export", id, &number, "-o", path, "--force", "--json"]).await;
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&told["value"], &told["best"]["value"]), (&best["metrics"]["validation_accuracy"], &best["best"]));
     refused(&cluster, &["trial", "export", id, "99", "-o", path], "no trial 99").await;
     refused(&cluster, &["trial", "export", "nobody", "0", "-o", path], "no study").await;
 }
