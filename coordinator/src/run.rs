@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use regatta_broker::Link;
@@ -23,6 +23,12 @@ use crate::nats::{AskError, Client, Wire};
 use crate::output::print_line;
 use crate::pack;
 use crate::show;
+
+/// How long a study waits for a coordinator on a fleet, and on a cluster of its own, which says itself what it died of.
+const COORDINATOR_WITHIN: Duration = Duration::from_secs(30);
+const OWN_COORDINATOR_WITHIN: Duration = Duration::from_secs(300);
+/// How long for one that reads its log.
+const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// A study file that is wrong; its text lists every fault.
 #[derive(Debug, thiserror::Error)]
@@ -132,25 +138,31 @@ async fn start_study(link: &Link, run: &cli::Run) -> anyhow::Result<StudyId> {
         study["ablation"]["repeats"] = repeats.into();
     }
     let client = wire.client();
-    wait_for_coordinator(&client).await?;
+    wait_for_coordinator(&client, &run.place).await?;
     upload_files(&wire, &run.file, &mut study).await?;
     let started: StudyStarted = ask(&client, Endpoint::StudyCreate, &StudyCreate { study, by: who() }).await?;
     Ok(started.study)
 }
 
-/// Waits for the coordinator of a cluster that is just starting.
-async fn wait_for_coordinator(client: &Client) -> Result<(), AskError> {
-    const TRIES: u32 = 50;
-    let mut tries = 0;
+/// Waits for a coordinator; where it is not our own, which is just starting, it says so.
+async fn wait_for_coordinator(client: &Client, place: &cli::Place) -> Result<(), AskError> {
+    let start = Instant::now();
+    let patience = if place.local { OWN_COORDINATOR_WITHIN } else { COORDINATOR_WITHIN };
+    let mut is_told = place.local;
     loop {
         let nothing = Value::Object(serde_json::Map::new());
         match client.ask::<_, StudyList>(Endpoint::StudyList, &nothing).await {
             Ok(_) => return Ok(()),
-            Err(AskError::NoCoordinator) if tries < TRIES => {}
-            Err(AskError::Rejected(rejection)) if rejection.code == RejectionCode::NotReady && tries < TRIES * 10 => {}
+            Err(AskError::NoCoordinator) if start.elapsed() < patience => {
+                if !is_told {
+                    eprintln!("waits for a coordinator on this NATS server; start one with: regatta serve");
+                    is_told = true;
+                }
+            }
+            Err(AskError::Rejected(rejection))
+                if rejection.code == RejectionCode::NotReady && start.elapsed() < READY_WITHIN => {}
             Err(error) => return Err(error),
         }
-        tries += 1;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

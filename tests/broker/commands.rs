@@ -1,9 +1,13 @@
 //! The command line, on a cluster.
 
+use std::process::Stdio;
+
 use regatta_schemas::log::Record;
 use regatta_schemas::reasons::StopReason;
-use regatta_tests::{Cluster, digits_study, until};
+use regatta_tests::{Cluster, PATIENCE, digits_study, program, until};
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
 
 fn endless_study(name: &str) -> Value {
     let mut study = digits_study(name, 50, 100_000);
@@ -57,6 +61,27 @@ async fn a_study_without_agents_says_what_it_waits_for() {
     let listed: Value = serde_json::from_str(&cluster.cli_ok(&["study", "list", "--json"]).await).unwrap();
     let waits = listed["studies"][0]["waiting_for"].as_str().unwrap_or_default();
     assert!(waits.contains("agent"), "{listed}");
+}
+
+#[tokio::test]
+async fn who_starts_a_study_without_a_coordinator_is_told_and_waits_for_one() {
+    let cluster = Cluster::start().await;
+    let file = cluster.folder().join("study.json");
+    std::fs::write(&file, digits_study("early", 1, 1).to_string()).unwrap();
+    let mut running = Command::new(program("regatta"))
+        .args(["--nats", &cluster.url(), "run", "--detach"])
+        .arg(&file)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(running.stderr.take().unwrap()).lines();
+    let line = tokio::time::timeout(PATIENCE, told.next_line()).await.unwrap();
+    assert!(line.unwrap().unwrap().contains("regatta serve"));
+    let _coordinator = cluster.coordinator(&[]);
+    let started = tokio::time::timeout(PATIENCE, running.wait_with_output()).await.unwrap().unwrap();
+    assert!(started.status.success() && !started.stdout.is_empty());
 }
 
 #[tokio::test]
