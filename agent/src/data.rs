@@ -110,7 +110,7 @@ fn check_finite(feature: &Feature) -> Result<(), DataError> {
     match values.iter().position(|value| !value.is_finite()) {
         None => Ok(()),
         Some(at) => Err(DataError::File(FileError::NotFinite {
-            what: format!("number {} of a row of `{}`", at % feature.width(), feature.name),
+            what: format!("row {}: number {} of `{}`", at / feature.width(), at % feature.width(), feature.name),
         })),
     }
 }

@@ -229,6 +229,10 @@ fn wrong_tables_are_refused() {
         refused(&csv_data(), text.as_bytes(), expected);
     }
     refused(&csv_data(), b"a,y\n\xff\xfe,0\n", "NotCsv");
+    for text in ["a,y\n1,0\n,1\n", "a,y\r\n1,0\r\n,1\r\n", "\u{feff}a,y\r\n1,0\r\n,1\r\n"] {
+        let error = read(&csv_data(), text.as_bytes()).unwrap_err();
+        assert!(error.to_string().starts_with("line 3, column `a`"), "{text:?}: {error}");
+    }
     refused(&data(DataFormat::Csv, Task::Regression), b"a,y\n1,x\n2,z\n", "TextTarget");
     let target_too = Data { features: Some(Columns::Many(vec!["a".into(), "y".into()])), ..csv_data() };
     refused(&target_too, b"a,y\n1,0\n2,1\n", "TargetIsFeature");

@@ -18,10 +18,11 @@ use check::Outcome;
 use host_kernels::host_kernels;
 use library::{device, library};
 use numbers::{Golden, models};
+use regatta_agent::model::{ModelError, imported};
 use regatta_agent::runtime::{Device, Runtime};
 use regatta_agent::training::{Dataset, Engine, Feature, Loss, ModelPlan, OptimizerPlan, Plan, Split, Target};
 use regatta_autodiff::graph::Provider;
-use regatta_autodiff::import::Settings;
+use regatta_autodiff::import::{ImportError, Settings};
 use trial::On;
 
 /// The models that train.
@@ -156,6 +157,26 @@ fn dropouts_of_a_file_drop() {
         }
     }
     assert_eq!(files, 3);
+}
+
+#[test]
+fn what_was_exported_for_a_batch_fits_another_or_says_so() {
+    let (runtime, mut misfits) = (Runtime::load(&library(), Device::Cpu, 1).unwrap(), 0);
+    for golden in models() {
+        let rows: Vec<Vec<usize>> = golden.inputs.iter().map(|input| input.shape[1..].to_vec()).collect();
+        let batch = golden.inputs[0].shape[0] + 1;
+        for file in &golden.files {
+            match imported(&runtime, &file.bytes(), &Settings::default(), &rows, &[batch]) {
+                Ok(_) => {}
+                Err(error @ (ModelError::Batch { .. } | ModelError::Import(ImportError::FixedBatch { .. }))) => {
+                    assert!(error.to_string().contains("export it with a"), "{}: {error}", file.name);
+                    misfits += 1;
+                }
+                Err(error) => panic!("{}: {error}", file.name),
+            }
+        }
+    }
+    assert!(misfits > 0);
 }
 
 /// The last rate of 0.2 becomes one of 0.4.

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
 
-pub use error::{ImportError, Notice};
+pub use error::{ImportError, Notice, OTHER_SIZES};
 pub use initial::Weights;
 pub use model::Imported;
 

@@ -17,6 +17,9 @@ pub fn read<E: From<FileError>>(
     choose: impl FnOnce(&[String]) -> Result<Vec<usize>, E>,
 ) -> Result<(Vec<Cells>, usize), E> {
     let start = from.fill_buf().map_err(|error| FileError::NotCsv { reason: error.to_string() })?;
+    // Where lines end in two characters, the reader counts a line when it is past the second.
+    let first_end = start.iter().position(|byte| *byte == b'\n');
+    let uncounted = u64::from(first_end.is_some_and(|end| end > 0 && start[end - 1] == b'\r'));
     if start.starts_with(MARK) {
         from.consume(MARK.len());
     }
@@ -27,7 +30,7 @@ pub fn read<E: From<FileError>>(
     let mut lines = Vec::new();
     for record in reader.records() {
         let record = record.map_err(not_csv)?;
-        lines.push(record.position().map_or(0, csv::Position::line));
+        lines.push(record.position().map_or(0, csv::Position::line) + uncounted);
         check_size(lines.len() as u64, wanted.len() as u64)?;
         for (position, texts) in wanted.iter().zip(&mut texts) {
             texts.push(record.get(*position).unwrap_or_default().to_owned());

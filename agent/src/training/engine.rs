@@ -343,7 +343,19 @@ fn upload(compiled: &Compiled, split: &Split, wanted: &[families::Feature]) -> R
         let width: usize = wanted.shape.iter().product();
         if feature.width() != width || is_of_integers != (wanted.dtype == Dtype::I64) {
             let (name, shape) = (&feature.name, &feature.shape);
-            let reason = format!("`{name}` of shape {shape:?} is not the model's `{}` {:?}", wanted.name, wanted.shape);
+            let (model, model_shape) = (&wanted.name, &wanted.shape);
+            let reason = if feature.width() == width && wanted.dtype == Dtype::I64 {
+                format!(
+                    "`{name}` has numbers, and the model's `{model}` takes whole ones: add it to `data.categorical`"
+                )
+            } else if feature.width() == width {
+                format!(
+                    "`{name}` has categories or tokens, and the model's `{model}` takes numbers: take it out of \
+                         `data.categorical`"
+                )
+            } else {
+                format!("a row of `{name}` has the shape {shape:?}, and the model's `{model}` takes {model_shape:?}")
+            };
             return Err(TrainingError::Configuration { reason });
         }
         features.push(compiled.tensor(&whole(&wanted.shape), &array(feature))?);

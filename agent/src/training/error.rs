@@ -51,6 +51,7 @@ impl From<ModelError> for TrainingError {
         match error {
             ModelError::Import(error) => Self::Configuration { reason: error.to_string() },
             ModelError::Runtime(error) => error.into(),
+            ModelError::Batch { .. } => Self::Configuration { reason: error.to_string() },
         }
     }
 }

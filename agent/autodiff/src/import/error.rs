@@ -3,6 +3,9 @@
 use crate::gradient::GradientError;
 use crate::graph::GraphError;
 
+/// What helps where an operator has operands that do not fit.
+pub const OTHER_SIZES: &str = "the sizes that the model was exported with may not fit the data";
+
 /// Why a model cannot be imported, in words for the person who exported it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImportError {
@@ -29,6 +32,10 @@ pub enum ImportError {
     FixedBatch { batch: usize, found: usize },
     #[error("no float initializer of the model reaches its output: there is nothing to train")]
     NothingTrains,
+    #[error(
+        "the weights of the model are in 16 bits: export it in single precision; a recipe's `precision` trains it in 16"
+    )]
+    Halves,
     #[error("what begins with {what} cannot be left out (node {node:?}): {reason}")]
     Cut { what: String, node: String, reason: String },
     #[error(

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::tensor::{shape_of, singles_of};
 use super::{ImportError, Notice};
-use crate::graph::Dtype;
+use crate::graph::{Dtype, dtype_code};
 use crate::onnx::{GraphProto, NodeProto, TensorProto};
 use crate::pattern::fits;
 
@@ -65,7 +65,7 @@ impl Roles {
         let mut matrices: Vec<(&TensorProto, Vec<usize>, Vec<f32>)> = Vec::new();
         for tensor in &graph.initializer {
             let shape = shape_of(tensor)?;
-            if i64::from(tensor.data_type()) != crate::graph::dtype_code(Dtype::F32) {
+            if i64::from(tensor.data_type()) != dtype_code(Dtype::F32) {
                 continue;
             }
             if uses.statistics.contains(tensor.name()) {
@@ -108,7 +108,10 @@ impl Roles {
             roles.notices.extend(uses.notices());
             Ok(roles)
         } else {
-            Err(ImportError::NothingTrains)
+            let is_half = |tensor: &TensorProto| {
+                [Dtype::F16, Dtype::Bf16].into_iter().any(|dtype| i64::from(tensor.data_type()) == dtype_code(dtype))
+            };
+            Err(if graph.initializer.iter().any(is_half) { ImportError::Halves } else { ImportError::NothingTrains })
         }
     }
 

@@ -13,7 +13,7 @@ mod training;
 use std::collections::BTreeMap;
 
 use super::tensor::{attributes_of, constant_of, tensor_attribute};
-use super::{ImportError, fold, malformed};
+use super::{ImportError, OTHER_SIZES, fold, malformed};
 use crate::families::{Forward, Parameter};
 use crate::graph::{Attribute, Constant, Dtype, Elements, Graph, GraphError, Node, Value};
 use crate::lower;
@@ -243,9 +243,7 @@ impl<'f, 'g> Translator<'f, 'g> {
             ImportError::Graph(GraphError::UnknownShape { .. }) => {
                 self.refused(node, "it is not known here", "write this part of the model with other operators")
             }
-            ImportError::Graph(GraphError::InvalidOperands { reason, .. }) => {
-                self.refused(node, &reason, "the sizes that the model was exported with may not fit the data")
-            }
+            ImportError::Graph(GraphError::InvalidOperands { reason, .. }) => self.refused(node, &reason, OTHER_SIZES),
             other => other,
         }
     }
