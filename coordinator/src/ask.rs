@@ -41,7 +41,7 @@ pub async fn study(link: &Link, command: &cli::StudyCommand) -> anyhow::Result<(
                 let standing = Standing::of(link, &arg.study).await;
                 (shown.summary.waiting_for, shown.summary.trouble) = (standing.waiting_for, standing.trouble);
             }
-            return print(arg.json.json, &shown, || {
+            return print(arg.json.json, &show::json(&history, &shown)?, || {
                 let results = match ablate::findings_of(&history) {
                     Some(findings) => ablate::table(&findings, &shown),
                     None => {
@@ -50,7 +50,7 @@ pub async fn study(link: &Link, command: &cli::StudyCommand) -> anyhow::Result<(
                         show::trials(&best, &shown.summary.objective.metric)
                     }
                 };
-                format!("{results}\n{}", show::summary(&shown))
+                format!("{results}\n{}", show::summary(&history, &shown))
             });
         }
         cli::StudyCommand::Follow(arg) => {

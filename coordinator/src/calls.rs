@@ -10,6 +10,7 @@ use crate::ask::{ask, print};
 use crate::cli;
 use crate::nats::Client;
 use crate::run::who;
+use crate::show;
 
 /// # Errors
 /// The coordinator's rejection.
@@ -18,8 +19,7 @@ pub async fn suggest(client: &Client, args: &cli::Suggest) -> anyhow::Result<()>
     let suggested: TrialSuggested = ask(client, Endpoint::TrialSuggest, &request).await?;
     print(args.json.json, &suggested, || {
         let TrialSuggested { trial, attempt, params, resource, .. } = &suggested;
-        let params: Vec<String> = params.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        format!("trial {trial}, attempt {attempt}, to {resource} epochs: {}", params.join(" "))
+        format!("trial {trial}, attempt {attempt}, to {resource} epochs: {}", show::params(params))
     })
 }
 

@@ -208,7 +208,7 @@ impl Screen {
         let shown = history.shown().context("a concluded study is in its log")?;
         match self.view {
             View::Json => {
-                let mut line = serde_json::to_value(&shown.summary)?;
+                let mut line = show::json(history, &shown.summary)?;
                 line["type"] = "summary".into();
                 print_line(&line.to_string())?;
                 ablate::findings_of(history).map_or(Ok(()), |findings| print_line(&ablate::json(&findings).to_string()))
@@ -217,13 +217,13 @@ impl Screen {
                 if let Some(findings) = ablate::findings_of(history) {
                     print_line(&ablate::table(&findings, &shown))?;
                 }
-                print_line(&show::summary(&shown))
+                print_line(&show::summary(history, &shown))
             }
             View::Screen => {
                 let mut best = history.leaderboard();
                 best.truncate(show::LEADERBOARD_ROWS);
                 print_line(&show::trials(&best, &shown.summary.objective.metric))?;
-                print_line(&show::summary(&shown))
+                print_line(&show::summary(history, &shown))
             }
         }
     }

@@ -1,10 +1,13 @@
 //! One study's log, folded by the same machine that the coordinator runs, for whoever wants to look.
 
+use std::collections::BTreeSet;
+
 use regatta_broker::{BrokerError, Link};
 use regatta_schemas::api::{StudyShown, StudySummary, TrialShown, TrialStatus, TrialSummary};
+use regatta_schemas::log::Point;
 use regatta_schemas::recipe::Recipe;
 use regatta_schemas::study::Goal;
-use regatta_schemas::{StudyId, TrialId};
+use regatta_schemas::{Params, StudyId, TrialId};
 use regatta_search::{Coordinator, Event, Settings, Time};
 
 use crate::clock;
@@ -62,6 +65,31 @@ impl History {
         self.machine.study(&self.study)?.trial_shown(trial)
     }
 
+    /// The parameters of the best trial, where there is one.
+    pub fn best_params(&self) -> Option<Params> {
+        let best = self.shown()?.summary.best?;
+        Some(self.trial(best.trial)?.summary.params)
+    }
+
+    /// Every metric that a trial reported.
+    pub fn metrics(&self) -> BTreeSet<String> {
+        self.points().flat_map(|(_, point)| point.metrics.into_keys()).collect()
+    }
+
+    /// Of the points with the objective and every constrained metric, the one that is least beyond the constraints.
+    pub fn nearest_to_constraints(&self) -> Option<(TrialId, Point)> {
+        let objectives = &self.machine.study(&self.study)?.state().objectives;
+        let score = |point: &Point| Some(objectives.score(&point.metrics)?.violation);
+        let scored = self.points().filter_map(|(trial, point)| Some((score(&point)?, trial, point)));
+        let nearest = scored.min_by(|(one, ..), (other, ..)| one.total_cmp(other))?;
+        Some((nearest.1, nearest.2))
+    }
+
+    fn points(&self) -> impl Iterator<Item = (TrialId, Point)> {
+        let trials = self.machine.study(&self.study).into_iter().flat_map(|study| &study.state().trials);
+        trials.flat_map(|(id, trial)| trial.points.iter().map(|point| (*id, point)))
+    }
+
     /// What a trial trains; `None` where there is no such trial, or its parameters make no recipe.
     pub fn recipe(&self, trial: TrialId) -> Option<Recipe> {
         let study = self.machine.study(&self.study)?;
@@ -88,5 +116,58 @@ impl History {
             }
         });
         trials
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    #![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+
+    use regatta_schemas::log::Place;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A study that sought `score` in `rate`, with these changes to its file, and what its trials measured in an epoch each.
+    pub fn played(changes: Value, trials: &[Value]) -> History {
+        let id: StudyId = "played".parse().unwrap();
+        let mut file = json!({
+            "name": "played", "objective": {"metric": "score", "goal": "maximize"},
+            "space": {"rate": {"type": "float", "low": 0.0, "high": 1.0}},
+            "budget": {"trials": trials.len(), "resource": 1},
+            "recipe": {"command": {"program": "train", "arguments": ["$rate"]}},
+        });
+        file.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let mut log = vec![(None, json!({"type": "study_created", "study": file}))];
+        for (number, metrics) in trials.iter().enumerate() {
+            let said = json!({"attempt": 1, "agent": "a"});
+            let of = |kind: &str, sequence: u32, mut record: Value| {
+                record["type"] = kind.into();
+                record["sequence"] = sequence.into();
+                record.as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
+                (Some(TrialId(number as u32)), record)
+            };
+            let lineage = json!({"from": "sampled", "index": number});
+            let point = json!({"step": 1, "resource": 1, "elapsed_s": 1.0, "metrics": metrics});
+            log.extend([
+                of("proposed", 0, json!({"params": {"rate": 0.25}, "lineage": lineage, "seed": 1})),
+                of("offered", 0, json!({"pool": "default", "reason": {"cause": "first"}})),
+                of("accepted", 0, json!({"lane": 0})),
+                of("measured", 1, json!({"points": [point]})),
+                of("finished", 2, json!({"resource": 1, "elapsed_s": 1.0})),
+            ]);
+        }
+        let mut history = History::new(id.clone());
+        let take = |history: &mut History, trial, record| {
+            let record = serde_json::from_value(record).unwrap();
+            history.take(Entry { place: Place { study: id.clone(), trial }, record, at_us: 1, sequence: 1 });
+        };
+        for (trial, record) in log {
+            take(&mut history, trial, record);
+        }
+        let best = history.shown().unwrap().summary.best;
+        let end = json!({"cause": "budget_spent", "trials": trials.len()});
+        take(&mut history, None, json!({"type": "study_concluded", "reason": end, "best": best}));
+        history
     }
 }

@@ -10,6 +10,7 @@ use regatta_schemas::StudyId;
 use regatta_schemas::api::{Done, Endpoint, Fault, RejectionCode, StudyCreate, StudyList, StudyRequest, StudyStarted};
 use regatta_schemas::check;
 use regatta_schemas::limits::LIMITS;
+use regatta_schemas::reasons::StudyEnd;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -67,7 +68,7 @@ pub fn read_unchecked(path: &Path) -> anyhow::Result<Value> {
 /// Runs a study on a fleet that is there. None where it goes on without us.
 ///
 /// # Errors
-/// When it cannot be started or followed, or every trial failed.
+/// When it cannot be started or followed, every trial failed, or none reported the objective.
 pub async fn run(link: &Link, run: &cli::Run) -> anyhow::Result<Option<History>> {
     let study = start_study(link, run).await?;
     if run.detach {
@@ -80,7 +81,8 @@ pub async fn run(link: &Link, run: &cli::Run) -> anyhow::Result<Option<History>>
 /// Runs a study on a cluster of its own, to its end.
 ///
 /// # Errors
-/// When a part of the cluster is missing or dies, which ends the rest of it at once, or every trial failed.
+/// When a part of the cluster is missing or dies, which ends the rest of it at once, every trial failed, or none reported the
+/// objective.
 pub async fn run_local(run: &cli::Run) -> anyhow::Result<Option<History>> {
     check_program(&read_study(&run.file)?, &run.place.allow)?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -209,7 +211,7 @@ pub enum Afterwards {
 /// Follows; at Ctrl-C asks whether the study is to go on. None where it does.
 ///
 /// # Errors
-/// When the log cannot be read, or every trial failed.
+/// When the log cannot be read, every trial failed, or none reported the objective.
 pub async fn follow_and_ask(
     link: &Link,
     study: &StudyId,
@@ -258,6 +260,16 @@ fn judge(history: &History) -> anyhow::Result<()> {
         let why = first.map_or_else(String::new, |failure| format!(" ({}): {}", failure.cause, failure.detail));
         bail!("every trial failed; the first{why}");
     }
+    let metric = &shown.summary.objective.metric;
+    let was_cut_off = matches!(shown.summary.end, Some(StudyEnd::Requested { .. } | StudyEnd::WallTime { .. }));
+    if shown.summary.best.is_none() && (trials.finished > 0 || !was_cut_off) {
+        let reported = history.metrics();
+        if !reported.contains(metric) {
+            let reported: Vec<String> = reported.iter().map(|name| format!("`{name}`")).collect();
+            let instead = if reported.is_empty() { "no metric".to_owned() } else { reported.join(", ") };
+            bail!("no trial reported `{metric}`, the objective; they reported {instead}");
+        }
+    }
     Ok(())
 }
 
@@ -297,4 +309,25 @@ async fn ask_what_next(afterwards: Afterwards) -> Next {
 /// Who asks, for the log.
 pub fn who() -> String {
     std::env::var("USER").unwrap_or_else(|_| "regatta".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::history::tests::played;
+
+    #[test]
+    fn a_study_whose_objective_no_trial_reported_is_an_error_that_names_what_they_did() {
+        assert!(judge(&played(json!({}), &[json!({"score": 0.5})])).is_ok());
+        let error =
+            judge(&played(json!({}), &[json!({"scor": 0.5}), json!({"loss": 0.5})])).map_err(|error| error.to_string());
+        assert!(error.is_err_and(|text| ["`score`", "`loss`, `scor`"].iter().all(|name| text.contains(name))));
+        let constraints = json!({"constraints": [{"metric": "loss", "max": 0.1}]});
+        assert!(
+            judge(&played(constraints, &[json!({"score": 0.5, "loss": 0.5})])).is_ok(),
+            "the objective was measured"
+        );
+    }
 }

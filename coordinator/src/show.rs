@@ -2,16 +2,20 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::HumanDuration;
+use regatta_schemas::Params;
 use regatta_schemas::api::Fault;
 use regatta_schemas::api::{
     FleetShown, StudyList, StudyShown, StudyStatus, StudySummary, TrialShown, TrialStatus, TrialSummary,
 };
 use regatta_schemas::log::Lineage;
 use regatta_schemas::reasons::number;
-use regatta_schemas::study::Stopper;
+use regatta_schemas::study::{Constraint, Stopper};
 use regatta_search::Time;
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::clock;
+use crate::history::History;
 
 /// Rows of a leaderboard.
 pub const LEADERBOARD_ROWS: usize = 10;
@@ -62,7 +66,7 @@ pub fn ended(study: &StudySummary) -> u32 {
 }
 
 /// The end of a study in a few lines.
-pub fn summary(shown: &StudyShown) -> String {
+pub fn summary(history: &History, shown: &StudyShown) -> String {
     let StudyShown { summary, file } = shown;
     let counts = summary.trials;
     let mut lines = Vec::new();
@@ -77,12 +81,7 @@ pub fn summary(shown: &StudyShown) -> String {
     if let Some(trouble) = &summary.trouble {
         lines.push(format!("trouble  {trouble}"));
     }
-    match &summary.best {
-        Some(best) => {
-            lines.push(format!("best    {} {} by trial {}", summary.objective.metric, number(best.value), best.trial))
-        }
-        None => lines.push(format!("best    no trial has measured {} yet", summary.objective.metric)),
-    }
+    lines.extend(best(history, shown));
     if !summary.ancestors.is_empty() {
         let from = summary.ancestors.iter().map(|from| format!("trial {} at epoch {}", from.trial, from.resource));
         lines.push(format!("        which goes on from {}", from.collect::<Vec<_>>().join(", which goes on from ")));
@@ -119,6 +118,56 @@ pub fn summary(shown: &StudyShown) -> String {
         }
     }
     lines.join("\n")
+}
+
+fn best(history: &History, shown: &StudyShown) -> Vec<String> {
+    let StudyShown { summary, file } = shown;
+    let metric = &summary.objective.metric;
+    if let Some(best) = &summary.best {
+        let line = format!("best    {metric} {} by trial {}", number(best.value), best.trial);
+        let with = history.best_params().filter(|params| !params.is_empty());
+        return std::iter::once(line).chain(with.map(|with| format!("        with {}", params(&with)))).collect();
+    }
+    if file.constraints.is_empty() || !history.metrics().contains(metric) {
+        return vec![format!("best    no trial has measured {metric} yet")];
+    }
+    let bounds: Vec<String> = file.constraints.iter().map(bounds).collect();
+    let nearest = match history.nearest_to_constraints() {
+        Some((trial, point)) => {
+            let value = |name: &String| Some(format!("{name} {}", number(*point.metrics.get(name)?)));
+            let values: Vec<String> =
+                file.constraints.iter().filter_map(|constraint| value(&constraint.metric)).collect();
+            format!("the nearest, trial {trial}, had {} at epoch {}", values.join(", "), point.resource)
+        }
+        None => "none has measured all that they are of".to_owned(),
+    };
+    vec![format!("best    no trial keeps the constraints ({}); {nearest}", bounds.join(", "))]
+}
+
+fn bounds(Constraint { metric, min, max }: &Constraint) -> String {
+    match (min, max) {
+        (Some(min), Some(max)) => format!("{min} <= {metric} <= {max}"),
+        (Some(min), None) => format!("{metric} >= {min}"),
+        (None, Some(max)) => format!("{metric} <= {max}"),
+        (None, None) => metric.clone(),
+    }
+}
+
+/// Parameters in a line.
+pub fn params(params: &Params) -> String {
+    params.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+}
+
+/// What is shown of a study as JSON; its best trial has its parameters.
+///
+/// # Errors
+/// It is no JSON.
+pub fn json(history: &History, shown: &impl Serialize) -> serde_json::Result<Value> {
+    let mut shown = serde_json::to_value(shown)?;
+    if let (Some(best), Some(params)) = (shown.get_mut("best"), history.best_params()) {
+        best["params"] = serde_json::to_value(params)?;
+    }
+    Ok(shown)
 }
 
 /// Trials as a table, in the order given.
@@ -221,5 +270,41 @@ pub fn status_of_trial(status: TrialStatus) -> &'static str {
         TrialStatus::Stopped => "stopped",
         TrialStatus::Failed => "failed",
         TrialStatus::Unknown => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::history::tests::played;
+
+    fn told(history: &History) -> String {
+        summary(history, &history.shown().unwrap())
+    }
+
+    #[test]
+    fn where_no_trial_keeps_the_constraints_the_nearest_is_named() {
+        let constraints = json!({"constraints": [{"metric": "loss", "max": 0.5}, {"metric": "size", "min": 2.0}]});
+        let trials = [json!({"score": 0.9, "loss": 0.8, "size": 3.0}), json!({"score": 0.4, "loss": 0.6, "size": 2.0})];
+        let nearest = told(&played(constraints.clone(), &trials));
+        assert!(
+            nearest.contains("(loss <= 0.5, size >= 2); the nearest, trial 1, had loss 0.6000, size 2.0000"),
+            "{nearest}"
+        );
+        let unknown = told(&played(constraints, &[json!({"score": 0.9, "loss": 0.8})]));
+        assert!(unknown.contains("none has measured"), "{unknown}");
+    }
+
+    #[test]
+    fn the_best_trial_is_told_with_its_parameters() {
+        let history = played(json!({}), &[json!({"score": 2.0131e-7})]);
+        let best = told(&history);
+        assert!(best.contains("score 2.013e-7 by trial 0\n        with rate=0.25"), "{best}");
+        let shown = json(&history, &history.shown().unwrap().summary).unwrap();
+        assert_eq!(shown["best"]["params"], json!({"rate": 0.25}));
     }
 }

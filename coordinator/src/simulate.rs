@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use crate::cli;
 use crate::output::print_line;
 use crate::run::{FaultyFile, read_unchecked};
+use crate::show;
 use objective::Objective;
 
 /// Beats cost time to simulate. Where no agent fails, hardly any are sent.
@@ -228,13 +229,14 @@ fn shown(outcome: &Outcome) -> String {
     lines.push(format!("{trials} trials, {epochs} epochs in {seconds:.1} s of virtual time on {lanes} lanes"));
     lines.push(format!("lanes: {busy:.1} s busy, {idle:.1} s idle"));
     if let (Some(best), Some(params)) = (&outcome.best, &outcome.params) {
-        lines.push(format!("best: trial {} with {}: {}", best.trial, rounded(best.value, DIGITS), written(params)));
+        lines.push(format!(
+            "best: trial {} with {}: {}",
+            best.trial,
+            rounded(best.value, DIGITS),
+            show::params(params)
+        ));
     }
     lines.join("\n")
-}
-
-fn written(params: &Params) -> String {
-    params.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
 }
 
 /// A share, from 0 to 1.
