@@ -431,6 +431,10 @@ pub struct TrialExport {
     #[arg(long)]
     pub force: bool,
 
+    /// Let the model take numbers as the data have them: what the recipe's `normalize` did becomes a part of its graph.
+    #[arg(long)]
+    pub raw: bool,
+
     /// The file that your own model was trained from, where the agents read it from a folder of theirs.
     #[arg(long)]
     pub model: Option<PathBuf>,

@@ -22,6 +22,9 @@ use crate::find;
 use crate::serve;
 
 const NATS_LOG: &str = "nats-server.log";
+/// Folders of a cluster's own.
+const KEYS: &str = "keys";
+const STORE: &str = "nats";
 /// Lines of a child's log that are shown when it died.
 const LAST_WORDS: usize = 10;
 /// How long a child may take to start or to end.
@@ -41,6 +44,28 @@ pub struct LocalCluster {
 enum Folder {
     Kept(PathBuf),
     Temporary(tempfile::TempDir),
+}
+
+/// What becomes of what was measured and trained here.
+pub fn remains(place: &cli::Place) -> String {
+    let Some(folder) = &place.folder else {
+        return "results and models are gone with the local cluster; --folder FOLDER keeps them".to_owned();
+    };
+    let nats = find::nats_server().unwrap_or_else(|_| "nats-server".into());
+    let keys = folder.join(KEYS);
+    let key = |role| auth::key_file(&keys, &TenantId::default(), role).display().to_string();
+    format!(
+        "results and models are kept in {folder}; to look at them:\n  \
+         {nats} --addr 127.0.0.1 --jetstream --store_dir {store} --config {configuration} &\n  \
+         regatta --credentials {coordinator} serve &\n  \
+         export REGATTA_CREDENTIALS={publisher}",
+        folder = folder.display(),
+        nats = nats.display(),
+        store = folder.join(STORE).display(),
+        configuration = auth::configuration(&keys).display(),
+        coordinator = key(Role::Coordinator),
+        publisher = key(Role::Publisher),
+    )
 }
 
 impl Folder {
@@ -65,7 +90,7 @@ impl LocalCluster {
             }
             None => Folder::Temporary(tempfile::Builder::new().prefix("regatta-").tempdir()?),
         };
-        let keys = folder.path().join("keys");
+        let keys = folder.path().join(KEYS);
         auth::init(&cli::AuthInit { folder: keys.clone(), ..Default::default() })?;
         let (nats, url) = start_nats(folder.path(), &auth::configuration(&keys)).await?;
         let server_of = |role| {
@@ -188,7 +213,7 @@ async fn start_nats(folder: &Path, configuration: &Path) -> anyhow::Result<(Chil
         .args(["--addr", "127.0.0.1", "--port", "-1", "--jetstream", "--config"])
         .arg(configuration)
         .arg("--store_dir")
-        .arg(folder.join("nats"))
+        .arg(folder.join(STORE))
         .arg("--ports_file_dir")
         .arg(folder);
     let mut child = spawn(command, &log)?;

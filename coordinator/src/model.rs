@@ -46,7 +46,7 @@ pub async fn export(link: &Link, history: &History, args: &cli::TrialExport) -> 
     let wire = Wire::new(link.clone());
     let bytes = wire.checkpoints().get(&object, LIMITS.checkpoint_bytes_max).await?;
     let written = match recipe {
-        Recipe::Training(recipe) => onnx(&wire, &recipe, &bytes, args.model.as_deref()).await?,
+        Recipe::Training(recipe) => onnx(&wire, &recipe, &bytes, args).await?,
         Recipe::Command(_) => bytes,
     };
     std::fs::write(output, &written).with_context(|| format!("cannot write {}", output.display()))?;
@@ -98,9 +98,19 @@ impl Worth {
     }
 }
 
-async fn onnx(wire: &Wire, recipe: &Training, checkpoint: &[u8], given: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+async fn onnx(wire: &Wire, recipe: &Training, checkpoint: &[u8], args: &cli::TrialExport) -> anyhow::Result<Vec<u8>> {
     let trained = Trained::read(checkpoint)?;
+    let given = args.model.as_deref();
     let file = if trained.is_of_file() { Some(model_file(wire, recipe, given).await?) } else { None };
+    if args.raw {
+        return Ok(trained.onnx_of_raw_inputs(file.as_deref())?);
+    }
+    if trained.is_of_normalized_inputs() {
+        eprintln!(
+            "the model takes normalised numbers: its metadata `{}` say by what, and --raw makes that a part of it",
+            regatta_checkpoint::INPUTS
+        );
+    }
     Ok(trained.onnx(file.as_deref())?)
 }
 

@@ -19,7 +19,7 @@ use crate::cli;
 use crate::earlier;
 use crate::follow::{View, follow};
 use crate::history::History;
-use crate::local::LocalCluster;
+use crate::local::{LocalCluster, remains};
 use crate::nats::{AskError, Client, Wire};
 use crate::output::print_line;
 use crate::pack;
@@ -100,6 +100,9 @@ pub async fn run_local(run: &cli::Run) -> anyhow::Result<Option<History>> {
         _ = terminate.recv() => Err(anyhow::anyhow!("ended by a signal before the study was")),
     };
     let stopped = cluster.stop().await;
+    if !run.json {
+        eprintln!("{}", remains(&run.place));
+    }
     match (outcome, stopped) {
         // What the cluster says of its own end tells more than that it ended.
         (Err(error), Err(cause)) => Err(cause.context(error.to_string())),

@@ -207,6 +207,30 @@ async fn an_embedded_cluster_that_is_told_to_stop_leaves_no_folder_behind() {
 }
 
 #[tokio::test]
+async fn an_embedded_cluster_says_what_remains_of_it_and_a_kept_one_is_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("study.json");
+    let cluster = folder.path().join("cluster");
+    std::fs::write(&file, digits_study("kept", 1, 1).to_string()).unwrap();
+    let run = |more: &[&str]| {
+        let mut command = Command::new(program("regatta"));
+        command.args(["run", "--local", "--agents", "1", "--lanes", "1", "--device", "cpu"]).arg(&file).args(more);
+        let output = command.output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{told}");
+        (String::from_utf8_lossy(&output.stdout).into_owned(), told)
+    };
+    let kept = cluster.to_str().unwrap();
+    let (printed, told) = run(&["--folder", kept]);
+    assert!(told.contains(kept) && told.contains("publisher"), "{told}");
+    let first = printed.split_whitespace().find(|word| word.starts_with("kept-")).unwrap();
+    run(&["--folder", kept, "--earlier", first]);
+    let (_, told) = run(&[]);
+    assert!(told.contains("--folder"), "{told}");
+    assert!(run(&["--json"]).1.is_empty());
+}
+
+#[tokio::test]
 async fn an_embedded_cluster_that_loses_a_part_tells_how_that_ended_and_ends() {
     for part in ["nats-server", "regatta-agent"] {
         let folder = tempfile::tempdir().unwrap();
