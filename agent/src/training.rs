@@ -323,7 +323,7 @@ impl Drop for Training<'_> {
 }
 
 /// What a checkpoint of a training is of.
-fn subject<'a>(shape: &'a Shape, plan: &Plan, source: &Source, owner: &'a str) -> Subject<'a> {
+fn subject<'a>(shape: &'a Shape, plan: &Plan, source: &'a Source, owner: &'a str) -> Subject<'a> {
     Subject {
         plan: shape.plan(),
         rows: source.rows(),
@@ -331,5 +331,6 @@ fn subject<'a>(shape: &'a Shape, plan: &Plan, source: &Source, owner: &'a str) -
         seed: plan.seed,
         owner,
         accumulate: plan.accumulate.into(),
+        features: &source.validation().features,
     }
 }

@@ -7,7 +7,7 @@ mod files;
 
 use files::{data, npy, npz, numbers, read};
 use regatta_agent::data::DataError;
-use regatta_agent::training::{Dataset, Target, Values};
+use regatta_agent::training::{Affine, Dataset, Target, Values};
 use regatta_schemas::recipe::{Channels, Columns, Data, DataFormat, Normalize, Task};
 
 fn npz_data() -> Data {
@@ -134,9 +134,24 @@ fn figures_come_from_the_training_rows_alone() {
         let variance = column.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / column.len() as f64;
         assert!(mean.abs() < 1e-6 && (variance - 1.0).abs() < 1e-5, "{mean} {variance}");
         assert!(train.iter().skip(1).step_by(2).all(|value| *value == 0.0));
+        let Some(Affine { offset, factor }) = &dataset.train.features[0].normalized else { panic!("figures") };
+        let mut raw: Vec<f32> = column.iter().map(|value| *value as f32 / factor[0] + offset[0]).collect();
+        raw.sort_by(f32::total_cmp);
+        assert!(raw[..5].iter().all(|value| (value - value.round()).abs() < 1e-2), "the rows as they were: {raw:?}");
+        assert_eq!((offset[1], factor[1]), (7.0, 0.0));
         let dataset = read(&Data { split_seed, normalize: Normalize::Scale, ..csv_data() }, text.as_bytes()).unwrap();
         assert!(numbers(&dataset.train.features[0]).iter().all(|value| (0.0..=1.0).contains(value)));
     }
+}
+
+#[test]
+fn texts_of_a_csv_are_kept_in_the_order_of_their_numbers() {
+    let text = "size,color,kind,y\n1,red,b,0\n2,blue,a,1\n3,green,b,0\n4,red,c,1\n";
+    let dataset = read(&Data { categorical: vec!["kind".into()], ..csv_data() }, text.as_bytes()).unwrap();
+    let [dense, categories] = &dataset.train.features[..] else { panic!("two inputs") };
+    assert_eq!(dense.columns, ["size", "color", "color", "color"]);
+    assert_eq!(dense.texts, [vec![], vec!["blue"], vec!["green"], vec!["red"]]);
+    assert_eq!(categories.texts, [["a", "b", "c"]]);
 }
 
 #[test]

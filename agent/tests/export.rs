@@ -9,7 +9,8 @@ use std::sync::Arc;
 use library::{device, library};
 use regatta_agent::runtime::{Array, Device, Interrupt, Runtime};
 use regatta_agent::training::{
-    Activation, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Split, Target, Values,
+    Activation, Affine, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Split, Target,
+    Values,
 };
 use regatta_autodiff::import::Settings;
 use regatta_checkpoint::{CheckpointError, Trained};
@@ -33,8 +34,10 @@ fn split(rows: usize, shape: &[usize], with_categories: bool) -> Split {
         shape,
         values,
         affine: None,
+        normalized: None,
         vocabulary,
         columns: Vec::new(),
+        texts: Vec::new(),
     };
     let mut features = vec![feature("features", shape.to_vec(), values, Vec::new())];
     if with_categories {
@@ -102,10 +105,11 @@ fn rows() -> Vec<Row> {
 fn exported_family_gives_the_validation_loss_and_accuracy_of_its_training() {
     for Row { name, model, shape, with_categories } in rows() {
         for average in [None, Some(0.9)] {
-            let data = Arc::new(Dataset {
-                train: split(60, &shape, with_categories),
-                validation: split(31, &shape, with_categories),
-            });
+            let mut data =
+                Dataset { train: split(60, &shape, with_categories), validation: split(31, &shape, with_categories) };
+            let parts = if average.is_some() { shape[0] } else { shape.iter().product() };
+            normalize(&mut data, if name == "mlp" { 1 } else { parts });
+            let data = Arc::new(data);
             let plan = Plan { average, ..Plan::new(model.clone(), Loss::cross_entropy(), SGD, 10, 3) };
             let mut engine = Engine::new(&library(), device(), 1).unwrap();
             let mut training = engine.start(&plan, &data, None).unwrap();
@@ -114,14 +118,43 @@ fn exported_family_gives_the_validation_loss_and_accuracy_of_its_training() {
             }
             let metrics = training.evaluate().unwrap();
 
-            let onnx = Trained::read(&training.checkpoint().unwrap()).unwrap().onnx(None).unwrap();
+            let trained = Trained::read(&training.checkpoint().unwrap()).unwrap();
+            let onnx = trained.onnx(None).unwrap();
+            assert!(String::from_utf8_lossy(&onnx).contains(r#"[{"name":"features","shape":["#), "{name}");
             // The validation rows in two runs of other sizes than the training's batch.
             let (loss, accuracy) = measure(&onnx, &data.validation, &[13, 18]);
             let wanted = metrics["validation_loss"];
             assert!((loss - wanted).abs() < 1e-5 * wanted.max(1.0), "{name} {average:?}: {loss} and not {wanted}");
             assert!((accuracy - metrics["validation_accuracy"]).abs() < 1e-9, "{name}: {accuracy} {metrics:?}");
+
+            let onnx = trained.onnx_of_raw_inputs(None).unwrap();
+            let (loss, _) = measure(&onnx, &raw(&data.validation), &[13, 18]);
+            assert!((loss - wanted).abs() < 1e-4 * wanted.max(1.0), "{name} of raw numbers: {loss} and not {wanted}");
         }
     }
+}
+
+/// As though the numbers had been others, and each of so many equal parts of a row had figures of its own.
+fn normalize(data: &mut Dataset, parts: usize) {
+    let figures = |first: f32, step: f32| (0..parts).map(|part| first + step * (part % 5) as f32).collect();
+    for split in [&mut data.train, &mut data.validation] {
+        split.features[0].normalized = Some(Affine { offset: figures(-1.0, 0.7), factor: figures(0.5, 0.25) });
+    }
+}
+
+/// The rows before they were normalised.
+fn raw(split: &Split) -> Split {
+    let mut raw = split.clone();
+    let feature = &mut raw.features[0];
+    let (width, Some(Affine { offset, factor })) = (feature.width(), feature.normalized.clone()) else {
+        panic!("none")
+    };
+    let Values::F32(values) = &mut feature.values else { panic!("numbers") };
+    for (at, value) in values.iter_mut().enumerate() {
+        let part = at % width / (width / offset.len());
+        *value = *value / factor[part] + offset[part];
+    }
+    raw
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! A trained model as a plain file for inference: its weights in the graph that its user gave, or in its family's.
 
 mod family;
+mod inputs;
 
 pub use family::{FamilyExportError, OUTPUT, export_family};
+pub use inputs::{Scaling, of_raw_inputs, with_metadata};
 
 use std::collections::{BTreeMap, BTreeSet};
 

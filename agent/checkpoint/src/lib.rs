@@ -4,10 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use regatta_autodiff::export::{FamilyExportError, export, export_family, weight_names};
+use regatta_autodiff::export::{
+    FamilyExportError, Scaling, export, export_family, of_raw_inputs, weight_names, with_metadata,
+};
 use regatta_autodiff::families::{Model, WordsError};
 use regatta_autodiff::import::ImportError;
 use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The one metadata key. One, because the order of several would differ from one writing to the next.
@@ -21,6 +24,34 @@ pub const MODEL: &str = "model";
 
 /// The field of the metadata that says whether an average of the weights is kept, and is what evaluations use.
 pub const AVERAGE: &str = "average";
+
+/// The field of the metadata that says what the model's inputs are made of; also the key of an exported file's metadata.
+pub const INPUTS: &str = "regatta.inputs";
+
+/// What an input of the model is made of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Input {
+    /// As the data have it.
+    pub name: String,
+    /// Of one row.
+    pub shape: Vec<usize>,
+    /// The name of each position of a row; empty where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
+    /// For each position that stands for texts: the one that it says the presence of, or all in the order of their numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub texts: Vec<Vec<String>>,
+    /// What the data's numbers go through; absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalized: Option<Normalized>,
+}
+
+/// `(number - offset) * factor`: one of each for all numbers of a row, or for each equal part of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Normalized {
+    pub offset: Vec<f32>,
+    pub factor: Vec<f32>,
+}
 
 /// Why there is no model to be had from a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +76,7 @@ pub struct Trained {
     words: String,
     is_averaged: bool,
     tensors: BTreeMap<String, Vec<f32>>,
+    inputs: Vec<Input>,
 }
 
 impl Trained {
@@ -62,12 +94,15 @@ impl Trained {
         }
         let words = metadata.get(MODEL).and_then(Value::as_str).ok_or_else(|| unreadable("it names no model"))?;
         let is_averaged = metadata.get(AVERAGE).and_then(Value::as_bool).unwrap_or_default();
+        let inputs = metadata.get(INPUTS).cloned().map(serde_json::from_value).transpose();
+        let inputs = inputs.map_err(|error| unreadable(error.to_string()))?.unwrap_or_default();
         let singles = tensors.iter().filter(|(_, tensor)| tensor.dtype() == Dtype::F32);
         let numbers = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
         Ok(Self {
             words: words.to_owned(),
             is_averaged,
             tensors: singles.map(|(name, tensor)| (name.to_owned(), numbers(tensor.data()))).collect(),
+            inputs,
         })
     }
 
@@ -76,11 +111,38 @@ impl Trained {
         Model::is_of_file(&self.words)
     }
 
-    /// The model as an ONNX file for inference: of a family, or of the file that it was trained from.
+    /// Whether numbers are normalised before the model sees them.
+    pub fn is_of_normalized_inputs(&self) -> bool {
+        self.inputs.iter().any(|input| input.normalized.is_some())
+    }
+
+    /// The same as [`onnx`](Self::onnx), but that it takes numbers as the data have them, and normalises them itself.
+    ///
+    /// # Errors
+    /// The same, or an input is laid out otherwise than the data.
+    pub fn onnx_of_raw_inputs(&self, file: Option<&[u8]>) -> Result<Vec<u8>, CheckpointError> {
+        let scalings = self.inputs.iter().map(|input| {
+            let Normalized { offset, factor } = input.normalized.clone()?;
+            Some(Scaling { shape: input.shape.clone(), offset, factor })
+        });
+        Ok(of_raw_inputs(&self.onnx(file)?, &scalings.collect::<Vec<_>>())?)
+    }
+
+    /// The model as an ONNX file for inference: of a family, or of the file that it was trained from. Its metadata say
+    /// what its inputs are made of.
     ///
     /// # Errors
     /// The file is missing or another one, or the checkpoint does not hold the model that it says it is of.
     pub fn onnx(&self, file: Option<&[u8]>) -> Result<Vec<u8>, CheckpointError> {
+        let onnx = self.plain_onnx(file)?;
+        if self.inputs.is_empty() {
+            return Ok(onnx);
+        }
+        let inputs = serde_json::to_string(&self.inputs).map_err(|error| unreadable(error.to_string()))?;
+        Ok(with_metadata(&onnx, INPUTS, inputs)?)
+    }
+
+    fn plain_onnx(&self, file: Option<&[u8]>) -> Result<Vec<u8>, CheckpointError> {
         if !self.is_of_file() {
             let model = Model::from_words(&self.words)?;
             return Ok(export_family(&model, |name| self.weights(name).cloned())?);

@@ -103,8 +103,10 @@ impl Images {
             shape: vec![self.channels, self.height as usize, self.width as usize],
             values: Values::U8(values),
             affine: None,
+            normalized: None,
             vocabulary: Vec::new(),
             columns: Vec::new(),
+            texts: Vec::new(),
         };
         let target = Target::Classes { labels, shape: Vec::new(), classes: self.classes };
         Ok(Split { features: vec![feature], target })

@@ -66,12 +66,13 @@ fn numbers(feature: &Feature) -> Box<dyn Iterator<Item = (usize, f64)> + '_> {
 
 fn apply_to(feature: &mut Feature, Figures(figures): &Figures) {
     let (width, run) = (feature.width(), feature.width() / figures.len());
+    #[expect(clippy::cast_possible_truncation, reason = "training is in single precision")]
+    let offset = figures.iter().map(|(offset, _)| *offset as f32).collect();
+    let factor = figures.iter().map(|(_, by)| ratio(1.0, *by)).collect();
+    feature.normalized = Some(Affine { offset, factor });
     match &mut feature.values {
         Values::U8(_) if figures.len() == 1 || feature.shape.len() > 1 && figures.len() == feature.shape[0] => {
-            #[expect(clippy::cast_possible_truncation, reason = "training is in single precision")]
-            let offset = figures.iter().map(|(offset, _)| *offset as f32).collect();
-            let factor = figures.iter().map(|(_, by)| ratio(1.0, *by)).collect();
-            feature.affine = Some(Affine { offset, factor });
+            feature.affine = feature.normalized.clone();
         }
         Values::U8(values) => {
             let number = |(at, value): (usize, &u8)| {

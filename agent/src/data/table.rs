@@ -78,21 +78,25 @@ pub fn rows(columns: Vec<(Column, Cells)>, rows: usize) -> Result<Rows, DataErro
     let mut target = RawTarget::Texts(Vec::new());
     let (mut dense, mut categories) = (Vec::new(), Vec::new());
     let (mut dense_names, mut category_names) = (Vec::new(), Vec::new());
+    let (mut dense_texts, mut category_texts) = (Vec::new(), Vec::new());
     for (column, cells) in columns {
         match (column.role, cells) {
             (Role::Target, Cells::Numbers(values)) => target = RawTarget::Numbers { shape: vec![1], values },
             (Role::Target, Cells::Texts(texts)) => target = RawTarget::Texts(texts),
             (Role::Category, cells) => {
-                categories.push(numbered(&column.name, &cells)?);
+                let (numbers, texts) = numbered(&column.name, &cells)?;
+                categories.push((numbers, texts.len()));
                 category_names.push(column.name);
+                category_texts.push(texts);
             }
             #[expect(clippy::cast_possible_truncation, reason = "training is in single precision")]
             (Role::Feature, Cells::Numbers(values)) => {
                 dense.push(values.into_iter().map(|value| value as f32).collect());
                 dense_names.push(column.name);
+                dense_texts.push(Vec::new());
             }
             (Role::Feature, Cells::Texts(texts)) => {
-                one_hot(&column.name, &texts, &mut dense)?;
+                dense_texts.extend(one_hot(&column.name, &texts, &mut dense)?.into_iter().map(|text| vec![text]));
                 dense_names.resize(dense.len(), column.name);
             }
         }
@@ -100,7 +104,8 @@ pub fn rows(columns: Vec<(Column, Cells)>, rows: usize) -> Result<Rows, DataErro
     let mut features = Vec::new();
     if !dense.is_empty() {
         let numbers = Feature::numbers(FEATURES, vec![dense.len()], side_by_side(&dense, rows));
-        features.push(Feature { columns: dense_names, ..numbers });
+        let texts = if dense_texts.iter().all(Vec::is_empty) { Vec::new() } else { dense_texts };
+        features.push(Feature { columns: dense_names, texts, ..numbers });
     }
     if !categories.is_empty() {
         let (numbers, vocabulary): (Vec<Vec<i64>>, Vec<usize>) = categories.into_iter().unzip();
@@ -109,8 +114,10 @@ pub fn rows(columns: Vec<(Column, Cells)>, rows: usize) -> Result<Rows, DataErro
             shape: vec![numbers.len()],
             values: Values::I64(side_by_side(&numbers, rows)),
             affine: None,
+            normalized: None,
             vocabulary,
             columns: category_names,
+            texts: category_texts,
         });
     }
     Ok(Rows { features, target, validation: None })
@@ -121,36 +128,38 @@ pub fn distinct<'t>(texts: impl Iterator<Item = &'t str>) -> Vec<&'t str> {
     texts.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Adds a column of 0 and 1 for each text.
-fn one_hot(name: &str, texts: &[String], dense: &mut Vec<Vec<f32>>) -> Result<(), DataError> {
+/// Adds a column of 0 and 1 for each text; the texts.
+fn one_hot(name: &str, texts: &[String], dense: &mut Vec<Vec<f32>>) -> Result<Vec<String>, DataError> {
     let known = distinct(texts.iter().map(String::as_str));
     if known.len() > LIMITS.column_texts_max {
         return Err(DataError::TooManyTexts { column: name.to_owned(), count: known.len() });
     }
     check_size(texts.len() as u64, (dense.len() + known.len()) as u64)?;
     let is = |one: &str| texts.iter().map(|text| f32::from(u8::from(text == one))).collect();
-    dense.extend(known.into_iter().map(is));
-    Ok(())
+    dense.extend(known.iter().copied().map(is));
+    Ok(known.into_iter().map(str::to_owned).collect())
 }
 
-/// Each cell as its position among the different ones, and how many these are.
-fn numbered(name: &str, cells: &Cells) -> Result<(Vec<i64>, usize), DataError> {
-    let (numbers, count) = match cells {
+/// Each cell as its position among the different ones, and these in their order.
+fn numbered(name: &str, cells: &Cells) -> Result<(Vec<i64>, Vec<String>), DataError> {
+    let (numbers, texts): (Vec<i64>, Vec<String>) = match cells {
         Cells::Texts(texts) => {
             let known = distinct(texts.iter().map(String::as_str));
-            (texts.iter().map(|text| known.partition_point(|one| *one < text.as_str()) as i64).collect(), known.len())
+            let numbers = texts.iter().map(|text| known.partition_point(|one| *one < text.as_str()) as i64).collect();
+            (numbers, known.into_iter().map(str::to_owned).collect())
         }
         Cells::Numbers(values) => {
             let mut known = values.clone();
             known.sort_by(f64::total_cmp);
             known.dedup();
-            (values.iter().map(|value| known.partition_point(|one| one < value) as i64).collect(), known.len())
+            let numbers = values.iter().map(|value| known.partition_point(|one| one < value) as i64).collect();
+            (numbers, known.iter().map(f64::to_string).collect())
         }
     };
-    if count > LIMITS.vocabulary_max {
-        return Err(DataError::TooManyCategories { name: name.to_owned(), count });
+    if texts.len() > LIMITS.vocabulary_max {
+        return Err(DataError::TooManyCategories { name: name.to_owned(), count: texts.len() });
     }
-    Ok((numbers, count))
+    Ok((numbers, texts))
 }
 
 fn side_by_side<T: Copy>(columns: &[Vec<T>], rows: usize) -> Vec<T> {

@@ -67,8 +67,10 @@ impl Tokens {
             shape: vec![self.length],
             values: Values::I64(tokens[..tokens.len() - 1].to_vec()),
             affine: None,
+            normalized: None,
             vocabulary: vec![self.vocabulary],
             columns: Vec::new(),
+            texts: Vec::new(),
         };
         let labels = tokens[1..].to_vec();
         let target = Target::Classes { labels, shape: vec![self.length], classes: self.vocabulary };

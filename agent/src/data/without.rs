@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use regatta_schemas::recipe::FeatureName;
 
 use super::DataError;
-use crate::training::{Dataset, Feature, Values};
+use crate::training::{Affine, Dataset, Feature, Values};
 
 /// What becomes of the positions of a row that are left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +106,15 @@ fn take_out(feature: &mut Feature, left_out: &BTreeSet<usize>) {
     }
     if feature.vocabulary.len() == width && width > 1 {
         retain(&mut feature.vocabulary, is_left);
+    }
+    if feature.texts.len() == width {
+        retain(&mut feature.texts, is_left);
+    }
+    if let Some(Affine { offset, factor }) = &mut feature.normalized {
+        for figures in [offset, factor].into_iter().filter(|figures| figures.len() > 1) {
+            let run = width / figures.len();
+            *figures = (0..width).filter(|at| is_left(*at)).map(|at| figures[at / run]).collect();
+        }
     }
     feature.shape = vec![width - left_out.len()];
 }

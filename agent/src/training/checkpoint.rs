@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 
 use regatta_autodiff::graph::Dtype;
 use regatta_autodiff::step::{Piece, State, StepPlan};
-use regatta_checkpoint::{AVERAGE, KEY, MODEL, VERSION};
+use regatta_checkpoint::{AVERAGE, INPUTS, Input, KEY, MODEL, VERSION};
 use safetensors::tensor::{SafeTensors, TensorView};
 use serde_json::{Value, json};
 
+use super::dataset::{Affine, Feature};
 use super::schedule::Plateau;
 use super::{Progress, TrainingError};
 use crate::runtime::Array;
@@ -35,6 +36,7 @@ pub(super) struct Subject<'a> {
     pub owner: &'a str,
     /// Minibatches of an update.
     pub accumulate: u64,
+    pub features: &'a [Feature],
 }
 
 /// # Errors
@@ -49,6 +51,7 @@ pub(super) fn write(
         "version": VERSION,
         MODEL: subject.plan.model.words(),
         AVERAGE: subject.plan.average,
+        INPUTS: subject.features.iter().map(input).collect::<Vec<_>>(),
         "shape": words::of(subject),
         "seed": subject.seed,
         "owner": subject.owner,
@@ -76,6 +79,19 @@ pub(super) fn write(
     }
     let metadata = [(KEY.to_owned(), metadata.to_string())].into_iter().collect();
     safetensors::serialize(tensors, Some(metadata)).map_err(|error| refused(&error.to_string()))
+}
+
+fn input(feature: &Feature) -> Input {
+    let Feature { name, shape, normalized, columns, texts, .. } = feature;
+    Input {
+        name: name.clone(),
+        shape: shape.clone(),
+        columns: columns.clone(),
+        texts: texts.clone(),
+        normalized: normalized
+            .clone()
+            .map(|Affine { offset, factor }| regatta_checkpoint::Normalized { offset, factor }),
+    }
 }
 
 /// # Errors

@@ -25,10 +25,15 @@ pub struct Feature {
     pub values: Values,
     /// What eight-bit values still go through before a model sees them, in single precision.
     pub affine: Option<Affine>,
+    /// What the file's numbers go through in all, here or on the way to the model.
+    pub normalized: Option<Affine>,
     /// Categories and tokens: how many there are, one number for each position of a row's last axis, or one for all.
     pub vocabulary: Vec<usize>,
     /// What the file calls each position of a row; empty where it does not.
     pub columns: Vec<String>,
+    /// For each position of a row that stands for texts: the one that it says the presence of, or all in the order of
+    /// their numbers. Empty where there are none.
+    pub texts: Vec<Vec<String>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -127,8 +132,10 @@ impl Feature {
             shape,
             values: Values::F32(values),
             affine: None,
+            normalized: None,
             vocabulary: Vec::new(),
             columns: Vec::new(),
+            texts: Vec::new(),
         }
     }
 
@@ -150,14 +157,16 @@ impl Feature {
             Values::I64(_) => Values::I64(Vec::new()),
             Values::U8(_) => Values::U8(Vec::new()),
         };
-        let Self { name, shape, affine, vocabulary, columns, .. } = self;
+        let Self { name, shape, affine, normalized, vocabulary, columns, texts, .. } = self;
         Self {
             name: name.clone(),
             shape: shape.clone(),
             values,
             affine: affine.clone(),
+            normalized: normalized.clone(),
             vocabulary: vocabulary.clone(),
             columns: columns.clone(),
+            texts: texts.clone(),
         }
     }
 

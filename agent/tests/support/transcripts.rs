@@ -33,8 +33,10 @@ fn split(rows: usize, salt: usize) -> Split {
         shape: vec![FRAMES],
         values: Values::I64(tokens),
         affine: None,
+        normalized: None,
         vocabulary: vec![CLASSES],
         columns: Vec::new(),
+        texts: Vec::new(),
     };
     Split { features: vec![feature], target: Target::Classes { labels, shape: vec![LABELS_MAX], classes: CLASSES } }
 }
