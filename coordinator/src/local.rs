@@ -3,6 +3,8 @@
 //! The coordinator runs in this process; the others are children that the kernel ends when this
 //! process dies, however it dies.
 
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -27,6 +29,8 @@ const KEYS: &str = "keys";
 const STORE: &str = "nats";
 /// Lines of a child's log that are shown when it died.
 const LAST_WORDS: usize = 10;
+/// How often an agent that was killed is started again.
+const RESTARTS_MAX: u32 = 3;
 /// How long a child may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -36,9 +40,17 @@ pub struct LocalCluster {
     pub link: Link,
     folder: Folder,
     nats: Child,
-    agents: Vec<Child>,
+    agents: Vec<Agent>,
     coordinator: JoinHandle<anyhow::Result<()>>,
     shutdown: watch::Sender<bool>,
+}
+
+/// An agent, and how to start it again.
+struct Agent {
+    child: Child,
+    index: usize,
+    arguments: Vec<OsString>,
+    restarts: u32,
 }
 
 enum Folder {
@@ -111,16 +123,14 @@ impl LocalCluster {
     }
 
     /// Completes the moment that a part of the cluster has died that should not have, with what it said last. There is
-    /// nothing to be done with the rest but [`abandon`](Self::abandon) it.
+    /// nothing to be done with the rest but [`abandon`](Self::abandon) it. An agent that was killed, as for want of
+    /// memory, is started again a few times; its trials go on from their checkpoints.
     pub async fn broken(&mut self) -> anyhow::Error {
-        let wait = |(index, agent): (usize, _)| async move { (index, Child::wait(agent).await) };
-        let mut agents: FuturesUnordered<_> = self.agents.iter_mut().enumerate().map(wait).collect();
         let folder = self.folder.path();
+        let mut agents: FuturesUnordered<_> = self.agents.iter_mut().map(|agent| agent.lost(folder)).collect();
         tokio::select! {
             status = self.nats.wait() => obituary("nats-server", status, &folder.join(NATS_LOG)),
-            Some((index, status)) = agents.next() => {
-                obituary(&format!("agent {index}"), status, &folder.join(agent_log(index)))
-            }
+            Some(error) = agents.next() => error,
             ended = &mut self.coordinator => match ended {
                 Ok(Ok(())) => anyhow::anyhow!("the coordinator ended before the study did"),
                 Ok(Err(error)) => error.context("the coordinator ended before the study did"),
@@ -134,7 +144,7 @@ impl LocalCluster {
         self.coordinator.abort();
         for agent in &mut self.agents {
             // It may be the one that ended by itself.
-            drop(agent.kill().await);
+            drop(agent.child.kill().await);
         }
         terminate(&mut self.nats);
         end(&mut self.nats).await;
@@ -146,10 +156,10 @@ impl LocalCluster {
     /// When a part had failed.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         for agent in &mut self.agents {
-            terminate(agent);
+            terminate(&mut agent.child);
         }
         for agent in &mut self.agents {
-            end(agent).await;
+            end(&mut agent.child).await;
         }
         self.shutdown.send_replace(true);
         let coordinator = tokio::time::timeout(PATIENCE, &mut self.coordinator).await;
@@ -161,6 +171,30 @@ impl LocalCluster {
             Err(_) => {
                 self.coordinator.abort();
                 bail!("the coordinator did not stop in time")
+            }
+        }
+    }
+}
+
+impl Agent {
+    /// Completes when the agent has ended for good.
+    async fn lost(&mut self, folder: &Path) -> anyhow::Error {
+        let name = format!("agent {}", self.index);
+        loop {
+            let status = self.child.wait().await;
+            let signal = status.as_ref().ok().and_then(ExitStatus::signal);
+            if signal.is_none() || self.restarts == RESTARTS_MAX {
+                return obituary(&name, status, &folder.join(agent_log(self.index, self.restarts)));
+            }
+            self.restarts += 1;
+            let told = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+            tracing::warn!(
+                "{name} was killed ({told}): it is started again, {} of {RESTARTS_MAX} times",
+                self.restarts
+            );
+            match start_agent(&self.arguments, &folder.join(agent_log(self.index, self.restarts))) {
+                Ok(child) => self.child = child,
+                Err(error) => return error.context(format!("{name} was killed ({told})")),
             }
         }
     }
@@ -180,28 +214,38 @@ impl cli::Serve {
     }
 }
 
-fn agent_log(index: usize) -> String {
-    format!("agent-{index}.log")
+/// One for each start.
+fn agent_log(index: usize, restarts: u32) -> String {
+    match restarts {
+        0 => format!("agent-{index}.log"),
+        restarts => format!("agent-{index}-{restarts}.log"),
+    }
 }
 
-fn start_agents(place: &cli::Place, folder: &Path, url: &str, key: &Path) -> anyhow::Result<Vec<Child>> {
-    let program = find::agent()?;
+fn start_agent(arguments: &[OsString], log: &Path) -> anyhow::Result<Child> {
+    let mut command = Command::new(find::agent()?);
+    command.args(arguments);
+    spawn(command, log)
+}
+
+fn start_agents(place: &cli::Place, folder: &Path, url: &str, key: &Path) -> anyhow::Result<Vec<Agent>> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let per_agent = (cores / place.agents as usize).max(1);
     let lanes = place.lanes.map_or(per_agent, |lanes| lanes as usize);
-    (0..place.agents as usize)
-        .map(|index| {
-            let mut command = Command::new(&program);
-            command
-                .args(["--nats", url, "--device", &place.device])
-                .arg("--credentials")
-                .arg(key)
-                .args(["--lanes", &lanes.to_string()])
-                .args(["--threads", &(per_agent / lanes).max(1).to_string()])
-                .args(place.allow.iter().flat_map(|program| ["--allow", program]));
-            spawn(command, &folder.join(agent_log(index)))
-        })
-        .collect()
+    let (lanes, threads) = (lanes.to_string(), (per_agent / lanes).max(1).to_string());
+    let mut arguments: Vec<OsString> =
+        [["--nats", url], ["--device", &place.device], ["--lanes", &lanes], ["--threads", &threads]]
+            .concat()
+            .into_iter()
+            .chain(place.allow.iter().flat_map(|program| ["--allow", program]))
+            .map(OsString::from)
+            .collect();
+    arguments.extend(["--credentials".into(), key.into()]);
+    let agent = |index| {
+        let child = start_agent(&arguments, &folder.join(agent_log(index, 0)))?;
+        Ok(Agent { child, index, arguments: arguments.clone(), restarts: 0 })
+    };
+    (0..place.agents as usize).map(agent).collect()
 }
 
 /// A server that only this cluster can use, whoever else is on this machine.

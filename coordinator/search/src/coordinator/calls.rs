@@ -53,6 +53,10 @@ impl Coordinator {
         if !study.state().trials.contains_key(&trial) {
             return Err(no_trial(&TrialRequest { study: id.clone(), trial, by: request.by.clone() }));
         }
+        let faults = study.misreported(request);
+        if !faults.is_empty() {
+            return Err(invalid("the report", faults));
+        }
         let stop = study.observe(request);
         self.fleet.set_lease(now, id, trial, study.leaseholder(trial));
         if stop.is_none() {

@@ -4,11 +4,12 @@
 //! A caller is an agent as far as the log goes: its records are written in its name. It says beforehand how long it may be
 //! silent, and learns by the answer to a report that it may stop.
 
-use regatta_schemas::api::{OwnEnd, OwnPoint, TrialObserve, TrialSuggested};
+use regatta_schemas::api::{Fault, OwnEnd, OwnPoint, TrialObserve, TrialSuggested};
 use regatta_schemas::log::{Caller, Failed, Finished, Measured, Offered, Point, Record, Released};
 use regatta_schemas::reasons::{FailCause, ReleaseReason, StopReason};
 use regatta_schemas::{Sequence, TrialId};
 
+use super::trial::Tenure;
 use super::{Command, Study};
 use crate::time::Time;
 
@@ -83,17 +84,51 @@ impl Study {
         })
     }
 
+    /// The caller's hold on a trial that is there.
+    ///
+    /// # Errors
+    /// Why it may stop: it does not hold the attempt.
+    fn held(&self, request: &TrialObserve) -> Result<&Tenure, StopReason> {
+        let trial = &self.state.trials[&request.trial];
+        if trial.attempt != request.attempt || !request.term.may_be(trial.term) {
+            return Err(StopReason::Superseded);
+        }
+        trial.open_tenure().filter(|tenure| tenure.lease.is_some()).ok_or_else(|| {
+            let failed = trial.failure.as_ref().map(|failure| StopReason::Failed { cause: failure.cause });
+            trial.stop.clone().or(failed).unwrap_or(StopReason::Superseded)
+        })
+    }
+
+    /// The points that a caller who holds the trial cannot mean: beyond the trial's resource, or not after what it reported
+    /// before. It may say its last point again, since an answer can be lost, or more of it.
+    pub fn misreported(&self, request: &TrialObserve) -> Vec<Fault> {
+        let Ok(tenure) = self.held(request) else { return Vec::new() };
+        let most = self.state.file.budget.resource;
+        let mut faults = Vec::new();
+        let mut before = tenure.reported.as_ref().map_or(0, |point| point.resource);
+        for (place, point) in request.points.iter().enumerate() {
+            let resource = point.resource;
+            let is_said_again = place == 0 && tenure.reported.as_ref().is_some_and(|last| agrees(point, last));
+            if resource > most {
+                let problem = format!("is {resource}, beyond the trial's {most} epochs");
+                faults.push(Fault::new(format!("points[{place}].resource"), problem, format!("give at most {most}")));
+            } else if resource <= before && !is_said_again {
+                let problem = format!("is {resource}, and {before} was reported before");
+                faults.push(Fault::new(format!("points[{place}].resource"), problem, "report epochs as they are done"));
+            }
+            before = before.max(resource);
+        }
+        faults
+    }
+
     /// Writes down what a caller reports of a trial that is there. The answer is why it may stop: it does not hold the
     /// attempt.
     pub fn observe(&mut self, request: &TrialObserve) -> Option<StopReason> {
-        let (id, trial) = (request.trial, &self.state.trials[&request.trial]);
-        if trial.attempt != request.attempt || !request.term.may_be(trial.term) {
-            return Some(StopReason::Superseded);
-        }
-        let Some(tenure) = trial.open_tenure().filter(|tenure| tenure.lease.is_some()) else {
-            let failed = trial.failure.as_ref().map(|failure| StopReason::Failed { cause: failure.cause });
-            return Some(trial.stop.clone().or(failed).unwrap_or(StopReason::Superseded));
+        let tenure = match self.held(request) {
+            Ok(tenure) => tenure,
+            Err(reason) => return Some(reason),
         };
+        let (id, trial) = (request.trial, &self.state.trials[&request.trial]);
         let (attempt, term, agent) = (trial.attempt, trial.term, tenure.agent.clone());
         let last = request.points.last();
         let resource = last.map_or(0, |point| point.resource).max(trial.resource);
@@ -130,6 +165,12 @@ impl Study {
         self.intents.observed.insert(id, (trial.attempt, next));
         next
     }
+}
+
+/// Whether it says nothing else of the same moment.
+fn agrees(point: &OwnPoint, reported: &Point) -> bool {
+    let is_other = |(name, value): (&String, &f64)| reported.metrics.get(name).is_some_and(|known| known != value);
+    point.resource == reported.resource && !point.metrics.iter().any(is_other)
 }
 
 /// An epoch counts as a step.

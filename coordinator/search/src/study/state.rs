@@ -343,6 +343,9 @@ impl State {
     }
 
     fn measure(&mut self, id: TrialId, trial: &mut Trial, record: Measured) {
+        if let Some(tenure) = trial.tenure.as_mut().filter(|tenure| tenure.lease.is_some()) {
+            tenure.reported = record.points.last().cloned().or(tenure.reported.take());
+        }
         for point in record.points {
             let is_failing = matches!(trial.due, Some(Due::Fail(_)));
             if trial.phase != Phase::Held || is_failing || self.conclusion.is_some() {

@@ -25,7 +25,7 @@ use std::time::Duration;
 use regatta_schemas::api::Failure;
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::log::{
-    Checkpoint, Checkpointed, Concluded, Failed, Finished, Lineage, Offered, Proposed, Released, ReportKey,
+    Checkpoint, Checkpointed, Concluded, Failed, Finished, Lineage, Offered, Point, Proposed, Released, ReportKey,
 };
 use regatta_schemas::reasons::{FailCause, OfferReason, Outcome, ReleaseReason, StopReason};
 use regatta_schemas::{AgentId, Attempt, Sequence, Term};
@@ -97,6 +97,8 @@ pub struct Tenure {
     pub is_open: bool,
     /// Of a caller, who takes no lane: how long it may be silent.
     pub lease: Option<Duration>,
+    /// The last point that a caller reported.
+    pub reported: Option<Point>,
     seen: Numbers,
 }
 
@@ -192,6 +194,7 @@ impl Trial {
                 lane: 0,
                 is_open: true,
                 lease: Some(Duration::from_secs(caller.lease_s.into())),
+                reported: None,
                 seen: Numbers::default(),
             });
         }
@@ -210,6 +213,7 @@ impl Trial {
             lane: 0,
             is_open: true,
             lease: None,
+            reported: None,
             seen: Numbers::default(),
         });
         if tenure.agent != *agent {

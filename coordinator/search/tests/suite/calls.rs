@@ -137,6 +137,37 @@ fn who_is_silent_longer_than_it_said_loses_the_trial_and_what_it_says_then_chang
 }
 
 #[test]
+fn what_cannot_be_measured_is_refused_and_changes_nothing() {
+    let mut stage = stage(json!({"budget": {"trials": 1, "resource": 4}}));
+    let first = stage.suggested();
+    stage.report(first, &[value(2, 0.2)], None);
+    let records = stage.log.len();
+    for points in [
+        vec![value(5, 0.5)],
+        vec![value(1, 0.1)],
+        vec![value(2, 0.9)],
+        vec![value(3, 0.3), value(3, 0.4)],
+        vec![value(4, 0.4), value(3, 0.3)],
+    ] {
+        assert_eq!(code(stage.observe(first, &points, None)), Some(RejectionCode::Invalid), "{points:?}");
+    }
+    assert_eq!(stage.log.len(), records);
+    stage.report(first, &[value(2, 0.2)], None);
+    stage.wait_ms(1_000 * u64::from(LEASE_S));
+    // Whoever has it now may begin anew.
+    let second = stage.suggested();
+    assert_eq!(second, (0, 2));
+    stage.report(second, &[value(1, 0.15), value(2, 0.25)], None);
+    stage.report(second, &[value(4, 0.4)], Some(OwnEnd::Done));
+    assert_eq!(stage.trial(0).phase, Phase::Ended(Outcome::Finished));
+    assert_eq!(
+        stage.observe(first, &[value(9, 0.9)], None),
+        Ok(Some(StopReason::Superseded)),
+        "it is not asked any more"
+    );
+}
+
+#[test]
 fn who_comes_back_before_anybody_else_got_the_trial_goes_on() {
     let mut stage = stage(json!({"budget": {"trials": 1, "resource": 4}}));
     let held = stage.suggested();
