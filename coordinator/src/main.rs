@@ -86,7 +86,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Export(args) => ask::export(&reach(server).await?, args).await,
         Command::Auth(command) => auth::auth(command),
         Command::Check { file } => {
-            run::read_study(file)?;
+            run::tell_notes(&run::checked(file, &run::read_study(file)?)?);
             output::print_line(&format!("{} is a study that can run", file.display()))
         }
     }

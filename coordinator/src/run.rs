@@ -11,6 +11,8 @@ use regatta_schemas::api::{Done, Endpoint, Fault, RejectionCode, StudyCreate, St
 use regatta_schemas::check;
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::reasons::StudyEnd;
+use regatta_schemas::study::StudyFile;
+use regatta_search::samplers::grid_of;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -51,8 +53,16 @@ impl FaultyFile {
 /// [`FaultyFile`] with all faults, or why the file cannot be read.
 pub fn read_study(path: &Path) -> anyhow::Result<Value> {
     let value = read_unchecked(path)?;
-    check::study_file(&value).map_err(|faults| FaultyFile::new(path, faults))?;
+    checked(path, &value)?;
     Ok(value)
+}
+
+/// What a study file says, as it was read and perhaps changed.
+///
+/// # Errors
+/// [`FaultyFile`] with all faults.
+pub fn checked(path: &Path, study: &Value) -> Result<StudyFile, FaultyFile> {
+    check::study_file(study).map_err(|faults| FaultyFile::new(path, faults))
 }
 
 /// Reads a study file that is checked later.
@@ -63,6 +73,24 @@ pub fn read_unchecked(path: &Path) -> anyhow::Result<Value> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read the study file {}", path.display()))?;
     Ok(check::study_text(&text).map_err(|faults| FaultyFile::new(path, faults))?)
+}
+
+/// What may not be meant in a file that is right.
+pub fn notes(file: &StudyFile) -> Vec<String> {
+    let trials = file.budget.trials;
+    let count = grid_of(file).map(|grid| grid.count());
+    let combinations = match count {
+        Some(Some(count)) if count > u64::from(trials) => count.to_string(),
+        Some(None) => format!("more than {}", LIMITS.trials_max),
+        Some(Some(_)) | None => return Vec::new(),
+    };
+    vec![format!("the grid has {combinations} combinations, the budget {trials} trials: the last ones are not tried")]
+}
+
+pub fn tell_notes(file: &StudyFile) {
+    for note in notes(file) {
+        eprintln!("note: {note}");
+    }
 }
 
 /// Runs a study on a fleet that is there. None where it goes on without us.
@@ -130,18 +158,19 @@ async fn start_study(link: &Link, run: &cli::Run) -> anyhow::Result<StudyId> {
     let wire = Wire::new(link.clone());
     let mut study = read_study(&run.file)?;
     if !run.earlier.is_empty() {
-        let file = check::study_file(&study).map_err(|faults| FaultyFile::new(&run.file, faults))?;
+        let file = checked(&run.file, &study)?;
         earlier::add(link, &run.earlier, &file, &mut study).await?;
     }
     if let Some(seed) = run.seed {
         study["seed"] = seed.into();
     }
     if let Some(stopper) = &run.stopper {
-        study["stopper"] = stopper.as_str().into();
+        study["stopper"] = check::study_text(stopper).map_err(|faults| FaultyFile::new(&run.file, faults))?;
     }
     if let Some(repeats) = run.repeats {
         study["ablation"]["repeats"] = repeats.into();
     }
+    tell_notes(&checked(&run.file, &study)?);
     let client = wire.client();
     wait_for_coordinator(&client, &run.place).await?;
     upload_files(&wire, &run.file, &mut study).await?;
@@ -320,6 +349,18 @@ mod tests {
 
     use super::*;
     use crate::history::tests::played;
+
+    #[test]
+    fn a_grid_that_the_budget_does_not_cover_is_told_of() {
+        for (points, expected) in [(3, None), (4, Some("4 combinations, the budget 3 trials"))] {
+            let sampler =
+                json!({"sampler": {"name": "grid", "points": points}, "budget": {"trials": 3, "resource": 1}});
+            let file = *played(sampler, &[]).shown().expect("it was created").file;
+            let told = notes(&file);
+            assert_eq!(told.len(), usize::from(expected.is_some()), "{told:?}");
+            assert!(told.iter().zip(expected).all(|(note, expected)| note.contains(expected)), "{told:?}");
+        }
+    }
 
     #[test]
     fn a_study_whose_objective_no_trial_reported_is_an_error_that_names_what_they_did() {

@@ -5,7 +5,7 @@ use indicatif::HumanDuration;
 use regatta_schemas::Params;
 use regatta_schemas::api::Fault;
 use regatta_schemas::api::{
-    FleetShown, StudyList, StudyShown, StudyStatus, StudySummary, TrialShown, TrialStatus, TrialSummary,
+    FleetShown, LaneUse, StudyList, StudyShown, StudyStatus, StudySummary, TrialShown, TrialStatus, TrialSummary,
 };
 use regatta_schemas::log::Lineage;
 use regatta_schemas::reasons::number;
@@ -107,17 +107,16 @@ pub fn summary(history: &History, shown: &StudyShown) -> String {
             100.0 * summary.resource_spent as f64 / full as f64
         ));
     }
-    if let Some(lanes) = summary.lanes {
-        let total = lanes.busy_s + lanes.idle_s;
-        if total > 0.0 {
-            lines.push(format!(
-                "lanes   {}, idle {:.2} % of {total:.1} lane-seconds between the first offer and the last",
-                lanes.lanes,
-                100.0 * lanes.idle_s / total
-            ));
-        }
-    }
+    lines.extend(summary.lanes.and_then(lane_use).map(|used| format!("lanes   {used}")));
     lines.join("\n")
+}
+
+/// How well lanes were used; None: nothing was offered.
+pub fn lane_use(LaneUse { lanes, busy_s, idle_s }: LaneUse) -> Option<String> {
+    let total = busy_s + idle_s;
+    let idle = 100.0 * idle_s / total;
+    (total > 0.0)
+        .then(|| format!("{lanes}, idle {idle:.2} % of {total:.1} lane-seconds between the first offer and the last"))
 }
 
 fn best(history: &History, shown: &StudyShown) -> Vec<String> {

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use crate::cli;
 use crate::output::print_line;
-use crate::run::{FaultyFile, read_unchecked};
+use crate::run::{FaultyFile, read_unchecked, tell_notes};
 use crate::show;
 use objective::Objective;
 
@@ -45,8 +45,11 @@ pub struct Outcome {
     pub seconds: f64,
     pub trials: usize,
     pub epochs: u64,
+    /// Between the first offer and the last.
     lane_seconds_busy: f64,
     lane_seconds_idle: f64,
+    #[serde(skip)]
+    used: Option<LaneUse>,
     pub best: Option<Best>,
     params: Option<Params>,
 }
@@ -95,6 +98,7 @@ pub fn simulate(args: &cli::Simulate) -> anyhow::Result<()> {
     if let Sampler::External { service, .. } = &file.sampler {
         eprintln!("note: a simulation asks nobody; the fallback proposes in the place of the sampler `{service}`");
     }
+    tell_notes(&file);
     let outcome = play(file, fleet, &course, || failure.borrow_mut().take().map_or(Ok(()), Err))?;
     print_line(&if args.json { serde_json::to_string(&outcome)? } else { shown(&outcome) })
 }
@@ -202,7 +206,7 @@ fn outcome(
     let known = simulator.coordinator().and_then(|all| Some((all, all.study(&study_id(0))?)));
     let Some((coordinator, found)) = known else { bail!("the simulation came to no end") };
     let StudySummary { resource_spent, best, .. } = coordinator.summary(&study_id(0), found);
-    let used = found.state().lanes.used().unwrap_or(LaneUse { lanes: 0, busy_s: 0.0, idle_s: 0.0 });
+    let used = found.state().lanes.used();
     let params = best.as_ref().and_then(|best| found.state().trials.get(&best.trial));
     Ok(Outcome {
         study,
@@ -212,8 +216,9 @@ fn outcome(
         seconds: simulator.elapsed().as_secs_f64(),
         trials: found.state().trials.len(),
         epochs: resource_spent,
-        lane_seconds_busy: used.busy_s,
-        lane_seconds_idle: used.idle_s,
+        lane_seconds_busy: used.map_or(0.0, |used| used.busy_s),
+        lane_seconds_idle: used.map_or(0.0, |used| used.idle_s),
+        used,
         params: params.map(|trial| trial.proposed.params.clone()),
         best,
     })
@@ -224,10 +229,9 @@ fn shown(outcome: &Outcome) -> String {
     let mut lines = vec![format!("{:>12}  best so far", "seconds")];
     let last = &curve[curve.len().saturating_sub(20)..];
     lines.extend(last.iter().map(|(at, value)| format!("{at:>12.1}  {}", rounded(*value, DIGITS))));
-    let (busy, idle) = (outcome.lane_seconds_busy, outcome.lane_seconds_idle);
     let lanes = outcome.lanes;
     lines.push(format!("{trials} trials, {epochs} epochs in {seconds:.1} s of virtual time on {lanes} lanes"));
-    lines.push(format!("lanes: {busy:.1} s busy, {idle:.1} s idle"));
+    lines.extend(outcome.used.and_then(show::lane_use).map(|used| format!("lanes: {used}")));
     if let (Some(best), Some(params)) = (&outcome.best, &outcome.params) {
         lines.push(format!(
             "best: trial {} with {}: {}",

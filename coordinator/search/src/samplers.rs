@@ -27,7 +27,7 @@ use regatta_schemas::Params;
 use regatta_schemas::study::{Sampler as Choice, StudyFile};
 
 use crate::news::News;
-use crate::space::Space;
+use crate::space::{Lattice, Space};
 
 /// Proposes the configurations of a study, one after the other.
 ///
@@ -50,6 +50,14 @@ pub fn sampler_for(study: &StudyFile) -> Box<dyn Sampler> {
     let sampler =
         if study.earlier.is_empty() { sampler } else { Box::new(earlier::Earlier::new(study, sampler)) as Box<_> };
     if study.initial.is_empty() { sampler } else { Box::new(initial::Initial::new(study.initial.clone(), sampler)) }
+}
+
+/// The combinations that a study's grid has; None: it has no grid.
+pub fn grid_of(study: &StudyFile) -> Option<Lattice> {
+    match study.sampler {
+        Choice::Grid { points } if study.ablation.is_none() => Some(grid::lattice(Space::new(&study.space), points)),
+        _ => None,
+    }
 }
 
 fn named(choice: &Choice, study: &StudyFile) -> Box<dyn Sampler> {

@@ -20,8 +20,7 @@ pub struct Grid {
 
 impl Grid {
     pub fn new(space: Space, points: u32) -> Self {
-        let values = space.parameters().map(|(_, parameter)| values_for_grid(&parameter.domain, points)).collect();
-        let lattice = Lattice::new(space, values);
+        let lattice = lattice(space, points);
         Self { next_index: 0, next: Some(lattice.first()), lattice }
     }
 
@@ -38,6 +37,12 @@ impl Grid {
         }
         Some(cursor)
     }
+}
+
+/// Every combination, where a range without a step has so many values.
+pub fn lattice(space: Space, points: u32) -> Lattice {
+    let values = space.parameters().map(|(_, parameter)| values_for_grid(&parameter.domain, points)).collect();
+    Lattice::new(space, values)
 }
 
 impl Sampler for Grid {
