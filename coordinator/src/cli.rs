@@ -96,7 +96,7 @@ pub struct Run {
     #[arg(long)]
     pub seed: Option<u64>,
 
-    /// Instead of the stopper in the file: none, median or asha, with its defaults.
+    /// Instead of the stopper in the file: its name, or {name: asha, eta: 4}.
     #[arg(long)]
     pub stopper: Option<String>,
 

@@ -110,6 +110,9 @@ async fn results_are_exported_printed_and_deleted() {
     assert_eq!(listed["studies"], json!([]));
 }
 
+/// Of which no trial is stopped.
+const STOPPER: &str = "{name: asha, eta: 4, min_resource: 2}";
+
 #[tokio::test]
 async fn following_prints_json_lines_and_a_summary_last() {
     let cluster = Cluster::start().await;
@@ -117,14 +120,15 @@ async fn following_prints_json_lines_and_a_summary_last() {
     let _agent = cluster.agent(&[]);
     let file = cluster.folder().join("study.json");
     std::fs::write(&file, digits_study("json", 2, 2).to_string()).unwrap();
-    let printed = cluster.cli_ok(&["run", file.to_str().unwrap(), "--json"]).await;
+    let printed = cluster.cli_ok(&["run", file.to_str().unwrap(), "--json", "--stopper", STOPPER]).await;
     let lines: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines[0]["type"], "study_created");
-    assert_eq!(lines[0]["file"]["name"], "json");
+    assert_eq!((&lines[0]["file"]["name"], &lines[0]["file"]["stopper"]["eta"]), (&json!("json"), &json!(4)));
     assert!(lines.iter().all(|line| line["study"] == lines[0]["study"] && line["study"].is_string()));
     let last = lines.last().unwrap();
     assert_eq!(last["type"], "summary");
     assert_eq!(last["trials"]["finished"], 2);
+    assert!(last["best"]["params"]["rate"].is_number(), "{last}");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! What strangers send, and the embedded cluster.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use regatta_broker::BrokerError;
@@ -232,26 +233,18 @@ async fn an_embedded_cluster_says_what_remains_of_it_and_a_kept_one_is_opened_ag
 
 #[tokio::test]
 async fn an_embedded_cluster_that_loses_a_part_tells_how_that_ended_and_ends() {
-    for part in ["nats-server", "regatta-agent"] {
+    // An agent is started again three times.
+    for (part, losses) in [("nats-server", 1), ("regatta-agent", 4)] {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("study.json");
-        let cluster = folder.path().join("cluster");
-        std::fs::write(&file, digits_study("broken", 50, 100_000).to_string()).unwrap();
-        let mut command = Command::new(program("regatta"));
-        command.args(["run", "--local", "--agents", "2", "--lanes", "1", "--device", "cpu", "--folder"]);
-        command.arg(&cluster).arg(&file);
-        let mut run = Process::start(command, &folder.path().join("run.log"));
+        let (mut run, cluster) = embedded(folder.path(), &digits_study("broken", 50, 100_000));
         let parent = run.id();
-        let children = until("an agent trains", || async {
-            let log = std::fs::read_to_string(cluster.join("agent-0.log")).ok()?;
-            log.contains("trial accepted").then(|| children_of(parent))
-        })
-        .await;
-        let is_part =
-            |child: &&u32| std::fs::read_to_string(format!("/proc/{child}/comm")).is_ok_and(|name| name.trim() == part);
-        let victim = children.iter().find(is_part).unwrap();
-        let victim = rustix::process::Pid::from_raw(i32::try_from(*victim).unwrap()).unwrap();
-        rustix::process::kill_process(victim, rustix::process::Signal::KILL).unwrap();
+        until("the agent trains", || async { trains(&cluster, "agent-0.log").then_some(()) }).await;
+        let children = children_of(parent);
+        for _ in 0..losses {
+            let victim = until("the part is there", || async { child_called(parent, part) }).await;
+            kill(victim);
+            until("it is gone", || async { (!is_alive(victim)).then_some(()) }).await;
+        }
         assert!(!run.ended().await.success(), "{}", run.log());
         // A signal that nobody else sends: only the part's own status tells of it.
         assert!(
@@ -261,6 +254,42 @@ async fn an_embedded_cluster_that_loses_a_part_tells_how_that_ended_and_ends() {
         );
         assert!(children.iter().all(|child| !is_alive(*child)), "nothing is left of the cluster");
     }
+}
+
+#[tokio::test]
+async fn a_study_on_an_embedded_cluster_outlives_its_agent() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut run, cluster) = embedded(folder.path(), &digits_study("outlives", 2, 60));
+    until("the agent trains", || async { trains(&cluster, "agent-0.log").then_some(()) }).await;
+    kill(child_called(run.id(), "regatta-agent").unwrap());
+    assert!(run.ended().await.success(), "{}", run.log());
+    assert!(run.log().contains("started again") && run.log().contains("2 finished"), "{}", run.log());
+    assert!(trains(&cluster, "agent-0-1.log"));
+}
+
+/// A study on a cluster of one agent with one lane, which is kept.
+fn embedded(folder: &Path, study: &Value) -> (Process, PathBuf) {
+    let (file, cluster) = (folder.join("study.json"), folder.join("cluster"));
+    std::fs::write(&file, study.to_string()).unwrap();
+    let mut command = Command::new(program("regatta"));
+    command.args(["run", "--local", "--agents", "1", "--lanes", "1", "--device", "cpu", "--folder"]);
+    command.arg(&cluster).arg(&file);
+    (Process::start(command, &folder.join("run.log")), cluster)
+}
+
+fn trains(cluster: &Path, log: &str) -> bool {
+    std::fs::read_to_string(cluster.join(log)).is_ok_and(|log| log.contains("trial accepted"))
+}
+
+fn child_called(parent: u32, name: &str) -> Option<u32> {
+    let is_called =
+        |child: &u32| std::fs::read_to_string(format!("/proc/{child}/comm")).is_ok_and(|comm| comm.trim() == name);
+    children_of(parent).into_iter().find(is_called)
+}
+
+fn kill(process: u32) {
+    let process = rustix::process::Pid::from_raw(i32::try_from(process).unwrap()).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
 }
 
 /// Processes whose parent this is, as the kernel tells it.
