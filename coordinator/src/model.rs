@@ -78,7 +78,7 @@ impl Worth {
     fn of(trial: &TrialShown, metric: &str, resource: u32) -> Self {
         let measured = || trial.points.iter().filter_map(|point| Some((point.resource, *point.metrics.get(metric)?)));
         Self {
-            value: measured().filter(|(epoch, _)| *epoch == resource).next_back().map(|(_, value)| value),
+            value: measured().rfind(|(epoch, _)| *epoch == resource).map(|(_, value)| value),
             best: measured().find(|(_, value)| Some(*value) == trial.summary.best),
         }
     }
