@@ -188,10 +188,7 @@ impl Agent {
             }
             self.restarts += 1;
             let told = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-            tracing::warn!(
-                "{name} was killed ({told}): it is started again, {} of {RESTARTS_MAX} times",
-                self.restarts
-            );
+            eprintln!("{name} was killed ({told}) and is started again: {} of {RESTARTS_MAX} times", self.restarts);
             match start_agent(&self.arguments, &folder.join(agent_log(self.index, self.restarts))) {
                 Ok(child) => self.child = child,
                 Err(error) => return error.context(format!("{name} was killed ({told})")),

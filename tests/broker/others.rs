@@ -263,7 +263,7 @@ async fn a_study_on_an_embedded_cluster_outlives_its_agent() {
     until("the agent trains", || async { trains(&cluster, "agent-0.log").then_some(()) }).await;
     kill(child_called(run.id(), "regatta-agent").unwrap());
     assert!(run.ended().await.success(), "{}", run.log());
-    assert!(run.log().contains("started again") && run.log().contains("2 finished"), "{}", run.log());
+    assert!(run.log().contains("is started again: 1 of 3 times") && run.log().contains("2 finished"), "{}", run.log());
     assert!(trains(&cluster, "agent-0-1.log"));
 }
 
