@@ -1,7 +1,7 @@
 //! `regatta run`: reads a study file, uploads its data and its model, starts the study, follows it to its end.
 
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -203,32 +203,54 @@ async fn wait_for_coordinator(client: &Client, place: &cli::Place) -> Result<(),
 
 /// Puts the files that the recipe names (a folder of images as an archive) into the object store and their contents' names into the recipe.
 async fn upload_files(wire: &Wire, study_file: &Path, study: &mut Value) -> anyhow::Result<()> {
-    let files = study.pointer("/recipe/command/files").and_then(Value::as_object);
-    let names: Vec<String> = files.into_iter().flat_map(|files| files.keys().cloned()).collect();
-    let mut parts = vec![
-        (vec!["data".to_owned()], wire.data(), LIMITS.data_bytes_max),
-        (vec!["model".to_owned()], wire.models(), LIMITS.model_bytes_max),
-    ];
-    parts.extend(
-        names
-            .into_iter()
-            .map(|name| (vec!["command".to_owned(), "files".to_owned(), name], wire.data(), LIMITS.data_bytes_max)),
-    );
-    for (keys, objects, bytes_max) in parts {
-        let place = keys.iter().try_fold(&mut study["recipe"], |value, key| value.get_mut(key));
-        let Some(place) = place.and_then(Value::as_object_mut) else {
-            continue;
-        };
-        let Some(file) = place.get("file").and_then(Value::as_str).map(str::to_owned) else {
-            continue;
-        };
-        let path = study_file.parent().unwrap_or(Path::new(".")).join(&file);
-        let bytes = pack::bytes_of(&path, bytes_max)
-            .with_context(|| format!("recipe.{}.file, whose path is relative to the study file", keys.join(".")))?;
+    for LocalFile { keys, file, path } in local_files(study_file, study) {
+        let is_model = keys == ["model"];
+        let bytes_max = if is_model { LIMITS.model_bytes_max } else { LIMITS.data_bytes_max };
+        let bytes = pack::bytes_of(&path, bytes_max).with_context(|| whose_path(&keys))?;
         let size = bytes.len();
+        let objects = if is_model { wire.models() } else { wire.data() };
         let sha256 = objects.put(bytes).await.with_context(|| format!("cannot upload {}", path.display()))?;
+        let place = keys.iter().try_fold(&mut study["recipe"], |value, key| value.get_mut(key));
+        let place = place.and_then(Value::as_object_mut).context("a recipe lost a part")?;
         place.remove("file");
         place.insert("object".to_owned(), json!({"sha256": sha256, "bytes": size, "file_name": file}));
+    }
+    Ok(())
+}
+
+/// A file that a recipe names, to be uploaded.
+struct LocalFile {
+    /// Where the recipe names it.
+    keys: Vec<String>,
+    file: String,
+    path: PathBuf,
+}
+
+fn local_files(study_file: &Path, study: &Value) -> Vec<LocalFile> {
+    let files = study.pointer("/recipe/command/files").and_then(Value::as_object);
+    let of_program = files.into_iter().flat_map(|files| files.keys());
+    let of_program = of_program.map(|name| vec!["command".to_owned(), "files".to_owned(), name.clone()]);
+    let places = [vec!["data".to_owned()], vec!["model".to_owned()]].into_iter().chain(of_program);
+    let named = places.filter_map(|keys| {
+        let place = keys.iter().try_fold(study.get("recipe")?, |value, key| value.get(key))?;
+        let file = place.get("file")?.as_str()?.to_owned();
+        let path = study_file.parent().unwrap_or(Path::new(".")).join(&file);
+        Some(LocalFile { keys, file, path })
+    });
+    named.collect()
+}
+
+fn whose_path(keys: &[String]) -> String {
+    format!("recipe.{}.file, whose path is relative to the study file", keys.join("."))
+}
+
+/// # Errors
+/// A file that the recipe names is not there.
+pub fn check_files(study_file: &Path, study: &Value) -> anyhow::Result<()> {
+    for LocalFile { keys, path, .. } in local_files(study_file, study) {
+        std::fs::metadata(&path)
+            .with_context(|| format!("cannot read {}", path.display()))
+            .with_context(|| whose_path(&keys))?;
     }
     Ok(())
 }
@@ -349,6 +371,17 @@ mod tests {
 
     use super::*;
     use crate::history::tests::played;
+
+    #[test]
+    fn files_of_a_recipe_are_looked_for_beside_the_study() {
+        let folder = tempfile::tempdir().expect("there is room");
+        std::fs::write(folder.path().join("rows.csv"), "a,y").expect("there is room");
+        let study = |model: &str| json!({"recipe": {"data": {"file": "rows.csv"}, "model": {"file": model}}});
+        let check = |model| check_files(&folder.path().join("study.yaml"), &study(model));
+        check("rows.csv").expect("both are there");
+        let error = format!("{:#}", check("net.onnx").expect_err("it is not there"));
+        assert!(error.starts_with("recipe.model.file") && error.contains("net.onnx"), "{error}");
+    }
 
     #[test]
     fn a_grid_that_the_budget_does_not_cover_is_told_of() {
