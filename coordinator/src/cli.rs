@@ -199,7 +199,8 @@ pub struct Ablate {
 /// it, a row a configuration and a second axis of epochs in the arrays of metrics and `elapsed_s`. A configuration is
 /// answered by the curve of the nearest one: its choices and bools are equal, and the sum of squares of the distances of
 /// its numbers, in shares of their ranges on the scale that is searched, is the least. In an npz, a choice among texts is
-/// its place in the list, from 0. What a row has for a parameter that does not exist there is not looked at.
+/// its place in the list, from 0. What a row has for a parameter that does not exist there is not looked at, but a
+/// cell of a CSV file must have something in it.
 ///
 ///   regatta simulate study.yaml --lanes 32 --objective curves.parquet
 #[derive(Debug, Clone, Args)]

@@ -1,10 +1,16 @@
 //! The programs that an agent's operator allows, by name. An offer can name one of them, and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use regatta_schemas::check::is_name;
+
+/// What Linux reads of a script's first line.
+const FIRST_LINE_MAX: u64 = 256;
 
 /// Why a program cannot be allowed.
 #[derive(Debug, thiserror::Error)]
@@ -69,12 +75,39 @@ fn runnable(path: &Path) -> Result<PathBuf, ProgramError> {
     if about.permissions().mode() & 0o111 == 0 {
         return Err(not_runnable("it is not marked as a program (chmod +x)".to_owned()));
     }
+    if let Some(interpreter) = interpreter(&path_in_full).filter(|interpreter| !interpreter.exists()) {
+        return Err(not_runnable(format!("its first line names {}, which is not there", interpreter.display())));
+    }
     Ok(path_in_full)
+}
+
+/// The program that a script's first line names; None where it is no script, or cannot be read.
+fn interpreter(path: &Path) -> Option<PathBuf> {
+    let mut start = Vec::new();
+    std::fs::File::open(path).ok()?.take(FIRST_LINE_MAX).read_to_end(&mut start).ok()?;
+    let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let name = line.split(u8::is_ascii_whitespace).find(|word| !word.is_empty())?;
+    Some(PathBuf::from(OsStr::from_bytes(name)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn script_needs_the_program_that_its_first_line_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = |first_line: &str| {
+            let path = folder.path().join("script");
+            std::fs::write(&path, format!("{first_line}\necho")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            runnable(&path).map_err(|error| error.to_string())
+        };
+        for fine in ["#!/bin/sh", "#! /bin/sh -e", "# a comment", ""] {
+            assert!(script(fine).is_ok(), "{fine}");
+        }
+        assert!(script("#!/usr/bin/nowhere -u").unwrap_err().contains("names /usr/bin/nowhere, which is not there"));
+    }
 
     #[test]
     fn only_runnable_files_are_allowed_each_by_a_name_of_its_own() {
