@@ -270,7 +270,7 @@ async fn a_study_on_an_embedded_cluster_outlives_its_agent() {
 /// A study on a cluster of one agent with one lane, which is kept.
 fn embedded(folder: &Path, study: &Value) -> (Process, PathBuf) {
     let (file, cluster) = (folder.join("study.json"), folder.join("cluster"));
-    std::fs::write(&file, study.to_string()).unwrap();
+    std::fs::write(&file, study.to_string()).expect("there is room");
     let mut command = Command::new(program("regatta"));
     command.args(["run", "--local", "--agents", "1", "--lanes", "1", "--device", "cpu", "--folder"]);
     command.arg(&cluster).arg(&file);
@@ -288,8 +288,8 @@ fn child_called(parent: u32, name: &str) -> Option<u32> {
 }
 
 fn kill(process: u32) {
-    let process = rustix::process::Pid::from_raw(i32::try_from(process).unwrap()).unwrap();
-    rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+    let process = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw).expect("a process has a number");
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).expect("it is ours");
 }
 
 /// Processes whose parent this is, as the kernel tells it.
