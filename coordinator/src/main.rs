@@ -101,7 +101,14 @@ async fn reach(server: &Server) -> anyhow::Result<Link> {
 async fn connect_as(server: &Server, name: &str, wait_for_server: bool) -> anyhow::Result<Link> {
     use anyhow::Context;
     connect(&Connection { server: server.clone(), name: name.to_owned(), wait_for_server }).await.with_context(|| {
-        format!("cannot reach NATS at {} (set --nats or REGATTA_NATS, or use `regatta run --local`)", server.urls)
+        let who = match &server.credentials {
+            None => "and, where it asks who you are, --credentials or REGATTA_CREDENTIALS".to_owned(),
+            Some(file) => format!("the credentials are {}", file.display()),
+        };
+        format!(
+            "cannot reach NATS at {} (set --nats or REGATTA_NATS, {who}; or use `regatta run --local`)",
+            server.urls
+        )
     })
 }
 
