@@ -100,15 +100,20 @@ impl Study {
     }
 
     /// The points that a caller who holds the trial cannot mean: beyond the trial's resource, or not after what it reported
-    /// before. It may say its last point again, since an answer can be lost, or more of it.
+    /// before. It may say its last point again, or more of it, and a whole report that ends with it, since an answer can
+    /// be lost.
     pub fn misreported(&self, request: &TrialObserve) -> Vec<Fault> {
         let Ok(tenure) = self.held(request) else { return Vec::new() };
         let most = self.state.file.budget.resource;
         let mut faults = Vec::new();
-        let mut before = tenure.reported.as_ref().map_or(0, |point| point.resource);
+        let is_last = |point: &OwnPoint| tenure.reported.as_ref().is_some_and(|last| agrees(point, last));
+        let mut before = match &tenure.reported {
+            Some(last) if !request.points.last().is_some_and(is_last) => last.resource,
+            _ => 0,
+        };
         for (place, point) in request.points.iter().enumerate() {
             let resource = point.resource;
-            let is_said_again = place == 0 && tenure.reported.as_ref().is_some_and(|last| agrees(point, last));
+            let is_said_again = place == 0 && is_last(point);
             if resource > most {
                 let problem = format!("is {resource}, beyond the trial's {most} epochs");
                 faults.push(Fault::new(format!("points[{place}].resource"), problem, format!("give at most {most}")));

@@ -158,6 +158,8 @@ fn what_cannot_be_measured_is_refused_and_changes_nothing() {
     let second = stage.suggested();
     assert_eq!(second, (0, 2));
     stage.report(second, &[value(1, 0.15), value(2, 0.25)], None);
+    // Its answer was lost.
+    stage.report(second, &[value(1, 0.15), value(2, 0.25)], None);
     stage.report(second, &[value(4, 0.4)], Some(OwnEnd::Done));
     assert_eq!(stage.trial(0).phase, Phase::Ended(Outcome::Finished));
     assert_eq!(
