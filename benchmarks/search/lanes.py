@@ -24,10 +24,10 @@ class Scheduler(Protocol):
     def ask(self) -> Start: ...
 
     def report(self, trial: int, epoch: int, value: float) -> bool:
-        """Whether the trial goes on. Never asked for more than EPOCHS; after the last report, the answer is no."""
+        """Whether the trial goes on. Never asked for more than all epochs; after the last report, the answer is no."""
 
 
-def simulate(scheduler: Scheduler, curve_of, lanes: int, seconds: float) -> dict:
+def simulate(scheduler: Scheduler, curve_of, lanes: int, seconds: float, epochs: int = EPOCHS) -> dict:
     """Runs a fleet for so many virtual seconds. curve_of(params) gives values and seconds since the start by epoch."""
     curves, order, ends = {}, count(), []
     reports, best, anytime = [], float("-inf"), []
@@ -51,7 +51,7 @@ def simulate(scheduler: Scheduler, curve_of, lanes: int, seconds: float) -> dict
         if value > best:
             best = value
             anytime.append([round(now, 3), best])
-        if scheduler.report(trial, epoch, value) and epoch < EPOCHS:
+        if scheduler.report(trial, epoch, value) and epoch < epochs:
             report_later(now, trial, epoch + 1)
         else:
             ends.append(epoch)

@@ -20,9 +20,14 @@ def truncated_normal(a: float, b: float, loc: float, scale: float, random_state)
     return ndtri_exp(more + log1p(exp(less - more))) * scale + loc
 
 
+def truncated_normals():
+    from optuna.samplers._tpe import _truncnorm
+
+    _truncnorm._log_ndtr = log_ndtr  # which it computes number by number in Python
+
+
 def optuna():
     from optuna.pruners import HyperbandPruner
-    from optuna.samplers._tpe import _truncnorm
     from optuna.search_space import IntersectionSearchSpace
 
     bracket_of, brackets = HyperbandPruner._get_bracket_id, {}
@@ -40,7 +45,7 @@ def optuna():
         # What parameters all trials have in common: here every trial has all, so the first that ended tells.
         return dict(sorted(self._search_space.items())) if self._search_space else space_of(self, study, use_cache)
 
-    _truncnorm._log_ndtr = log_ndtr  # which it computes number by number in Python
+    truncated_normals()
     HyperbandPruner._get_bracket_id = remembered_bracket
     IntersectionSearchSpace.calculate = first_space
 

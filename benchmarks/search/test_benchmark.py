@@ -1,9 +1,12 @@
 """python3 -m unittest discover benchmarks/search: the fleet in virtual time and the table, without any library."""
+import re
 import unittest
+from pathlib import Path
 
 from budget import regret, seconds_of
 from lanes import Start, simulate
-from ranks import ranks
+from ranks import SHARES, ranks
+from record import RECORDED, read, thinned
 from space import EPOCHS, SPACE, TASKS
 from table import rows
 
@@ -71,6 +74,21 @@ class Table(unittest.TestCase):
         table, cases = rows([line("a", 1, 99.0), line("b", 1, 98.0), line("a", 2, 10.0)])
         self.assertEqual(cases, [("3945", 1)])
         self.assertEqual([row[:4] for row in table], [("a", 1.0, 1.0, 1.0), ("b", 2.0, 2.0, 2.0)])
+
+
+class Recorded(unittest.TestCase):
+    def test_kept_points_of_a_curve_have_its_regrets(self):
+        curve = [[0.1, 50.0], [0.2, 60.0], [30.0, 70.0], [40.0, 80.0], [99.0, 90.0], [101.0, 95.0]]
+        kept = thinned(curve, 100.0)
+        self.assertEqual(kept, [[0.2, 60.0], [40.0, 80.0], [99.0, 90.0]])
+        for share in SHARES:
+            self.assertEqual(regret("3945", kept, share * 100.0), regret("3945", curve, share * 100.0))
+
+    def test_libraries_are_of_the_versions_that_are_pinned(self):
+        pins = (Path(__file__).parents[2] / "versions.env").read_text()
+        pinned = {f"{name} {version}" for name, version in re.findall(r"\b(optuna|syne-tune)==([\d.]+)", pins)}
+        recorded = {line["library"] for line in read(RECORDED)}
+        self.assertTrue(recorded and recorded <= pinned, "remove the lines of other versions, and record them again")
 
 
 class Space(unittest.TestCase):
