@@ -1,5 +1,5 @@
-//! A model file opened for training: parameters and running statistics as inputs, every free axis a number, and what a
-//! clean-up for inference would take out held in place.
+//! A model file opened for training: parameters and running statistics as inputs, every free axis a number, and batch
+//! normalisations in the form of an evaluation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,12 +7,10 @@ use prost::Message;
 
 use super::parameters::Kind;
 use super::{Axis, ImportError, ModelFile, ModelInput};
-use crate::graph::{Dtype, RESERVED_PREFIX, dtype_code};
+use crate::graph::{Dtype, dtype_code};
 use crate::onnx::attribute_proto::AttributeType;
 use crate::onnx::tensor_shape_proto::{Dimension, dimension};
-use crate::onnx::{
-    AttributeProto, GraphProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
-};
+use crate::onnx::{AttributeProto, GraphProto, NodeProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto};
 
 /// The first file format in which an initializer need not be an input.
 const IR_VERSION_MIN: i64 = 4;
@@ -37,20 +35,11 @@ impl ModelFile {
             forget_shape(output);
         }
         self.open_initializers(graph);
-        let training = format!("{RESERVED_PREFIX}training");
         for node in &mut graph.node {
-            match node.op_type() {
-                "Dropout" if self.opset >= 12 => keep_dropout(node, &training),
-                "BatchNormalization" => normalise_once(node),
-                _ => {}
+            if node.op_type() == "BatchNormalization" {
+                normalise_once(node);
             }
         }
-        graph.initializer.push(TensorProto {
-            name: Some(training),
-            data_type: Some(i32::try_from(dtype_code(Dtype::Bool)).expect("ONNX's types are small numbers")),
-            raw_data: Some(vec![1]),
-            ..TensorProto::default()
-        });
         drop_unused(graph);
         Ok(model.encode_to_vec())
     }
@@ -116,12 +105,6 @@ fn check_shape<'a>(
         }
     }
     Ok(())
-}
-
-/// Without it, a runtime takes a dropout that has no `training_mode` for an identity.
-fn keep_dropout(node: &mut NodeProto, training: &str) {
-    node.input.resize(2, String::new());
-    node.input.push(training.into());
 }
 
 /// The inference form: what it does in training is for the translation to say.
