@@ -30,14 +30,9 @@ fn split(rows: usize, shape: &[usize], with_categories: bool) -> Split {
     };
     let values = Values::F32((0..rows * width).map(number).collect());
     let feature = |name: &str, shape, values, vocabulary| Feature {
-        name: name.into(),
-        shape,
         values,
-        affine: None,
-        normalized: None,
         vocabulary,
-        columns: Vec::new(),
-        texts: Vec::new(),
+        ..Feature::numbers(name, shape, Vec::new())
     };
     let mut features = vec![feature("features", shape.to_vec(), values, Vec::new())];
     if with_categories {

@@ -98,16 +98,8 @@ impl Images {
             self.append(entry, &picture, &mut values)?;
             labels.push(i64::try_from(entry.class).expect("classes are few"));
         }
-        let feature = Feature {
-            name: FEATURE.to_owned(),
-            shape: vec![self.channels, self.height as usize, self.width as usize],
-            values: Values::U8(values),
-            affine: None,
-            normalized: None,
-            vocabulary: Vec::new(),
-            columns: Vec::new(),
-            texts: Vec::new(),
-        };
+        let shape = vec![self.channels, self.height as usize, self.width as usize];
+        let feature = Feature { values: Values::U8(values), ..Feature::numbers(FEATURE, shape, Vec::new()) };
         let target = Target::Classes { labels, shape: Vec::new(), classes: self.classes };
         Ok(Split { features: vec![feature], target })
     }

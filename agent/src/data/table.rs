@@ -78,16 +78,14 @@ pub fn rows(columns: Vec<(Column, Cells)>, rows: usize) -> Result<Rows, DataErro
     let mut target = RawTarget::Texts(Vec::new());
     let (mut dense, mut categories) = (Vec::new(), Vec::new());
     let (mut dense_names, mut category_names) = (Vec::new(), Vec::new());
-    let (mut dense_texts, mut category_texts) = (Vec::new(), Vec::new());
+    let mut dense_texts = Vec::new();
     for (column, cells) in columns {
         match (column.role, cells) {
             (Role::Target, Cells::Numbers(values)) => target = RawTarget::Numbers { shape: vec![1], values },
             (Role::Target, Cells::Texts(texts)) => target = RawTarget::Texts(texts),
             (Role::Category, cells) => {
-                let (numbers, texts) = numbered(&column.name, &cells)?;
-                categories.push((numbers, texts.len()));
+                categories.push(numbered(&column.name, &cells)?);
                 category_names.push(column.name);
-                category_texts.push(texts);
             }
             #[expect(clippy::cast_possible_truncation, reason = "training is in single precision")]
             (Role::Feature, Cells::Numbers(values)) => {
@@ -108,16 +106,13 @@ pub fn rows(columns: Vec<(Column, Cells)>, rows: usize) -> Result<Rows, DataErro
         features.push(Feature { columns: dense_names, texts, ..numbers });
     }
     if !categories.is_empty() {
-        let (numbers, vocabulary): (Vec<Vec<i64>>, Vec<usize>) = categories.into_iter().unzip();
+        let (numbers, texts): (Vec<Vec<i64>>, Vec<Vec<String>>) = categories.into_iter().unzip();
         features.push(Feature {
-            name: CATEGORIES.to_owned(),
-            shape: vec![numbers.len()],
             values: Values::I64(side_by_side(&numbers, rows)),
-            affine: None,
-            normalized: None,
-            vocabulary,
+            vocabulary: texts.iter().map(Vec::len).collect(),
             columns: category_names,
-            texts: category_texts,
+            texts,
+            ..Feature::numbers(CATEGORIES, vec![numbers.len()], Vec::new())
         });
     }
     Ok(Rows { features, target, validation: None })

@@ -63,14 +63,9 @@ impl Tokens {
     pub fn read(&self, store: &Store, first: usize, rows: usize) -> Result<Split, DataError> {
         let tokens = self.stretch(store, first as u64 * self.length as u64, (rows * self.length) as u64 + 1)?;
         let feature = Feature {
-            name: FEATURE.to_owned(),
-            shape: vec![self.length],
             values: Values::I64(tokens[..tokens.len() - 1].to_vec()),
-            affine: None,
-            normalized: None,
             vocabulary: vec![self.vocabulary],
-            columns: Vec::new(),
-            texts: Vec::new(),
+            ..Feature::numbers(FEATURE, vec![self.length], Vec::new())
         };
         let labels = tokens[1..].to_vec();
         let target = Target::Classes { labels, shape: vec![self.length], classes: self.vocabulary };

@@ -29,14 +29,9 @@ fn split(rows: usize, salt: usize) -> Split {
         labels.extend((0..LABELS_MAX).map(|at| told.get(at).map_or(0, |label| *label as i64)));
     }
     let feature = Feature {
-        name: "tokens".into(),
-        shape: vec![FRAMES],
         values: Values::I64(tokens),
-        affine: None,
-        normalized: None,
         vocabulary: vec![CLASSES],
-        columns: Vec::new(),
-        texts: Vec::new(),
+        ..Feature::numbers("tokens", vec![FRAMES], Vec::new())
     };
     Split { features: vec![feature], target: Target::Classes { labels, shape: vec![LABELS_MAX], classes: CLASSES } }
 }
