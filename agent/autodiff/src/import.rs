@@ -160,11 +160,11 @@ pub(crate) struct TensorSource {
 }
 
 /// The model behind bytes.
-fn decoded(bytes: &[u8]) -> Result<ModelProto, ImportError> {
+pub(crate) fn decoded(bytes: &[u8]) -> Result<ModelProto, ImportError> {
     ModelProto::decode(bytes).map_err(|error| malformed(error.to_string()))
 }
 
-fn malformed(reason: impl Into<String>) -> ImportError {
+pub(crate) fn malformed(reason: impl Into<String>) -> ImportError {
     ImportError::Malformed { reason: reason.into() }
 }
 

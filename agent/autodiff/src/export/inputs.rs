@@ -3,9 +3,9 @@
 use prost::Message;
 
 use crate::graph::{Dtype, RESERVED_PREFIX, dtype_code};
-use crate::import::ImportError;
+use crate::import::{ImportError, decoded, malformed};
 use crate::onnx::tensor_shape_proto::dimension;
-use crate::onnx::{ModelProto, NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto, type_proto};
+use crate::onnx::{NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto, type_proto};
 
 /// `(number - offset) * factor` of an input whose rows have this shape: one of each for all, or for each equal part.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,12 +101,4 @@ fn node(op: &str, inputs: [String; 2], output: String) -> NodeProto {
         output: vec![output],
         ..NodeProto::default()
     }
-}
-
-fn decoded(onnx: &[u8]) -> Result<ModelProto, ImportError> {
-    ModelProto::decode(onnx).map_err(|error| malformed(&error.to_string()))
-}
-
-fn malformed(reason: &str) -> ImportError {
-    ImportError::Malformed { reason: reason.into() }
 }
