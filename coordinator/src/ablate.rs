@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::cli;
 use crate::history::History;
-use crate::run::read_study;
+use crate::run::read_unchecked;
 use crate::show;
 
 /// The run that an ablation is.
@@ -20,7 +20,7 @@ use crate::show;
 /// # Errors
 /// The file is wrong, or has no ablation.
 pub fn as_run(args: &cli::Ablate) -> anyhow::Result<cli::Run> {
-    let study = read_study(&args.file)?;
+    let study = read_unchecked(&args.file)?;
     if study.get("ablation").is_none_or(Value::is_null) {
         bail!("{} has no `ablation`; `regatta ablate --help` shows one", args.file.display());
     }

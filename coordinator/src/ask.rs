@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use crate::ablate;
 use crate::calls;
 use crate::cli;
-use crate::follow::{Standing, View};
+use crate::follow::{Following, Standing, View};
 use crate::history::History;
 use crate::model;
 use crate::nats::{AskError, Client, OutputReader, Until, Wire};
@@ -56,7 +56,8 @@ pub async fn study(link: &Link, command: &cli::StudyCommand) -> anyhow::Result<(
         cli::StudyCommand::Follow(arg) => {
             history(link, &arg.study).await?;
             let view = if arg.json.json { View::Json } else { View::Screen };
-            return follow_and_ask(link, &arg.study, view, Afterwards::GoesOn).await.map(drop);
+            let mut following = Following::new(link, arg.study.clone(), view);
+            return follow_and_ask(&mut following, Afterwards::GoesOn).await.map(drop);
         }
         cli::StudyCommand::Stop(arg) => (Endpoint::StudyStop, arg, "stopped"),
         cli::StudyCommand::Pause(arg) => {

@@ -29,50 +29,80 @@ pub enum View {
     Json,
 }
 
-/// Shows what happens until the study has concluded, and returns all of it.
-///
-/// # Errors
-/// When there is no such study, or the log cannot be read.
-pub async fn follow(link: &Link, study: &StudyId, view: View) -> anyhow::Result<History> {
-    let mut log = LogReader::open(link, Some(study), Until::Forever).await?;
-    let mut history = History::new(study.clone());
-    let mut screen = Screen::new(view);
-    let mut points_since_update = 0_u32;
-    let mut looks = tokio::time::interval(LOOK_EVERY);
-    loop {
-        let read = tokio::select! {
-            read = log.next() => read,
-            _ = looks.tick(), if view == View::Screen => {
-                screen.take_standing(Standing::of(link, study).await);
-                screen.update(&history, None);
-                continue;
+/// A study that is followed, and what is known of it so far.
+pub struct Following {
+    link: Link,
+    study: StudyId,
+    history: History,
+    screen: Screen,
+}
+
+impl Following {
+    pub fn new(link: &Link, study: StudyId, view: View) -> Self {
+        Self { link: link.clone(), history: History::new(study.clone()), study, screen: Screen::new(view) }
+    }
+
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    pub fn study(&self) -> &StudyId {
+        &self.study
+    }
+
+    /// Shows what happens until the study has concluded, and hands out all of it.
+    ///
+    /// # Errors
+    /// When there is no such study, or the log cannot be read.
+    pub async fn follow(&mut self) -> anyhow::Result<History> {
+        let Self { link, study, history, screen } = self;
+        let mut log = LogReader::open(link, Some(study), Until::Forever).await?;
+        let mut points_since_update = 0_u32;
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        loop {
+            let read = tokio::select! {
+                read = log.next() => read,
+                _ = looks.tick(), if screen.view == View::Screen => {
+                    screen.take_standing(Standing::of(link, study).await);
+                    screen.update(history, None);
+                    continue;
+                }
+            };
+            let entry = match read {
+                Ok(Read::Record(entry)) => *entry,
+                Ok(Read::Elected { .. } | Read::Foreign) => continue,
+                Ok(Read::End) => anyhow::bail!("the log of {study} ended"),
+                Err(error @ BrokerError::TailLost { .. }) => return Err(error.into()),
+                Err(error) => {
+                    tracing::debug!(%error, "the log cannot be read; trying again");
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    continue;
+                }
+            };
+            screen.print_record(&entry)?;
+            let ended = ended_trial(&entry);
+            let is_concluded = matches!(entry.record, Record::StudyConcluded(_));
+            let is_point = matches!(entry.record, Record::Measured(_));
+            history.take(entry);
+            points_since_update = if is_point { points_since_update + 1 } else { 0 };
+            // Points are many; the screen need not follow each.
+            if points_since_update.is_multiple_of(POINTS_PER_UPDATE) {
+                screen.update(history, ended);
             }
-        };
-        let entry = match read {
-            Ok(Read::Record(entry)) => *entry,
-            Ok(Read::Elected { .. } | Read::Foreign) => continue,
-            Ok(Read::End) => anyhow::bail!("the log of {study} ended"),
-            Err(error @ BrokerError::TailLost { .. }) => return Err(error.into()),
-            Err(error) => {
-                tracing::debug!(%error, "the log cannot be read; trying again");
-                tokio::time::sleep(Duration::from_millis(200)).await;
-                continue;
+            if is_concluded {
+                screen.close(history)?;
+                return Ok(std::mem::replace(history, History::new(study.clone())));
             }
-        };
-        screen.print_record(&entry)?;
-        let ended = ended_trial(&entry);
-        let is_concluded = matches!(entry.record, Record::StudyConcluded(_));
-        let is_point = matches!(entry.record, Record::Measured(_));
-        history.take(entry);
-        points_since_update = if is_point { points_since_update + 1 } else { 0 };
-        // Points are many; the screen need not follow each.
-        if points_since_update.is_multiple_of(POINTS_PER_UPDATE) {
-            screen.update(&history, ended);
         }
-        if is_concluded {
-            screen.close(&history)?;
-            return Ok(history);
-        }
+    }
+
+    /// Shows on a screen what was found so far, of a study whose end was not seen.
+    ///
+    /// # Errors
+    /// When it cannot be printed.
+    pub fn close_early(&self) -> anyhow::Result<()> {
+        let is_begun = self.history.shown().is_some();
+        if is_begun && self.screen.view == View::Screen { self.screen.close(&self.history) } else { Ok(()) }
     }
 }
 

@@ -27,6 +27,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use cli::{Cli, Command};
+use history::History;
 use regatta_broker::{Connection, Link, Server, connect, ensure_everything};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -52,22 +53,22 @@ async fn main() -> ExitCode {
     }
 }
 
+async fn run(server: &Server, args: &cli::Run) -> anyhow::Result<Option<History>> {
+    // A fault in the file is told before a fault in the network.
+    let asked = run::Asked::read(args)?;
+    if args.place.local {
+        return run::run_local(args, asked).await;
+    }
+    run::run(&reach(server).await?, args, asked).await
+}
+
 async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     let server = &cli.server;
     match &cli.command {
         Command::Serve(args) => coordinate(server, args).await,
-        Command::Run(args) if args.place.local => run::run_local(args).await.map(drop),
-        Command::Run(args) => {
-            // A fault in the file is told before a fault in the network.
-            run::read_study(&args.file)?;
-            run::run(&reach(server).await?, args).await.map(drop)
-        }
+        Command::Run(args) => run(server, args).await.map(drop),
         Command::Ablate(args) => {
-            let run = ablate::as_run(args)?;
-            let history = match args.place.local {
-                true => run::run_local(&run).await?,
-                false => run::run(&reach(server).await?, &run).await?,
-            };
+            let history = run(server, &ablate::as_run(args)?).await?;
             ablate::plot(args, history.as_ref())
         }
         Command::Simulate(args) => simulate::simulate(args),

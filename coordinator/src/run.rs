@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::ask::ask;
 use crate::cli;
 use crate::earlier;
-use crate::follow::{View, follow};
+use crate::follow::{Following, View};
 use crate::history::History;
 use crate::local::{LocalCluster, remains};
 use crate::nats::{AskError, Client, Wire};
@@ -45,16 +45,6 @@ impl FaultyFile {
     pub fn new(path: &Path, faults: Vec<Fault>) -> Self {
         Self { file: path.display().to_string(), faults }
     }
-}
-
-/// Reads and checks a study file.
-///
-/// # Errors
-/// [`FaultyFile`] with all faults, or why the file cannot be read.
-pub fn read_study(path: &Path) -> anyhow::Result<Value> {
-    let value = read_unchecked(path)?;
-    checked(path, &value)?;
-    Ok(value)
 }
 
 /// What a study file says, as it was read and perhaps changed.
@@ -93,17 +83,52 @@ pub fn tell_notes(file: &StudyFile) {
     }
 }
 
+/// A study that is to be run: what its file says and the command line changes, found right.
+pub struct Asked {
+    study: Value,
+    file: StudyFile,
+}
+
+impl Asked {
+    /// Reads the file and checks it, before anything is started or reached.
+    ///
+    /// # Errors
+    /// [`FaultyFile`] with all faults, or why the file cannot be read.
+    pub fn read(run: &cli::Run) -> anyhow::Result<Self> {
+        let mut study = read_unchecked(&run.file)?;
+        // What has another shape than that is for the check to tell.
+        let mut set = |pointer: &str, key: &str, value: Value| {
+            if let Some(fields) = study.pointer_mut(pointer).and_then(Value::as_object_mut) {
+                fields.insert(key.to_owned(), value);
+            }
+        };
+        if let Some(seed) = run.seed {
+            set("", "seed", seed.into());
+        }
+        if let Some(stopper) = &run.stopper {
+            let stopper = check::study_text(stopper).map_err(|faults| FaultyFile::new(&run.file, faults))?;
+            set("", "stopper", stopper);
+        }
+        if let Some(repeats) = run.repeats {
+            set("/ablation", "repeats", repeats.into());
+        }
+        let file = checked(&run.file, &study)?;
+        tell_notes(&file);
+        Ok(Self { study, file })
+    }
+}
+
 /// Runs a study on a fleet that is there. None where it goes on without us.
 ///
 /// # Errors
 /// When it cannot be started or followed, every trial failed, or none reported the objective.
-pub async fn run(link: &Link, run: &cli::Run) -> anyhow::Result<Option<History>> {
-    let study = start_study(link, run).await?;
+pub async fn run(link: &Link, run: &cli::Run, asked: Asked) -> anyhow::Result<Option<History>> {
+    let study = start_study(link, run, asked).await?;
     if run.detach {
         print_line(study.as_str())?;
         return Ok(None);
     }
-    follow_and_ask(link, &study, view(run.json), Afterwards::GoesOn).await
+    follow_and_ask(&mut Following::new(link, study, view(run.json)), Afterwards::GoesOn).await
 }
 
 /// Runs a study on a cluster of its own, to its end.
@@ -111,23 +136,30 @@ pub async fn run(link: &Link, run: &cli::Run) -> anyhow::Result<Option<History>>
 /// # Errors
 /// When a part of the cluster is missing or dies, which ends the rest of it at once, every trial failed, or none reported the
 /// objective.
-pub async fn run_local(run: &cli::Run) -> anyhow::Result<Option<History>> {
-    check_program(&read_study(&run.file)?, &run.place.allow)?;
+pub async fn run_local(run: &cli::Run, asked: Asked) -> anyhow::Result<Option<History>> {
+    check_program(&asked.study, &run.place.allow)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut cluster = LocalCluster::start(&run.place).await?;
     let link = cluster.link.clone();
-    let outcome = tokio::select! {
+    let mut following = None;
+    let (outcome, is_whole) = tokio::select! {
         outcome = async {
-            let study = start_study(&link, run).await?;
-            follow_and_ask(&link, &study, view(run.json), Afterwards::EndsWithUs).await
-        } => outcome,
-        error = cluster.broken() => {
-            cluster.abandon().await;
-            return Err(error);
-        }
-        _ = terminate.recv() => Err(anyhow::anyhow!("ended by a signal before the study was")),
+            let study = start_study(&link, run, asked).await?;
+            let following = following.insert(Following::new(&link, study, view(run.json)));
+            follow_and_ask(following, Afterwards::EndsWithUs).await
+        } => (outcome, true),
+        error = cluster.broken() => (Err(error), false),
+        _ = terminate.recv() => (Err(anyhow::anyhow!("ended by a signal before the study was")), true),
     };
-    let stopped = cluster.stop().await;
+    if let (Err(_), Some(following)) = (&outcome, &following) {
+        following.close_early()?;
+    }
+    let stopped = if is_whole {
+        cluster.stop().await
+    } else {
+        cluster.abandon().await;
+        Ok(())
+    };
     if !run.json {
         eprintln!("{}", remains(&run.place));
     }
@@ -154,23 +186,12 @@ fn view(json: bool) -> View {
     if json { View::Json } else { View::Screen }
 }
 
-async fn start_study(link: &Link, run: &cli::Run) -> anyhow::Result<StudyId> {
+async fn start_study(link: &Link, run: &cli::Run, asked: Asked) -> anyhow::Result<StudyId> {
     let wire = Wire::new(link.clone());
-    let mut study = read_study(&run.file)?;
+    let Asked { mut study, file } = asked;
     if !run.earlier.is_empty() {
-        let file = checked(&run.file, &study)?;
         earlier::add(link, &run.earlier, &file, &mut study).await?;
     }
-    if let Some(seed) = run.seed {
-        study["seed"] = seed.into();
-    }
-    if let Some(stopper) = &run.stopper {
-        study["stopper"] = check::study_text(stopper).map_err(|faults| FaultyFile::new(&run.file, faults))?;
-    }
-    if let Some(repeats) = run.repeats {
-        study["ablation"]["repeats"] = repeats.into();
-    }
-    tell_notes(&checked(&run.file, &study)?);
     let client = wire.client();
     wait_for_coordinator(&client, &run.place).await?;
     upload_files(&wire, &run.file, &mut study).await?;
@@ -266,17 +287,13 @@ pub enum Afterwards {
 ///
 /// # Errors
 /// When the log cannot be read, every trial failed, or none reported the objective.
-pub async fn follow_and_ask(
-    link: &Link,
-    study: &StudyId,
-    view: View,
-    afterwards: Afterwards,
-) -> anyhow::Result<Option<History>> {
-    let mut following = std::pin::pin!(follow(link, study, view));
+pub async fn follow_and_ask(following: &mut Following, afterwards: Afterwards) -> anyhow::Result<Option<History>> {
+    let (link, study) = (following.link().clone(), following.study().clone());
+    let mut ending = std::pin::pin!(following.follow());
     let mut is_stopping = false;
     loop {
         tokio::select! {
-            history = &mut following => {
+            history = &mut ending => {
                 let history = history?;
                 judge(&history)?;
                 return Ok(Some(history));

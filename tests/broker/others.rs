@@ -252,6 +252,11 @@ async fn an_embedded_cluster_that_loses_a_part_tells_how_that_ended_and_ends() {
             "{}",
             run.log()
         );
+        assert!(
+            ["validation_accuracy", "0 finished", "are kept in"].iter().all(|told| run.log().contains(told)),
+            "{}",
+            run.log()
+        );
         assert!(children.iter().all(|child| !is_alive(*child)), "nothing is left of the cluster");
     }
 }
