@@ -300,7 +300,7 @@ impl Timed {
         };
         let shape = if self.tells_each { row } else { vec![] };
         let labels = tokens(generator, rows * shape.iter().product::<usize>(), self.classes);
-        Split { features: vec![feature], target: Target::Classes { labels, shape, classes: self.classes } }
+        Split { features: vec![feature], target: Target::classes(labels, shape, self.classes) }
     }
 }
 

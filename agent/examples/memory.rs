@@ -58,7 +58,7 @@ fn memory_mib(name: &str) -> anyhow::Result<f64> {
 fn data() -> Dataset {
     let split = |rows: usize| Split {
         features: vec![Feature::numbers("x", vec![WIDTH], vec![0.5; rows * WIDTH])],
-        target: Target::Classes { labels: (0..rows as i64).map(|row| row % 10).collect(), shape: vec![], classes: 10 },
+        target: Target::classes((0..rows as i64).map(|row| row % 10).collect(), vec![], 10),
     };
     Dataset { train: split(6400), validation: split(640) }
 }

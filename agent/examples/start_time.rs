@@ -88,7 +88,7 @@ fn data(shape: &[usize]) -> Dataset {
         let labels = (0..rows as i64).map(|row| row % 10).collect();
         Split {
             features: vec![Feature::numbers("x", shape.to_vec(), values)],
-            target: Target::Classes { labels, shape: vec![], classes: 10 },
+            target: Target::classes(labels, vec![], 10),
         }
     };
     Dataset { train: split(ROWS), validation: split(ROWS) }

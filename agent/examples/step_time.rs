@@ -63,7 +63,7 @@ fn data(width: usize) -> Dataset {
         let labels = (0..rows as i64).map(|row| row % 10).collect();
         Split {
             features: vec![Feature::numbers("x", vec![width], values)],
-            target: Target::Classes { labels, shape: vec![], classes: 10 },
+            target: Target::classes(labels, vec![], 10),
         }
     };
     Dataset { train: split(6400), validation: split(640) }

@@ -31,6 +31,7 @@ fn offer(trial: u32, attempt: u32) -> Box<Offer> {
         until: None,
         seed: 1,
         resume: None,
+        objective: None,
         labels: BTreeMap::new(),
     })
 }

@@ -16,6 +16,7 @@ use regatta_schemas::log::Point;
 use regatta_schemas::offer::Offer;
 use regatta_schemas::reasons::FailCause;
 use regatta_schemas::recipe::{self, Recipe};
+use regatta_schemas::study::{Goal, Objective};
 use tokio::sync::mpsc;
 
 use crate::agent::{Ending, Lane};
@@ -23,7 +24,7 @@ use crate::clock::Stopwatch;
 use crate::command::{self, CommandSettings, Workplace};
 use crate::recipe::plan;
 use crate::runtime::{self, CudaSettings, Device, RuntimeError};
-use crate::training::{Engine, Source, Training, TrainingError};
+use crate::training::{BestBy, Engine, Owner, Plan, Source, Training, TrainingError};
 pub(crate) use cadence::Cadence;
 use stride::Stride;
 use time_limit::TimeLimit;
@@ -172,7 +173,10 @@ impl LaneFloor {
     fn run(&mut self, assignment: &Assignment) -> Result<Ending, TrainingError> {
         let resume = assignment.resume.as_ref().map(|(bytes, elapsed)| (bytes.as_slice(), *elapsed));
         let offer = &assignment.offer;
-        let owner = format!("{}.{}.{}.{}", offer.study, offer.trial, offer.attempt, self.agent);
+        let owner = Owner {
+            trial: format!("{}.{}", offer.study, offer.trial),
+            attempt: format!("{}.{}", offer.attempt, self.agent),
+        };
         match (&assignment.offer.recipe, &assignment.material) {
             (Recipe::Training(recipe), Material::Training { data, model }) => {
                 self.run_training(offer, owner, recipe, (data, model.as_ref()), resume)
@@ -181,7 +185,7 @@ impl LaneFloor {
                 lane: self.lane,
                 reports: &self.reports,
                 interrupt: &self.interrupt,
-                owner,
+                owner: owner.to_string(),
                 offer,
                 recipe,
                 settings: &self.commands,
@@ -197,13 +201,16 @@ impl LaneFloor {
     fn run_training(
         &mut self,
         offer: &Offer,
-        owner: String,
+        owner: Owner,
         recipe: &recipe::Training,
         (data, model): (&Source, Option<&Arc<Vec<u8>>>),
         resume: Option<(&[u8], Duration)>,
     ) -> Result<Ending, TrainingError> {
         let Self { lane, engine, reports, interrupt, .. } = self;
-        let plan = plan(recipe, model, offer.resource, offer.seed)?;
+        let best_by = offer.objective.clone().filter(|_| recipe.keep_best);
+        let best_by =
+            best_by.map(|Objective { metric, goal }| BestBy { metric, is_greater_better: goal == Goal::Maximize });
+        let plan = Plan { best_by, ..plan(recipe, model, offer.resource, offer.seed)? };
         let before = resume.map_or(Duration::ZERO, |(_, elapsed)| elapsed);
         let mut training = engine.start(&plan, data, resume.map(|(bytes, _)| bytes))?;
         training.sign(owner.clone());
@@ -351,9 +358,9 @@ fn break_off(training: &runtime::Interrupt) {
 }
 
 /// Ends the agent at once: whoever started it starts it again, and its trials go on elsewhere when their leases are lost.
-fn give_up(owner: &str) {
+fn give_up(owner: &Owner) {
     tracing::error!(
-        attempt = owner,
+        attempt = %owner,
         "hangs in one operator, long after its time limit; only a new process frees its lane: this agent aborts"
     );
     std::process::abort();

@@ -39,6 +39,7 @@ pub fn plan(
             recipe::Precision::Bfloat16 => Precision::Bfloat16,
         },
         recompute: recipe.recompute,
+        best_by: None,
         schedule: schedule(&recipe.schedule),
         metrics: unasked(recipe.data.task).iter().copied().chain(recipe.metrics.iter().copied().map(metric)).collect(),
         epochs,

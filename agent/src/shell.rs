@@ -339,7 +339,10 @@ async fn store(checkpoints: &Objects, snapshot: Snapshot) -> Result<Checkpoint, 
     let Snapshot { bytes, step, resource, elapsed, pending } = snapshot;
     let size = bytes.len() as u64;
     if size > LIMITS.checkpoint_bytes_max {
-        return Err(format!("it has {size} bytes, and at most {} are kept", LIMITS.checkpoint_bytes_max));
+        return Err(format!(
+            "it has {size} bytes, and at most {} are kept; a model's is smaller with `keep_best: false` in its recipe",
+            LIMITS.checkpoint_bytes_max
+        ));
     }
     let stored = checkpoints.put(bytes).await;
     drop(pending);

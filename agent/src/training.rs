@@ -21,12 +21,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use augment::Augmentation;
-pub use dataset::{Affine, Dataset, Feature, Split, Target, Values};
+pub use checkpoint::Owner;
+pub use dataset::{Dataset, Feature, Split, Target, Values};
 pub use engine::Engine;
 pub use error::TrainingError;
 pub use metrics::{Metric, Reading, Scores};
 pub use model::ModelPlan;
-pub use plan::{Adam, Loss, OptimizerPlan, Plan};
+pub use plan::{Adam, BestBy, Loss, OptimizerPlan, Plan};
 pub use regatta_autodiff::families::{Activation, Norm, Pool};
 pub use regatta_autodiff::step::Precision;
 pub use schedule::Schedule;
@@ -35,7 +36,7 @@ pub use stream::{Batches, Place, ReadBlock, Source, Stream};
 use regatta_autodiff::families::Model;
 
 use crate::runtime::Interrupt;
-use checkpoint::{Checkpoint, Subject};
+use checkpoint::{Best, Checkpoint, Subject};
 use engine::{DeviceData, Shape};
 use schedule::{Moment, Plateau};
 use tensors::{EvaluationTensors, Measured, Minibatch, Purpose, StepTensors, initial_states};
@@ -77,7 +78,9 @@ pub struct Training<'engine> {
     data: Arc<DeviceData>,
     source: Source,
     plan: Plan,
-    owner: String,
+    owner: Option<Owner>,
+    /// Of this trial.
+    best: Option<Best>,
     /// There until it ends; the shape keeps recorded ones for the next trial.
     tensors: Option<StepTensors>,
     evaluation: Option<EvaluationTensors>,
@@ -97,10 +100,9 @@ impl<'engine> Training<'engine> {
         data: Arc<DeviceData>,
         resume: Option<&[u8]>,
     ) -> Result<Self, TrainingError> {
-        let states = &shape.step.program.states;
-        let Checkpoint { progress, states } = match resume {
-            Some(bytes) => checkpoint::read(bytes, &subject(shape, plan, &source, ""), states)?,
-            None => Checkpoint { progress: Progress::default(), states: initial_states(states, plan.seed) },
+        let Checkpoint { progress, states, best, owner } = match resume {
+            Some(bytes) => checkpoint::read(bytes, &subject(shape, plan, &source))?,
+            None => Checkpoint::begin(initial_states(&shape.step.program.states, plan.seed)),
         };
         let tensors = match shape.recorded.take() {
             Some(mut tensors) => {
@@ -121,7 +123,8 @@ impl<'engine> Training<'engine> {
             data,
             source,
             plan: plan.clone(),
-            owner: String::new(),
+            owner,
+            best,
             tensors: Some(tensors),
             evaluation: None,
             order: None,
@@ -132,9 +135,13 @@ impl<'engine> Training<'engine> {
     }
 
     /// Writes into each checkpoint whose it is. Those of equal trainings are then different objects in a store that
-    /// names them by their content: who deletes his own deletes nobody else's.
-    pub fn sign(&mut self, owner: String) {
-        self.owner = owner;
+    /// names them by their content: who deletes his own deletes nobody else's. What measured best in another trial, which
+    /// this one goes on from, is not this one's best.
+    pub fn sign(&mut self, owner: Owner) {
+        if self.owner.as_ref().is_none_or(|before| before.trial != owner.trial) {
+            self.best = None;
+        }
+        self.owner = Some(owner);
     }
 
     /// Trains on the next minibatch.
@@ -278,7 +285,23 @@ impl<'engine> Training<'engine> {
         let mut metrics = Metrics::from([("validation_loss", loss)]);
         metrics.extend(summed.correct.map(|correct| ("validation_accuracy", correct / summed.counted.max(1.0))));
         metrics.extend(scores.finish(loss));
+        if self.progress.step_in_epoch == 0 {
+            self.keep_if_best(&metrics)?;
+        }
         Ok(metrics)
+    }
+
+    fn keep_if_best(&mut self, evaluated: &Metrics) -> Result<(), TrainingError> {
+        let Some(by) = &self.plan.best_by else { return Ok(()) };
+        let trained = self.train_metrics();
+        let measured = [evaluated, &trained].into_iter().find_map(|metrics| metrics.get(by.metric.as_str()));
+        let Some(value) = measured.copied().filter(|value| !value.is_nan()) else { return Ok(()) };
+        if self.best.as_ref().is_none_or(|best| by.is_better(value, best.value)) {
+            let tensors = self.tensors.as_ref().expect("it is there until the training ends");
+            let states = tensors.read_states(&self.shape.evaluation.program)?;
+            self.best = Some(Best { epoch: self.progress.epoch, value, states });
+        }
+        Ok(())
     }
 
     /// Everything that is needed to go on elsewhere, bit for bit on the same kind of device.
@@ -288,9 +311,9 @@ impl<'engine> Training<'engine> {
     pub fn checkpoint(&mut self) -> Result<Vec<u8>, TrainingError> {
         let tensors = self.tensors.as_ref().expect("it is there until the training ends");
         let states = tensors.read_states(&self.shape.step.program)?;
-        let checkpoint = Checkpoint { progress: self.progress, states };
-        let subject = subject(self.shape, &self.plan, &self.source, &self.owner);
-        checkpoint::write(&subject, &self.shape.step.program.states, &checkpoint)
+        let (best, owner) = (self.best.clone(), self.owner.clone());
+        let checkpoint = Checkpoint { progress: self.progress, states, best, owner };
+        checkpoint::write(&subject(self.shape, &self.plan, &self.source), &checkpoint)
     }
 
     /// A handle that ends this training from any thread, in the middle of a step.
@@ -323,14 +346,15 @@ impl Drop for Training<'_> {
 }
 
 /// What a checkpoint of a training is of.
-fn subject<'a>(shape: &'a Shape, plan: &Plan, source: &'a Source, owner: &'a str) -> Subject<'a> {
+fn subject<'a>(shape: &'a Shape, plan: &Plan, source: &'a Source) -> Subject<'a> {
     Subject {
         plan: shape.plan(),
         rows: source.rows(),
         is_streamed: source.is_streamed(),
         seed: plan.seed,
-        owner,
         accumulate: plan.accumulate.into(),
-        features: &source.validation().features,
+        like: source.validation(),
+        states: &shape.step.program.states,
+        evaluated: &shape.evaluation.program.states,
     }
 }

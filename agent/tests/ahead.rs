@@ -37,11 +37,7 @@ fn data(shift: usize) -> Arc<Dataset> {
     let number = |at: usize| ((at + shift) * 7919 % 1009) as f32 / 1009.0 - 0.5;
     let split = |rows: usize| Split {
         features: vec![Feature::numbers("x", vec![WIDTH], (0..rows * WIDTH).map(number).collect())],
-        target: Target::Classes {
-            labels: (0..rows as i64).map(|row| row % 3).collect(),
-            shape: Vec::new(),
-            classes: 3,
-        },
+        target: Target::classes((0..rows as i64).map(|row| row % 3).collect(), Vec::new(), 3),
     };
     Arc::new(Dataset { train: split(80), validation: split(20) })
 }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use library::{device, library};
 use regatta_agent::training::{
-    Activation, Adam, Affine, Augmentation, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Place,
-    Plan, Pool, Schedule, Source, Split, Stream, Target, Training, TrainingError, Values,
+    Activation, Adam, Augmentation, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Place, Plan, Pool,
+    Schedule, Source, Split, Stream, Target, Training, TrainingError, Values,
 };
+use regatta_checkpoint::Affine;
 
 const ADAM: Adam = Adam { learning_rate: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.02 };
 const BATCH: usize = 8;
@@ -140,7 +141,7 @@ fn streamed_tokens_are_learnt() {
         let labels = tokens.iter().map(|token| (token + 1) % 5).collect();
         let feature =
             Feature { values: Values::I64(tokens), vocabulary: vec![5], ..Feature::numbers("x", vec![6], Vec::new()) };
-        Split { features: vec![feature], target: Target::Classes { labels, shape: vec![6], classes: 5 } }
+        Split { features: vec![feature], target: Target::classes(labels, vec![6], 5) }
     };
     let data = Arc::new(Dataset { train: split(48), validation: split(10) });
     let model = ModelPlan::Transformer {
@@ -190,7 +191,7 @@ fn a_block_that_cannot_be_read_or_trained_on_ends_a_training() {
     };
     let lost = broken(|_| Err(TrainingError::Data { reason: "lost".into() }));
     let wrong = broken(|split| {
-        split.target = Target::Classes { labels: vec![3; 8], shape: vec![], classes: 3 };
+        split.target = Target::classes(vec![3; 8], vec![], 3);
         Ok(())
     });
     let mut engine = engine();
@@ -235,7 +236,7 @@ fn images(train: usize, validation: usize) -> Arc<Dataset> {
         let values = Values::U8((0..rows * 36).map(pixel).collect());
         let affine = Some(Affine { offset: vec![100.0], factor: vec![0.01] });
         let feature = Feature { values, affine, ..Feature::numbers("x", vec![1, 6, 6], Vec::new()) };
-        Split { features: vec![feature], target: Target::Classes { labels, shape: vec![], classes: 3 } }
+        Split { features: vec![feature], target: Target::classes(labels, vec![], 3) }
     };
     Arc::new(Dataset { train: split(train, 0), validation: split(validation, 977) })
 }

@@ -7,7 +7,8 @@ mod files;
 
 use files::{data, npy, npz, numbers, read};
 use regatta_agent::data::DataError;
-use regatta_agent::training::{Affine, Dataset, Target, Values};
+use regatta_agent::training::{Dataset, Target, Values};
+use regatta_checkpoint::Affine;
 use regatta_schemas::recipe::{Channels, Columns, Data, DataFormat, Normalize, Task};
 
 fn npz_data() -> Data {
@@ -157,7 +158,9 @@ fn texts_of_a_csv_are_kept_in_the_order_of_their_numbers() {
 #[test]
 fn texts_of_a_csv_become_columns_and_classes() {
     let text = "\u{feff}size, color ,y\n1,red,no\n2,blue,yes\n3,red,maybe\n4,green,yes\n";
-    let found = rows(&read(&csv_data(), text.as_bytes()).unwrap());
+    let dataset = read(&csv_data(), text.as_bytes()).unwrap();
+    assert!(matches!(&dataset.train.target, Target::Classes { names, .. } if names == &["maybe", "no", "yes"]));
+    let found = rows(&dataset);
     // blue, green, red; maybe, no, yes.
     let expected = [
         (vec![1., 0., 0., 1.], 1.),

@@ -7,13 +7,15 @@ mod library;
 use std::sync::Arc;
 
 use library::{device, library};
+use prost::Message;
 use regatta_agent::runtime::{Array, Device, Interrupt, Runtime};
 use regatta_agent::training::{
-    Activation, Affine, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Split, Target,
-    Values,
+    Activation, BestBy, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Owner, Plan, Pool, Split,
+    Target, Training, Values,
 };
 use regatta_autodiff::import::Settings;
-use regatta_checkpoint::{CheckpointError, Trained};
+use regatta_autodiff::onnx::ModelProto;
+use regatta_checkpoint::{Affine, CheckpointError, Trained};
 
 const SGD: OptimizerPlan =
     OptimizerPlan::Sgd { learning_rate: 0.05, momentum: 0.9, nesterov: false, weight_decay: 0.0 };
@@ -40,7 +42,7 @@ fn split(rows: usize, shape: &[usize], with_categories: bool) -> Split {
         features.push(feature("categories", vec![2], values, vec![4, 4]));
     }
     let labels = (0..rows).map(|row| label(row) as i64).collect();
-    Split { features, target: Target::Classes { shape: Vec::new(), labels, classes: CLASSES } }
+    Split { features, target: Target::classes(labels, Vec::new(), CLASSES) }
 }
 
 struct Row {
@@ -174,6 +176,83 @@ fn exported_file_of_ones_own_gives_the_validation_loss_of_its_training() {
     assert!((loss - wanted).abs() < 1e-5 * wanted.max(1.0), "{loss} and not {wanted}");
     let (before, _) = measure(&file, &data.validation, &[31]);
     assert!((before - wanted).abs() > 1e-2, "training changed the loss: {before} {wanted}");
+}
+
+#[test]
+fn the_weights_that_measured_best_are_kept_beside_the_last() {
+    // Of noise there is nothing to learn: the validation loss falls at first at most.
+    let noise = |rows: usize, first: usize| {
+        let labels = (first..first + rows).map(|row| (row * 7919 % 101 % CLASSES) as i64).collect();
+        Split { target: Target::classes(labels, Vec::new(), CLASSES), ..split(rows, &[12], false) }
+    };
+    let data = Arc::new(Dataset { train: noise(60, 0), validation: noise(31, 60) });
+    let mut engine = Engine::new(&library(), device(), 1).unwrap();
+    let owner = |trial: &str, attempt: &str| Owner { trial: trial.into(), attempt: attempt.into() };
+    for average in [None, Some(0.5)] {
+        let family = ModelPlan::Mlp { hidden: vec![32], activation: Activation::Tanh, dropout: 0.1 };
+        let by = |metric: &str| Some(BestBy { metric: metric.into(), is_greater_better: false });
+        let plan =
+            Plan { average, best_by: by("validation_loss"), ..Plan::new(family, Loss::cross_entropy(), SGD, 10, 3) };
+        let epoch = |training: &mut Training<'_>| {
+            while !training.train_step().unwrap().epoch_finished {}
+            training.evaluate().unwrap()["validation_loss"]
+        };
+        let mut training = engine.start(&plan, &data, None).unwrap();
+        training.sign(owner("a", "1"));
+        let mut losses: Vec<f64> = (0..12).map(|_| epoch(&mut training)).collect();
+        let half = training.checkpoint().unwrap();
+        drop(training);
+
+        // Another attempt knows what measured best in the one before.
+        let mut training = engine.start(&plan, &data, Some(&half)).unwrap();
+        training.sign(owner("a", "2"));
+        losses.extend((0..3).map(|_| epoch(&mut training)));
+        let best = (0..losses.len()).min_by(|one, other| losses[*one].total_cmp(&losses[*other])).unwrap();
+        assert!(best < 12 && losses[best] + 0.01 < losses[14], "it gets worse: {losses:?}");
+        let trained = Trained::read(&training.checkpoint().unwrap()).unwrap();
+        drop(training);
+        assert_eq!(trained.best_epoch(), Some(best as u64 + 1));
+        for (trained, wanted) in [(trained.clone(), losses[14]), (trained.at_best(), losses[best])] {
+            let (loss, _) = measure(&trained.onnx(None).unwrap(), &data.validation, &[31]);
+            assert!((loss - wanted).abs() < 1e-5, "{average:?}: {loss} and not {wanted}");
+        }
+
+        // Another trial that goes on from it has a best of its own.
+        let mut training = engine.start(&plan, &data, Some(&half)).unwrap();
+        training.sign(owner("b", "1"));
+        let losses: Vec<f64> = (0..3).map(|_| epoch(&mut training)).collect();
+        let trained = Trained::read(&training.checkpoint().unwrap()).unwrap();
+        drop(training);
+        let best = (0..3).min_by(|one, other| losses[*one].total_cmp(&losses[*other])).unwrap();
+        assert_eq!(trained.best_epoch(), Some(12 + best as u64 + 1));
+
+        let plan = Plan { best_by: by("what_nobody_measures"), ..plan };
+        let mut training = engine.start(&plan, &data, None).unwrap();
+        epoch(&mut training);
+        assert_eq!(Trained::read(&training.checkpoint().unwrap()).unwrap().best_epoch(), None);
+    }
+}
+
+#[test]
+fn exported_file_says_what_its_columns_and_classes_are_called() {
+    let mut data = Dataset { train: split(30, &[2], false), validation: split(12, &[2], false) };
+    for split in [&mut data.train, &mut data.validation] {
+        split.features[0].columns = vec!["length".into(), "width".into()];
+        let Target::Classes { names, .. } = &mut split.target else { panic!("classes") };
+        *names = ["maybe", "no", "yes"].map(str::to_owned).to_vec();
+    }
+    let mut engine = Engine::new(&library(), device(), 1).unwrap();
+    let family = ModelPlan::Mlp { hidden: vec![4], activation: Activation::Tanh, dropout: 0.0 };
+    let plan = Plan::new(family, Loss::cross_entropy(), SGD, 10, 3);
+    let checkpoint = engine.start(&plan, &Arc::new(data), None).unwrap().checkpoint().unwrap();
+    let onnx = Trained::read(&checkpoint).unwrap().onnx(None).unwrap();
+    let told = |key: &str| {
+        let model = ModelProto::decode(&onnx[..]).unwrap();
+        let entry = model.metadata_props.into_iter().find(|entry| entry.key() == key).unwrap();
+        entry.value().to_owned()
+    };
+    assert_eq!(told("regatta.classes"), r#"["maybe","no","yes"]"#);
+    assert_eq!(told("regatta.inputs"), r#"[{"name":"features","shape":[2],"columns":["length","width"]}]"#);
 }
 
 #[test]

@@ -86,6 +86,7 @@ fn folders_of_a_tar_archive_are_classes() {
     assert_eq!(dataset.train.features[0].shape, [1, 2, 3]);
     assert!(matches!(dataset.train.features[0].values, Values::U8(_)));
     assert_eq!(both(&dataset), [(10., 0), (20., 0), (30., 1), (40., 1)]);
+    assert!(matches!(&dataset.train.target, Target::Classes { names, .. } if names == &["cat", "dog"]));
 }
 
 #[test]

@@ -194,7 +194,7 @@ fn images_of(golden: &Golden) -> Arc<Dataset> {
     let labels: Vec<i64> = golden.batch(&golden.target, "", 0).into_iter().map(|class| class as i64).collect();
     let split = Split {
         features: vec![Feature::numbers(images.name.clone(), images.shape[1..].to_vec(), pixels)],
-        target: Target::Classes { labels, shape: Vec::new(), classes: 5 },
+        target: Target::classes(labels, Vec::new(), 5),
     };
     Arc::new(Dataset { train: split.clone(), validation: split })
 }

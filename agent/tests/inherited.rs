@@ -165,7 +165,7 @@ fn rows(is_of_classes: bool) -> Arc<Dataset> {
         let target = match is_of_classes {
             true => {
                 let labels = sums.iter().map(|sum| i64::from(*sum > 0.0)).collect();
-                Target::Classes { labels, shape: vec![], classes: 2 }
+                Target::classes(labels, vec![], 2)
             }
             false => Target::Values { values: sums.iter().map(|sum| 3.0 * sum).collect(), shape: vec![1] },
         };

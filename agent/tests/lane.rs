@@ -131,7 +131,7 @@ fn images(train: usize) -> Arc<Dataset> {
             base + (at * 7919 % 1009) as f32 / 1009.0
         };
         let feature = Feature::numbers("images", vec![3, 16, 16], (0..rows * 768).map(light).collect());
-        Split { features: vec![feature], target: Target::Classes { labels, shape: vec![], classes: 3 } }
+        Split { features: vec![feature], target: Target::classes(labels, vec![], 3) }
     };
     Arc::new(Dataset { train: split(train), validation: split(4) })
 }

@@ -52,7 +52,7 @@ fn plan() -> Plan {
 fn data() -> Arc<Dataset> {
     let split = |rows: usize| Split {
         features: vec![Feature::numbers("x", vec![64], vec![0.5; rows * 64])],
-        target: Target::Classes { labels: (0..rows as i64).map(|row| row % 10).collect(), shape: vec![], classes: 10 },
+        target: Target::classes((0..rows as i64).map(|row| row % 10).collect(), vec![], 10),
     };
     Arc::new(Dataset { train: split(640), validation: split(64) })
 }

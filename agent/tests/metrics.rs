@@ -16,7 +16,7 @@ fn labels(rows: usize, classes: usize) -> Vec<i64> {
 }
 
 fn classes(labels: Vec<i64>, classes: usize) -> Target {
-    Target::Classes { labels, shape: Vec::new(), classes }
+    Target::classes(labels, Vec::new(), classes)
 }
 
 fn values(values: Vec<f32>, width: usize) -> Target {
@@ -97,7 +97,7 @@ fn the_class_axis_is_the_last_for_tokens_and_the_first_for_pixels() {
         .flat_map(|row| (0..3).flat_map(move |class| (0..4).map(move |at| (row * 4 + at, class))))
         .map(|(at, class)| is_best(at, class))
         .collect();
-    let of = |shape: Vec<usize>| Target::Classes { labels: labels.clone(), shape, classes: 3 };
+    let of = |shape: Vec<usize>| Target::classes(labels.clone(), shape, 3);
     let expected = [("validation_accuracy", 7.0 / 8.0)];
     check(&scores(&[Metric::Accuracy], &last, &of(vec![4]), None), &expected);
     check(&scores(&[Metric::Accuracy], &first, &of(vec![2, 2]), None), &expected);
@@ -108,8 +108,7 @@ fn the_class_axis_is_the_last_for_tokens_and_the_first_for_pixels() {
 #[test]
 fn labels_in_order_are_told_without_repeats_and_blanks() {
     const READING: Reading = Reading::Transcripts { frames: 5, classes: 4 };
-    let target =
-        Target::Classes { labels: [[1, 2, 0], [3, 3, 0], [2, 1, 3], [0, 0, 0]].concat(), shape: vec![3], classes: 4 };
+    let target = Target::classes([[1, 2, 0], [3, 3, 0], [2, 1, 3], [0, 0, 0]].concat(), vec![3], 4);
     // As they are; a repeat without a blank; one inserted and one wrong; one that is not there.
     let frames = [[1, 1, 0, 2, 2], [0, 3, 3, 3, 0], [2, 1, 0, 1, 2], [0, 0, 1, 0, 0]].concat();
     let outputs: Vec<f32> =
@@ -149,7 +148,7 @@ fn metrics_and_outputs_that_do_not_fit_are_refused() {
         |metric, target| matches!(Scores::new(&[metric], target, POSITIONS), Err(TrainingError::Configuration { .. }));
     assert!(refused(Metric::R2, &of_classes) && refused(Metric::MeanAbsoluteError, &of_classes));
     assert!(refused(Metric::Top5Accuracy, &of_values) && refused(Metric::LabelErrorRate, &of_classes));
-    let large = Target::Classes { labels: vec![0; 20_000], shape: Vec::new(), classes: 50_000 };
+    let large = Target::classes(vec![0; 20_000], Vec::new(), 50_000);
     assert!(refused(Metric::Auroc, &large));
     let mut scores = Scores::new(&[Metric::Accuracy], &of_classes, POSITIONS).unwrap();
     assert!(scores.add(&[0.0; 4], &of_classes, 0).is_err());

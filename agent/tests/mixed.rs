@@ -38,7 +38,7 @@ fn data(shape: &[usize]) -> Arc<Dataset> {
         let labels = (0..rows).map(|row| (row % CLASSES) as i64).collect();
         Split {
             features: vec![Feature::numbers("x", shape.to_vec(), (0..rows * width).map(number).collect())],
-            target: Target::Classes { shape: Vec::new(), labels, classes: CLASSES },
+            target: Target::classes(labels, Vec::new(), CLASSES),
         }
     };
     Arc::new(Dataset { train: split(60, 0), validation: split(30, 500) })

@@ -412,9 +412,9 @@ fn plans_and_data_that_cannot_be_trained_are_refused_at_the_start() {
     let bad_data = [
         damaged(|data| data.train.features[0].values = Values::F32(vec![f32::NAN; 64 * 6])),
         damaged(|data| data.validation.features[0].values = Values::F32(vec![0.0; 63 * 6])),
-        damaged(|data| data.train.target = Target::Classes { labels: vec![3; 64], shape: vec![], classes: 3 }),
-        damaged(|data| data.train.target = Target::Classes { labels: vec![0; 60], shape: vec![], classes: 3 }),
-        damaged(|data| data.validation.target = Target::Classes { labels: vec![0; 64], shape: vec![], classes: 4 }),
+        damaged(|data| data.train.target = Target::classes(vec![3; 64], vec![], 3)),
+        damaged(|data| data.train.target = Target::classes(vec![0; 60], vec![], 3)),
+        damaged(|data| data.validation.target = Target::classes(vec![0; 64], vec![], 4)),
     ];
     for bad in bad_data {
         assert!(matches!(engine.start(&good, &bad, None), Err(TrainingError::Data { .. })));
@@ -462,7 +462,7 @@ fn classes(train: usize, validation: usize) -> Arc<Dataset> {
             centre + noise(salt + at as u64)
         };
         let features = vec![Feature::numbers("x", vec![6], (0..rows * 6).map(point).collect())];
-        Split { features, target: Target::Classes { labels, shape: vec![], classes: 3 } }
+        Split { features, target: Target::classes(labels, vec![], 3) }
     };
     Arc::new(Dataset { train: split(train, 0), validation: split(validation, 1 << 32) })
 }

@@ -331,10 +331,10 @@ pub enum TrialCommand {
     Observe(Observe),
     /// Write its trained model as an ONNX file.
     ///
-    /// The model is that of the trial's last checkpoint: of its last epoch, once it has finished. Where the trial's best
-    /// value was at an earlier epoch, the command says so. The file takes what
-    /// the trial was trained on, normalised as the recipe says, in any number of rows. A family's model gives `output`,
-    /// before any softmax; your own model keeps the inputs and outputs that it has.
+    /// The model is that of the trial's last checkpoint, with the weights that measured best until then by the study's
+    /// (first) objective, unless its recipe has `keep_best: false` or --last is given. The command says what these
+    /// measured. The file takes what the trial was trained on, normalised as the recipe says, in any number of rows. A
+    /// family's model gives `output`, before any softmax; your own model keeps the inputs and outputs that it has.
     Export(TrialExport),
 }
 
@@ -435,6 +435,10 @@ pub struct TrialExport {
     /// Let the model take numbers as the data have them: what the recipe's `normalize` did becomes a part of its graph.
     #[arg(long)]
     pub raw: bool,
+
+    /// Take the weights of the last epoch of the checkpoint, rather than those that measured best.
+    #[arg(long)]
+    pub last: bool,
 
     /// The file that your own model was trained from, where the agents read it from a folder of theirs.
     #[arg(long)]

@@ -18,7 +18,7 @@ use crate::history::History;
 use crate::nats::Wire;
 use crate::show::status_of_trial;
 
-/// Writes the model of the trial's last checkpoint, or, where a program made it, its files.
+/// Writes the model of the trial's last checkpoint, with the weights that measured best where those are in it, or, where a program made it, its files.
 ///
 /// # Errors
 /// There is no such trial, nothing of it was kept, the file is there already, or it cannot be written.
@@ -45,10 +45,16 @@ pub async fn export(link: &Link, history: &History, args: &cli::TrialExport) -> 
     let recipe = history.recipe(*trial).with_context(|| format!("the recipe of trial {trial} is not known"))?;
     let wire = Wire::new(link.clone());
     let bytes = wire.checkpoints().get(&object, LIMITS.checkpoint_bytes_max).await?;
-    let written = match recipe {
-        Recipe::Training(recipe) => onnx(&wire, &recipe, &bytes, args).await?,
-        Recipe::Command(_) => bytes,
+    let (written, kept) = match recipe {
+        Recipe::Training(recipe) => {
+            let trained = Trained::read(&bytes)?;
+            let best = trained.best_epoch().and_then(|epoch| u32::try_from(epoch).ok());
+            let kept = Kept { last: resource, best };
+            (onnx(&wire, &recipe, if args.last { trained } else { trained.at_best() }, args).await?, kept)
+        }
+        Recipe::Command(_) => (bytes, Kept { last: resource, best: None }),
     };
+    let resource = kept.written(args.last);
     std::fs::write(output, &written).with_context(|| format!("cannot write {}", output.display()))?;
     let metric = history.shown().map_or_else(String::new, |study| study.summary.objective.metric);
     let worth = Worth::of(&shown, &metric, resource);
@@ -60,12 +66,26 @@ pub async fn export(link: &Link, history: &History, args: &cli::TrialExport) -> 
         "best": worth.best.map(|(resource, value)| json!({"resource": resource, "value": value})),
     });
     print(args.json.json, &told, || {
-        let (name, worth) = (output.display(), worth.told(&metric));
+        let (name, worth) = (output.display(), worth.told(&metric, kept));
         format!("{name}: trial {trial} of {study}, {status}, at epoch {resource}: {bytes} bytes\n{worth}")
     })
 }
 
-/// What the objective says of the weights that were kept: they are the last, which need not be the best.
+/// The epochs done of the weights that a checkpoint holds.
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    last: u32,
+    /// Of those that measured best, where they are in it, too.
+    best: Option<u32>,
+}
+
+impl Kept {
+    fn written(self, last: bool) -> u32 {
+        self.best.filter(|_| !last).unwrap_or(self.last)
+    }
+}
+
+/// What the objective says of the weights that are written: they need not be the best of the trial.
 #[derive(Debug, PartialEq)]
 struct Worth {
     /// With the epochs done that the weights have had.
@@ -83,7 +103,7 @@ impl Worth {
         }
     }
 
-    fn told(&self, metric: &str) -> String {
+    fn told(&self, metric: &str, kept: Kept) -> String {
         let there = match self.value {
             Some(value) => format!("{metric} there {}", number(value)),
             None => format!("{metric} was not measured there"),
@@ -91,15 +111,16 @@ impl Worth {
         match self.best {
             Some((epoch, best)) if Some(best) != self.value => {
                 let best = number(best);
-                format!("{there}; the best of the trial, {best}, was at epoch {epoch}, whose weights were not kept")
+                let them =
+                    if kept.best == Some(epoch) { "which are written without --last" } else { "which were not kept" };
+                format!("{there}; the best of the trial, {best}, was with the weights of epoch {epoch}, {them}")
             }
             Some(_) | None => there,
         }
     }
 }
 
-async fn onnx(wire: &Wire, recipe: &Training, checkpoint: &[u8], args: &cli::TrialExport) -> anyhow::Result<Vec<u8>> {
-    let trained = Trained::read(checkpoint)?;
+async fn onnx(wire: &Wire, recipe: &Training, trained: Trained, args: &cli::TrialExport) -> anyhow::Result<Vec<u8>> {
     let given = args.model.as_deref();
     let file = if trained.is_of_file() { Some(model_file(wire, recipe, given).await?) } else { None };
     if args.raw {
@@ -151,9 +172,17 @@ mod tests {
         let fell = trial(&[(2, 0.5), (3, 0.6772), (4, 0.5991)], Some(0.6772));
         let worth = Worth::of(&fell, "auroc", 4);
         assert_eq!(worth, Worth { value: Some(0.5991), best: Some((3, 0.6772)) });
-        assert!(worth.told("auroc").contains("0.5991") && worth.told("auroc").contains("0.6772, was at epoch 3"));
-        let worth = Worth::of(&fell, "auroc", 3).told("auroc");
-        assert!(worth.contains("0.6772") && !worth.contains("not kept"), "{worth}");
+        for (best, what) in
+            [(None, "which were not kept"), (Some(2), "which were not kept"), (Some(3), "without --last")]
+        {
+            let told = worth.told("auroc", Kept { last: 4, best });
+            let parts = ["auroc there 0.5991", "0.6772, was with the weights of epoch 3", what];
+            assert!(parts.iter().all(|part| told.contains(part)), "{told}");
+        }
+        let kept = Kept { last: 4, best: Some(3) };
+        assert_eq!((kept.written(false), kept.written(true)), (3, 4));
+        let told = Worth::of(&fell, "auroc", 3).told("auroc", kept);
+        assert_eq!(told, "auroc there 0.6772");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::ids::{Attempt, StudyId, Term, TrialId};
 use crate::log::Checkpoint;
 use crate::params::Params;
 use crate::recipe::Recipe;
+use crate::study::Objective;
 
 /// All that an agent needs to train one attempt of one trial.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -35,6 +36,9 @@ pub struct Offer {
     /// Where to go on from; absent: from the beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Checkpoint>,
+    /// What the study seeks first; absent: not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective: Option<Objective>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
 }

@@ -88,6 +88,9 @@ pub struct Training {
     pub metrics: Vec<Metric>,
     #[serde(default)]
     pub checkpoint: Checkpointing,
+    /// Whether a checkpoint holds the weights that measured best by the study's objective, too.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub keep_best: bool,
     /// Seconds of training after which the trial fails; absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_limit_s: Option<f64>,
@@ -98,6 +101,15 @@ pub struct Training {
 
 fn is_constant(schedule: &Schedule) -> bool {
     *schedule == Schedule::Constant
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 fn one() -> u32 {

@@ -253,11 +253,7 @@ fn steps(mut engine: Engine, plan: &Plan) -> Result<(), TrainingError> {
 fn data(shape: Vec<usize>) -> Arc<Dataset> {
     let split = || Split {
         features: vec![Feature::numbers("x", shape.clone(), vec![0.5; ROWS * WIDTH])],
-        target: Target::Classes {
-            labels: (0..ROWS as i64).map(|row| row % CLASSES as i64).collect(),
-            shape: vec![],
-            classes: CLASSES,
-        },
+        target: Target::classes((0..ROWS as i64).map(|row| row % CLASSES as i64).collect(), vec![], CLASSES),
     };
     Arc::new(Dataset { train: split(), validation: split() })
 }

@@ -28,6 +28,15 @@ pub const AVERAGE: &str = "average";
 /// The field of the metadata that says what the model's inputs are made of; also the key of an exported file's metadata.
 pub const INPUTS: &str = "regatta.inputs";
 
+/// The field of the metadata that says what the data call each class; also the key of an exported file's metadata.
+pub const CLASSES: &str = "regatta.classes";
+
+/// The field of the metadata that says after how many epochs the weights measured best, where those are kept, too.
+pub const BEST: &str = "best";
+
+/// What the names of those weights begin with.
+pub const BEST_PREFIX: &str = "regatta.best/";
+
 /// What an input of the model is made of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Input {
@@ -43,12 +52,12 @@ pub struct Input {
     pub texts: Vec<Vec<String>>,
     /// What the data's numbers go through; absent: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub normalized: Option<Normalized>,
+    pub normalized: Option<Affine>,
 }
 
 /// `(number - offset) * factor`: one of each for all numbers of a row, or for each equal part of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Normalized {
+pub struct Affine {
     pub offset: Vec<f32>,
     pub factor: Vec<f32>,
 }
@@ -77,6 +86,8 @@ pub struct Trained {
     is_averaged: bool,
     tensors: BTreeMap<String, Vec<f32>>,
     inputs: Vec<Input>,
+    classes: Vec<String>,
+    best_epoch: Option<u64>,
 }
 
 impl Trained {
@@ -94,21 +105,34 @@ impl Trained {
         }
         let words = metadata.get(MODEL).and_then(Value::as_str).ok_or_else(|| unreadable("it names no model"))?;
         let is_averaged = metadata.get(AVERAGE).and_then(Value::as_bool).unwrap_or_default();
-        let inputs = metadata.get(INPUTS).cloned().map(serde_json::from_value).transpose();
-        let inputs = inputs.map_err(|error| unreadable(error.to_string()))?.unwrap_or_default();
         let singles = tensors.iter().filter(|(_, tensor)| tensor.dtype() == Dtype::F32);
         let numbers = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
         Ok(Self {
             words: words.to_owned(),
             is_averaged,
             tensors: singles.map(|(name, tensor)| (name.to_owned(), numbers(tensor.data()))).collect(),
-            inputs,
+            inputs: list(&metadata, INPUTS)?,
+            classes: list(&metadata, CLASSES)?,
+            best_epoch: metadata.pointer(&format!("/{BEST}/epoch")).and_then(Value::as_u64),
         })
     }
 
     /// Whether the graph is that of a file, which [`onnx`](Self::onnx) then needs.
     pub fn is_of_file(&self) -> bool {
         Model::is_of_file(&self.words)
+    }
+
+    /// After how many epochs the weights measured best, where those were kept beside the last.
+    pub fn best_epoch(&self) -> Option<u64> {
+        self.best_epoch
+    }
+
+    /// The model as it measured best; as it was last, where nothing else was kept.
+    pub fn at_best(mut self) -> Self {
+        let best: Vec<_> =
+            self.tensors.extract_if(BEST_PREFIX.to_owned().., |name, _| name.starts_with(BEST_PREFIX)).collect();
+        self.tensors.extend(best.into_iter().map(|(name, numbers)| (name[BEST_PREFIX.len()..].to_owned(), numbers)));
+        self
     }
 
     /// Whether numbers are normalised before the model sees them.
@@ -122,24 +146,21 @@ impl Trained {
     /// The same, or an input is laid out otherwise than the data.
     pub fn onnx_of_raw_inputs(&self, file: Option<&[u8]>) -> Result<Vec<u8>, CheckpointError> {
         let scalings = self.inputs.iter().map(|input| {
-            let Normalized { offset, factor } = input.normalized.clone()?;
-            Some(Scaling { shape: input.shape.clone(), offset, factor })
+            let Affine { offset, factor } = input.normalized.as_ref()?;
+            Some(Scaling { shape: &input.shape, offset, factor })
         });
         Ok(of_raw_inputs(&self.onnx(file)?, &scalings.collect::<Vec<_>>())?)
     }
 
     /// The model as an ONNX file for inference: of a family, or of the file that it was trained from. Its metadata say
-    /// what its inputs are made of.
+    /// what its inputs are made of, and what its classes are called.
     ///
     /// # Errors
     /// The file is missing or another one, or the checkpoint does not hold the model that it says it is of.
     pub fn onnx(&self, file: Option<&[u8]>) -> Result<Vec<u8>, CheckpointError> {
         let onnx = self.plain_onnx(file)?;
-        if self.inputs.is_empty() {
-            return Ok(onnx);
-        }
-        let inputs = serde_json::to_string(&self.inputs).map_err(|error| unreadable(error.to_string()))?;
-        Ok(with_metadata(&onnx, INPUTS, inputs)?)
+        let onnx = with_list(onnx, INPUTS, &self.inputs)?;
+        with_list(onnx, CLASSES, &self.classes)
     }
 
     fn plain_onnx(&self, file: Option<&[u8]>) -> Result<Vec<u8>, CheckpointError> {
@@ -161,6 +182,21 @@ impl Trained {
         let average = if self.is_averaged { self.tensors.get(&format!("{name}/average")) } else { None };
         average.or_else(|| self.tensors.get(name))
     }
+}
+
+/// The model with a list in its metadata, unless it is empty.
+fn with_list<T: Serialize>(onnx: Vec<u8>, key: &str, list: &[T]) -> Result<Vec<u8>, CheckpointError> {
+    if list.is_empty() {
+        return Ok(onnx);
+    }
+    let text = serde_json::to_string(list).map_err(|error| unreadable(error.to_string()))?;
+    Ok(with_metadata(&onnx, key, text)?)
+}
+
+/// Nothing where the metadata have no such field.
+fn list<T: serde::de::DeserializeOwned>(metadata: &Value, field: &str) -> Result<Vec<T>, CheckpointError> {
+    let list = metadata.get(field).cloned().map(serde_json::from_value).transpose();
+    Ok(list.map_err(|error| unreadable(error.to_string()))?.unwrap_or_default())
 }
 
 fn unreadable(reason: impl Into<String>) -> CheckpointError {

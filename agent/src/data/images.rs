@@ -28,7 +28,7 @@ const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Images {
     entries: Vec<Entry>,
-    classes: usize,
+    classes: Vec<String>,
     channels: usize,
     height: u32,
     width: u32,
@@ -75,8 +75,8 @@ impl Images {
             return Err(DataError::ImageSize { height, width, max: SIDE_MAX });
         }
         let channels = if first.color().has_color() { 3 } else { 1 };
-        let (classes, resized) = (folders.len(), data.image_size.is_some());
-        Ok(Self { entries, classes, channels, height, width, resized })
+        let resized = data.image_size.is_some();
+        Ok(Self { entries, classes: folders, channels, height, width, resized })
     }
 
     pub fn rows(&self) -> usize {
@@ -100,7 +100,8 @@ impl Images {
         }
         let shape = vec![self.channels, self.height as usize, self.width as usize];
         let feature = Feature { values: Values::U8(values), ..Feature::numbers(FEATURE, shape, Vec::new()) };
-        let target = Target::Classes { labels, shape: Vec::new(), classes: self.classes };
+        let target =
+            Target::Classes { labels, shape: Vec::new(), classes: self.classes.len(), names: self.classes.clone() };
         Ok(Split { features: vec![feature], target })
     }
 

@@ -1,8 +1,9 @@
 //! The scale of the features, by figures of the training rows alone.
 
+use regatta_checkpoint::Affine;
 use regatta_schemas::recipe::Normalize;
 
-use crate::training::{Affine, Feature, Values};
+use crate::training::{Feature, Values};
 
 /// What is taken from a value, and what it is then divided by: for each equal part of a row.
 #[derive(Debug)]

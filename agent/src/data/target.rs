@@ -71,7 +71,7 @@ fn classes(task: Task, raw: RawTarget) -> Result<Target, DataError> {
             };
             let labels = values.iter().enumerate().map(label).collect::<Result<Vec<_>, _>>()?;
             let classes = labels.iter().max().map_or(0, |label| label + 1);
-            Ok(Target::Classes { labels, shape, classes: usize::try_from(classes).unwrap_or(usize::MAX) })
+            Ok(Target::classes(labels, shape, usize::try_from(classes).unwrap_or(usize::MAX)))
         }
         RawTarget::Texts(texts) => {
             let names = table::distinct(texts.iter().map(String::as_str));
@@ -79,7 +79,12 @@ fn classes(task: Task, raw: RawTarget) -> Result<Target, DataError> {
                 return Err(DataError::TooManyClasses { classes: names.len() });
             }
             let label = |text: &String| names.binary_search(&text.as_str()).unwrap_or_default() as i64;
-            Ok(Target::Classes { labels: texts.iter().map(label).collect(), shape: Vec::new(), classes: names.len() })
+            Ok(Target::Classes {
+                labels: texts.iter().map(label).collect(),
+                shape: Vec::new(),
+                classes: names.len(),
+                names: names.into_iter().map(str::to_owned).collect(),
+            })
         }
     }
 }

@@ -68,7 +68,7 @@ impl Tokens {
             ..Feature::numbers(FEATURE, vec![self.length], Vec::new())
         };
         let labels = tokens[1..].to_vec();
-        let target = Target::Classes { labels, shape: vec![self.length], classes: self.vocabulary };
+        let target = Target::classes(labels, vec![self.length], self.vocabulary);
         Ok(Split { features: vec![feature], target })
     }
 

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use regatta_checkpoint::Affine;
 use regatta_schemas::recipe::FeatureName;
 
 use super::DataError;
-use crate::training::{Affine, Dataset, Feature, Values};
+use crate::training::{Dataset, Feature, Values};
 
 /// What becomes of the positions of a row that are left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

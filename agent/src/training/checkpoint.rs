@@ -5,14 +5,16 @@
 mod words;
 
 use std::collections::BTreeMap;
+use std::iter::repeat;
 
 use regatta_autodiff::graph::Dtype;
 use regatta_autodiff::step::{Piece, State, StepPlan};
-use regatta_checkpoint::{AVERAGE, INPUTS, Input, KEY, MODEL, VERSION};
+use regatta_checkpoint::{AVERAGE, BEST, BEST_PREFIX, CLASSES, INPUTS, Input, KEY, MODEL, VERSION};
 use safetensors::tensor::{SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::dataset::{Affine, Feature};
+use super::dataset::{Feature, Split, Target};
 use super::schedule::Plateau;
 use super::{Progress, TrainingError};
 use crate::runtime::Array;
@@ -21,6 +23,41 @@ use crate::runtime::Array;
 pub(super) struct Checkpoint {
     pub progress: Progress,
     /// One array for each state, in the order of the step's description.
+    pub states: Vec<Array>,
+    pub best: Option<Best>,
+    /// Who made it, where that is known.
+    pub owner: Option<Owner>,
+}
+
+impl Checkpoint {
+    /// What a training begins with.
+    pub fn begin(states: Vec<Array>) -> Self {
+        Self { progress: Progress::default(), states, best: None, owner: None }
+    }
+}
+
+/// Who made a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// No two trials have the same.
+    pub trial: String,
+    /// No two attempts of a trial have the same.
+    pub attempt: String,
+}
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.trial, self.attempt)
+    }
+}
+
+/// The weights that measured best so far.
+#[derive(Debug, Clone)]
+pub(super) struct Best {
+    /// Epochs done.
+    pub epoch: u64,
+    pub value: f64,
+    /// One array for each state of the evaluation's description, in its order.
     pub states: Vec<Array>,
 }
 
@@ -32,29 +69,29 @@ pub(super) struct Subject<'a> {
     /// Whether the rows are read while training, in an order of their own.
     pub is_streamed: bool,
     pub seed: u64,
-    /// Who made it, where that is known.
-    pub owner: &'a str,
     /// Minibatches of an update.
     pub accumulate: u64,
-    pub features: &'a [Feature],
+    /// Rows like those that it trains on.
+    pub like: &'a Split,
+    /// Of a step.
+    pub states: &'a [State],
+    /// Of an evaluation.
+    pub evaluated: &'a [State],
 }
 
 /// # Errors
 /// A tensor could not be laid out, which no state that came from the device can cause.
-pub(super) fn write(
-    subject: &Subject<'_>,
-    states: &[State],
-    checkpoint: &Checkpoint,
-) -> Result<Vec<u8>, TrainingError> {
+pub(super) fn write(subject: &Subject<'_>, checkpoint: &Checkpoint) -> Result<Vec<u8>, TrainingError> {
     let Progress { step, epoch, step_in_epoch, loss_sum, correct_sum, counted_sum, plateau } = checkpoint.progress;
     let metadata = json!({
         "version": VERSION,
         MODEL: subject.plan.model.words(),
         AVERAGE: subject.plan.average,
-        INPUTS: subject.features.iter().map(input).collect::<Vec<_>>(),
+        INPUTS: subject.like.features.iter().map(input).collect::<Vec<_>>(),
+        CLASSES: classes(&subject.like.target),
         "shape": words::of(subject),
         "seed": subject.seed,
-        "owner": subject.owner,
+        "owner": checkpoint.owner,
         "step": step,
         "epoch": epoch,
         "step_in_epoch": step_in_epoch,
@@ -66,19 +103,30 @@ pub(super) fn write(
         "plateau_best_bits": plateau.best.to_bits(),
         "plateau_stale": plateau.stale,
         "plateau_seen": plateau.seen,
+        BEST: checkpoint.best.as_ref().map(|best| json!({"epoch": best.epoch, "value_bits": best.value.to_bits()})),
     });
-    let bytes: Vec<Vec<u8>> = checkpoint.states.iter().map(array_bytes).collect();
+    let best =
+        checkpoint.best.iter().flat_map(|best| subject.evaluated.iter().zip(&best.states).zip(repeat(BEST_PREFIX)));
+    let all = subject.states.iter().zip(&checkpoint.states).zip(repeat("")).chain(best);
+    let all: Vec<_> = all.map(|((state, array), prefix)| (state, array_bytes(array), prefix)).collect();
     let mut tensors = BTreeMap::new();
-    for (state, bytes) in states.iter().zip(&bytes) {
+    for (state, bytes, prefix) in &all {
         let (kind, size) = element_type(state.input.dtype)?;
         for piece in &state.pieces {
             let place = piece.offset * size..(piece.offset + piece.elements()) * size;
             let view = TensorView::new(kind, piece.shape.clone(), &bytes[place]);
-            tensors.insert(piece.name.as_str(), view.map_err(|error| refused(&error.to_string()))?);
+            tensors.insert(format!("{prefix}{}", piece.name), view.map_err(|error| refused(&error.to_string()))?);
         }
     }
     let metadata = [(KEY.to_owned(), metadata.to_string())].into_iter().collect();
     safetensors::serialize(tensors, Some(metadata)).map_err(|error| refused(&error.to_string()))
+}
+
+fn classes(target: &Target) -> &[String] {
+    match target {
+        Target::Classes { names, .. } => names,
+        Target::Values { .. } => &[],
+    }
 }
 
 fn input(feature: &Feature) -> Input {
@@ -88,33 +136,45 @@ fn input(feature: &Feature) -> Input {
         shape: shape.clone(),
         columns: columns.clone(),
         texts: texts.clone(),
-        normalized: normalized
-            .clone()
-            .map(|Affine { offset, factor }| regatta_checkpoint::Normalized { offset, factor }),
+        normalized: normalized.clone(),
     }
 }
 
 /// # Errors
 /// The bytes are no checkpoint, of another version, or of a training with another shape or seed.
-pub(super) fn read(bytes: &[u8], subject: &Subject<'_>, states: &[State]) -> Result<Checkpoint, TrainingError> {
+pub(super) fn read(bytes: &[u8], subject: &Subject<'_>) -> Result<Checkpoint, TrainingError> {
     let tensors = SafeTensors::deserialize(bytes).map_err(|error| refused(&error.to_string()))?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| refused(&error.to_string()))?;
     let metadata = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
     let metadata = metadata.ok_or_else(|| refused("it was not written by an agent"))?;
     let metadata: Value = serde_json::from_str(metadata).map_err(|error| refused(&error.to_string()))?;
     let progress = progress(&metadata, subject)?;
-    let pieces = states.iter().map(|state| state.pieces.len()).sum::<usize>();
+    let (states, best) = (subject.states, metadata.get(BEST).filter(|best| !best.is_null()));
+    let evaluated = if best.is_some() { subject.evaluated } else { &[] };
+    let pieces = states.iter().chain(evaluated).map(|state| state.pieces.len()).sum::<usize>();
     if tensors.len() != pieces {
         return Err(refused(&format!("it has {} tensors, not {pieces}", tensors.len())));
     }
-    let arrays = states.iter().map(|state| array(&tensors, state)).collect::<Result<Vec<_>, _>>()?;
+    let arrays = |states: &[State], prefix: &str| {
+        let arrays = states.iter().map(|state| array(&tensors, state, prefix));
+        arrays.collect::<Result<Vec<_>, _>>()
+    };
+    let best = best.map(|best| {
+        let number = |name: &str| best.get(name).and_then(Value::as_u64);
+        let (Some(epoch), Some(value)) = (number("epoch"), number("value_bits").map(f64::from_bits)) else {
+            return Err(refused("when it measured best is missing"));
+        };
+        Ok(Best { epoch, value, states: arrays(evaluated, BEST_PREFIX)? })
+    });
+    let arrays = arrays(states, "")?;
     for (name, expected) in [("regatta.step", progress.step), ("regatta.updates", progress.step / subject.accumulate)] {
         let counter = states.iter().position(|state| state.input.name == name);
         if counter.is_some_and(|at| arrays[at] != Array::I64(vec![expected.cast_signed()])) {
             return Err(refused(&format!("its {name} and its metadata disagree")));
         }
     }
-    Ok(Checkpoint { progress, states: arrays })
+    let owner = metadata.get("owner").and_then(|owner| Owner::deserialize(owner).ok());
+    Ok(Checkpoint { progress, states: arrays, best: best.transpose()?, owner })
 }
 
 fn progress(metadata: &Value, subject: &Subject<'_>) -> Result<Progress, TrainingError> {
@@ -154,11 +214,11 @@ fn progress(metadata: &Value, subject: &Subject<'_>) -> Result<Progress, Trainin
 }
 
 /// A state from its pieces, each doubted.
-fn array(tensors: &SafeTensors<'_>, state: &State) -> Result<Array, TrainingError> {
+fn array(tensors: &SafeTensors<'_>, state: &State, prefix: &str) -> Result<Array, TrainingError> {
     let (kind, size) = element_type(state.input.dtype)?;
     let mut bytes = Vec::with_capacity(state.input.shape.iter().product::<usize>() * size);
     for Piece { name, shape, .. } in &state.pieces {
-        let tensor = tensors.tensor(name).map_err(|error| refused(&error.to_string()))?;
+        let tensor = tensors.tensor(&format!("{prefix}{name}")).map_err(|error| refused(&error.to_string()))?;
         if tensor.shape() != shape || tensor.dtype() != kind {
             let found = tensor.shape();
             return Err(refused(&format!("{name} is {:?} {found:?}, not {kind:?} {shape:?}", tensor.dtype())));

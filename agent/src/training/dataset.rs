@@ -1,5 +1,7 @@
 //! The data of a trial in memory, whole, and what must hold before it is trained on.
 
+use regatta_checkpoint::Affine;
+
 use super::TrainingError;
 
 /// Rows to train on and rows to validate on, of the same features and the same kind of target.
@@ -44,13 +46,6 @@ pub enum Values {
     U8(Vec<u8>),
 }
 
-/// `(value - offset) * factor`. One of each for all values, or one for each position of a row's first axis.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Affine {
-    pub offset: Vec<f32>,
-    pub factor: Vec<f32>,
-}
-
 /// What a model is to predict for each row: rows x `shape`, where an empty shape is one label or number.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Target {
@@ -59,6 +54,8 @@ pub enum Target {
         labels: Vec<i64>,
         shape: Vec<usize>,
         classes: usize,
+        /// What the data call each; empty where they number them.
+        names: Vec<String>,
     },
     Values {
         values: Vec<f32>,
@@ -240,6 +237,11 @@ fn extend<T: Copy>(values: &mut Vec<T>, from: &[T], width: usize, rows: &[usize]
 }
 
 impl Target {
+    /// Classes that the data number themselves.
+    pub fn classes(labels: Vec<i64>, shape: Vec<usize>, classes: usize) -> Self {
+        Self::Classes { labels, shape, classes, names: Vec::new() }
+    }
+
     pub fn rows(&self) -> usize {
         let (count, width) = match self {
             Self::Classes { labels, .. } => (labels.len(), self.width()),
@@ -269,8 +271,8 @@ impl Target {
 
     fn emptied(&self) -> Self {
         match self {
-            Self::Classes { shape, classes, .. } => {
-                Self::Classes { labels: Vec::new(), shape: shape.clone(), classes: *classes }
+            Self::Classes { shape, classes, names, .. } => {
+                Self::Classes { labels: Vec::new(), shape: shape.clone(), classes: *classes, names: names.clone() }
             }
             Self::Values { shape, .. } => Self::Values { values: Vec::new(), shape: shape.clone() },
         }

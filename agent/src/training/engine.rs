@@ -7,8 +7,9 @@ use regatta_autodiff::families::{self, Model};
 use regatta_autodiff::graph::{Dtype, Provider};
 use regatta_autodiff::import::{Imported, Settings};
 use regatta_autodiff::step::{DataRole, Program, StepPlan, accumulation, evaluation, training_step};
+use regatta_checkpoint::Affine;
 
-use super::dataset::{Affine, Dataset, Feature, Split, Target, Values};
+use super::dataset::{Dataset, Feature, Split, Target, Values};
 use super::model::ModelPlan;
 use super::plan::{Plan, Surroundings};
 use super::stream::Source;

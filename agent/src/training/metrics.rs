@@ -159,7 +159,7 @@ impl Scores {
                     self.measures.iter_mut().for_each(|(_, measure)| measure.add(outputs, truth));
                 }
             }
-            (Reading::Positions { .. }, Target::Classes { labels, shape, classes }) => {
+            (Reading::Positions { .. }, Target::Classes { labels, shape, classes, .. }) => {
                 let positions: usize = shape.iter().product();
                 let rows = rows_of(outputs, positions * classes)?;
                 let labels = labels.get(first * positions..(first + rows) * positions);

@@ -39,6 +39,8 @@ pub struct Plan {
     pub precision: Precision,
     /// Whether the values within a model's parts are computed again for the gradient rather than kept.
     pub recompute: bool,
+    /// What is measured at the ends of epochs by which the best weights are kept beside the last; `None`: only the last.
+    pub best_by: Option<BestBy>,
     pub schedule: Schedule,
     /// What is measured on the validation rows beside the loss, and beside the accuracy for classes.
     pub metrics: Vec<Metric>,
@@ -154,6 +156,20 @@ pub struct Adam {
     pub weight_decay: f64,
 }
 
+/// By what some weights are better than others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BestBy {
+    /// One of those in [`Metrics`](super::Metrics); where it is not there, no weights are the best.
+    pub metric: String,
+    pub is_greater_better: bool,
+}
+
+impl BestBy {
+    pub(super) fn is_better(&self, value: f64, than: f64) -> bool {
+        if self.is_greater_better { value > than } else { value < than }
+    }
+}
+
 impl Plan {
     /// A plan without augmentation, clipping, accumulation, average and schedule, of one epoch.
     pub fn new(model: ModelPlan, loss: Loss, optimizer: OptimizerPlan, batch_size: usize, seed: u64) -> Self {
@@ -171,6 +187,7 @@ impl Plan {
             average: None,
             precision: Precision::Single,
             recompute: false,
+            best_by: None,
             schedule: Schedule::Constant,
             metrics: Vec::new(),
             epochs: 1,

@@ -13,11 +13,7 @@ pub fn data(shape: &[usize]) -> Arc<Dataset> {
             shape.to_vec(),
             (0..rows * width).map(|at| (at * 7919 % 1009) as f32 / 1009.0 - 0.5).collect(),
         )],
-        target: Target::Classes {
-            shape: Vec::new(),
-            labels: (0..rows as i64).map(|row| row % 3).collect(),
-            classes: 3,
-        },
+        target: Target::classes((0..rows as i64).map(|row| row % 3).collect(), Vec::new(), 3),
     };
     Arc::new(Dataset { train: split(60), validation: split(30) })
 }

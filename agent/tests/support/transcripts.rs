@@ -33,7 +33,7 @@ fn split(rows: usize, salt: usize) -> Split {
         vocabulary: vec![CLASSES],
         ..Feature::numbers("tokens", vec![FRAMES], Vec::new())
     };
-    Split { features: vec![feature], target: Target::Classes { labels, shape: vec![LABELS_MAX], classes: CLASSES } }
+    Split { features: vec![feature], target: Target::classes(labels, vec![LABELS_MAX], CLASSES) }
 }
 
 pub fn plan() -> Plan {

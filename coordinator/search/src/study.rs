@@ -380,6 +380,7 @@ impl Study {
                     until: trial.until,
                     seed: trial.proposed.seed,
                     resume: trial.checkpoint.clone(),
+                    objective: Some(self.state.file.objective.clone()),
                     labels: trial.proposed.labels.clone(),
                 };
                 self.commands.push_back(Command::Offer(Box::new(offer)));

@@ -10,7 +10,7 @@ use super::amounts::{above_zero, between, bool, texts, whole, word};
 use super::reader::{Faults, Fields, Node};
 use super::{ablation, augment, command, data, loss, model, optimizer};
 
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "data",
     "model",
     "loss",
@@ -27,6 +27,7 @@ const KEYS: [&str; 18] = [
     "augment",
     "metrics",
     "checkpoint",
+    "keep_best",
     "time_limit_s",
     "without",
 ];
@@ -113,4 +114,5 @@ fn updates(fields: &Fields) {
     between(fields, "average", "0.999");
     word(fields, "precision", &["single", "half", "bfloat16"]);
     bool(fields, "recompute");
+    bool(fields, "keep_best");
 }

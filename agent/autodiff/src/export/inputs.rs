@@ -8,11 +8,11 @@ use crate::onnx::tensor_shape_proto::dimension;
 use crate::onnx::{NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto, type_proto};
 
 /// `(number - offset) * factor` of an input whose rows have this shape: one of each for all, or for each equal part.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Scaling {
-    pub shape: Vec<usize>,
-    pub offset: Vec<f32>,
-    pub factor: Vec<f32>,
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scaling<'a> {
+    pub shape: &'a [usize],
+    pub offset: &'a [f32],
+    pub factor: &'a [f32],
 }
 
 /// The model with a text more in its metadata.
@@ -30,7 +30,7 @@ pub fn with_metadata(onnx: &[u8], key: &str, value: String) -> Result<Vec<u8>, I
 ///
 /// # Errors
 /// The bytes are no model, or an input is laid out otherwise than its scaling.
-pub fn of_raw_inputs(onnx: &[u8], scalings: &[Option<Scaling>]) -> Result<Vec<u8>, ImportError> {
+pub fn of_raw_inputs(onnx: &[u8], scalings: &[Option<Scaling<'_>>]) -> Result<Vec<u8>, ImportError> {
     let mut model = decoded(onnx)?;
     let graph = model.graph.as_mut().ok_or_else(|| malformed("it has no graph"))?;
     let is_initializer = |name: &str| graph.initializer.iter().any(|tensor| tensor.name() == name);
@@ -38,10 +38,10 @@ pub fn of_raw_inputs(onnx: &[u8], scalings: &[Option<Scaling>]) -> Result<Vec<u8
         graph.input.iter().filter(|input| !is_initializer(input.name())).cloned().collect();
     let mut scaled = Vec::new();
     for (at, (input, scaling)) in inputs.iter().zip(scalings).enumerate() {
-        let Some(scaling) = scaling else { continue };
+        let Some(scaling) = *scaling else { continue };
         let shape = constant_shape(input, scaling)?;
         let name = |what: &str| format!("{RESERVED_PREFIX}input.{at}.{what}");
-        for (what, numbers) in [("offset", &scaling.offset), ("factor", &scaling.factor)] {
+        for (what, numbers) in [("offset", scaling.offset), ("factor", scaling.factor)] {
             graph.initializer.push(floats(name(what), &shape, numbers));
         }
         for used in graph.node.iter_mut().flat_map(|node| &mut node.input).filter(|used| *used == input.name()) {
@@ -55,14 +55,14 @@ pub fn of_raw_inputs(onnx: &[u8], scalings: &[Option<Scaling>]) -> Result<Vec<u8
 }
 
 /// The shape in which a scaling's numbers meet a batch of the input.
-fn constant_shape(input: &ValueInfoProto, scaling: &Scaling) -> Result<Vec<usize>, ImportError> {
+fn constant_shape(input: &ValueInfoProto, scaling: Scaling<'_>) -> Result<Vec<usize>, ImportError> {
     let parts = scaling.offset.len();
     if parts == 1 {
         return Ok(Vec::new());
     }
     let width: usize = scaling.shape.iter().product();
     let own = row_of(input);
-    match (own, scaling.shape.as_slice()) {
+    match (own, scaling.shape) {
         (Some(row), _) if parts == width && row.iter().product::<usize>() == width => Ok(row),
         (_, shape) if parts == width => Ok(shape.to_vec()),
         (_, [first, rest @ ..]) if parts == *first => Ok([&[parts][..], &vec![1; rest.len()]].concat()),
