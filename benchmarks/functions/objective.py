@@ -2,9 +2,9 @@
 import json
 import sys
 
-from problems import PROBLEMS
+from problems import ALL
 
 for line in sys.stdin:
     asked = json.loads(line)
-    values, elapsed = PROBLEMS[asked["problem"]].curve(asked["params"])
+    values, elapsed = ALL[asked["problem"]].curve(asked["params"])
     print(json.dumps({"loss": values, "elapsed_s": elapsed}), flush=True)

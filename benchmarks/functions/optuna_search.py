@@ -9,7 +9,7 @@ from lanes import Start, simulate
 from optuna.pruners import HyperbandPruner, NopPruner
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import TrialState
-from problems import EPOCHS, PROBLEMS
+from problems import ALL, EPOCHS
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -63,7 +63,7 @@ class Optuna:
 def main():
     method, name = sys.argv[1:3]
     lanes, seed, seconds = int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])
-    problem = PROBLEMS[name]
+    problem = ALL[name]
     quicker.truncated_normals()
 
     def curve_of(params: dict):

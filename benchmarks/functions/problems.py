@@ -161,6 +161,36 @@ class Forest:
         return 1.2 + total / len(self.trees)
 
 
+def mixed(number: int) -> Problem:
+    """One to six choices of two to thirty, and one to six numbers, how many and how much each counts drawn: what a choice is
+    worth by itself and in pairs, and where the numbers are best beside it."""
+    draw = random.Random(f"mixed {number}")
+    counts = [draw.choice((2, 3, 4, 6, 8, 12, 20, 30)) for _ in range(draw.choice((1, 1, 2, 3, 4, 6)))]
+    reals_count = draw.choice((1, 2, 3, 4, 6))
+    of_pairs, shift, steepness = draw.choice((0, 0.3, 0.6)), draw.choice((0, 0.1, 0.25)), draw.choice((1, 4, 10))
+    worths = [math.exp(draw.gauss(-0.3, 0.7)) for _ in counts]
+    centers = [draw.uniform(0.2, 0.8) for _ in range(reals_count)]
+    steepnesses = [steepness * math.exp(draw.gauss(0, 0.7)) for _ in range(reals_count)]
+    names = [f"c{place}" for place in range(len(counts))]
+
+    def loss(params: dict) -> float:
+        chosen = [params[name] for name in names]
+        alone = sum(worth * effect(number, place, one) for place, (worth, one) in enumerate(zip(worths, chosen)))
+        pairs = sum(
+            effect(number, place, before, one, other)
+            for place, one in enumerate(chosen)
+            for before, other in enumerate(chosen[:place])
+        )
+        bowl = sum(
+            steep * (x - center - shift * effect(number, "at", place, chosen[place % len(chosen)])) ** 2
+            for place, (x, center, steep) in enumerate(zip(numbers(params, reals_count), centers, steepnesses))
+        )
+        return alone + of_pairs * pairs + bowl
+
+    choices = {name: choice(*(f"v{place}" for place in range(count))) for name, count in zip(names, counts)}
+    return Problem({**choices, **reals(reals_count)}, loss, 2.0, draw.choice((0.004, 0.03)))
+
+
 LAYERS = {
     "layers": choice("1", "2", "3"),
     "width1": whole(16, 512, log=True),
@@ -200,3 +230,5 @@ PROBLEMS = {
         diverges, 1.0, 0.004,
     ),
 }
+MIXED = {f"mixed{number}": mixed(number) for number in range(60)}
+ALL = PROBLEMS | MIXED

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import fmean
 
-from problems import EPOCHS, PROBLEMS
+from problems import ALL, EPOCHS, MIXED, PROBLEMS
 from ranks import SHARES, aligned, ranks
 
 HERE = Path(__file__).parent
@@ -23,6 +23,7 @@ METHODS = (
     "optuna-tpe-hyperband",
     "optuna-random",
 )
+COLUMNS_MAX = 20
 # In mean full runs, of some 31 seconds each.
 FULL_RUNS_BY_LANES = {8: 10.0, 32: 4.0}
 
@@ -39,7 +40,7 @@ def search(method: str, name: str, lanes: int, seed: int, regatta: str) -> list:
     study = {
         "name": method,
         "objective": {"metric": "loss", "goal": "minimize"},
-        "space": PROBLEMS[name].space,
+        "space": ALL[name].space,
         "sampler": method.removeprefix("regatta-"),
         "stopper": "asha",
         "budget": {"trials": 10_000, "resource": EPOCHS, "wall_time_s": seconds_of(lanes)},
@@ -70,9 +71,10 @@ def table(curves: dict, lanes: int, methods: list[str], names: list[str], seeds:
                     places[method, share].append(place)
                     if share == 1.0:
                         at_end[method, name].append(place)
-    rows = [["method", *(f"{share:.0%}" for share in SHARES), *names]]
+    columns = names if len(names) <= COLUMNS_MAX else []
+    rows = [["method", *(f"{share:.0%}" for share in SHARES), *columns]]
     for method in sorted(methods, key=lambda method: fmean(places[method, 1.0])):
-        means = [fmean(places[method, share]) for share in SHARES] + [fmean(at_end[method, name]) for name in names]
+        means = [fmean(places[method, share]) for share in SHARES] + [fmean(at_end[method, name]) for name in columns]
         rows.append([method, *(f"{mean:.2f}" for mean in means)])
     return aligned(rows)
 
@@ -80,12 +82,13 @@ def table(curves: dict, lanes: int, methods: list[str], names: list[str], seeds:
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--problems", default=",".join(PROBLEMS))
+    parser.add_argument("--problems", default=",".join(PROBLEMS), help="names, or `mixed`: sixty of choices and numbers")
     parser.add_argument("--lanes", default="8,32")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--regatta", required=True)
     options = parser.parse_args()
     methods, names, seeds = options.methods.split(","), options.problems.split(","), range(1, options.seeds + 1)
+    names = list(MIXED) if names == ["mixed"] else names
     sizes = [int(lanes) for lanes in options.lanes.split(",")]
     asked = [(method, name, lanes, seed) for seed in seeds for name in names for lanes in sizes for method in methods]
     with ThreadPoolExecutor(os.cpu_count()) as pool:

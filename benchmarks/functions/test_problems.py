@@ -2,7 +2,7 @@
 import random
 import unittest
 
-from problems import EPOCHS, PROBLEMS, branin, hartmann
+from problems import ALL, EPOCHS, branin, hartmann
 
 
 def drawn(space: dict, draw: random.Random) -> dict:
@@ -23,7 +23,7 @@ def drawn(space: dict, draw: random.Random) -> dict:
 class Problems(unittest.TestCase):
     def test_every_configuration_has_a_curve_and_always_the_same(self):
         draw = random.Random(7)
-        for name, problem in PROBLEMS.items():
+        for name, problem in ALL.items():
             for _ in range(20):
                 params = drawn(problem.space, draw)
                 values, elapsed = problem.curve(params)

@@ -81,7 +81,7 @@ impl Gp {
         Self {
             seed: study.seed,
             tried: Tried::new(space.clone(), study.seed),
-            hyper: Hyper::prior(geometry.parameters()),
+            hyper: Hyper::prior(&geometry),
             geometry,
             ladder: Ladder::new(study.budget.resource),
             history: History::new(space, study.objective.goal),

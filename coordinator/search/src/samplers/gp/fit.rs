@@ -30,6 +30,8 @@ impl Prior {
         Self { location: SQRT_2 + (parameters as f64).ln() / 2.0, scale: 3.0_f64.sqrt(), range: (-4.0, 6.0) }
     }
 
+    /// Its mode is as much as all losses vary: what a choice does by itself is mostly what it does.
+    const EFFECT: Self = Self { location: 1.0, scale: 1.0, range: (-9.0, 3.0) };
     const SIGNAL: Self = Self { location: 0.5, scale: 0.7, range: (-3.0, 3.0) };
     const NOISE: Self = Self { location: -4.0, scale: 1.0, range: (-14.0, 0.5) };
 
@@ -51,32 +53,31 @@ const MOMENTUM_OF_SQUARES: f64 = 0.95;
 
 impl Hyper {
     /// What is most probable before anything was measured.
-    pub fn prior(parameters: usize) -> Self {
-        Self {
-            lengths: vec![Prior::length(parameters).mode(); parameters],
-            signal: Prior::SIGNAL.mode(),
-            noise: Prior::NOISE.mode(),
-        }
+    pub fn prior(geometry: &Geometry) -> Self {
+        let modes: Vec<f64> = priors(geometry).iter().map(Prior::mode).collect();
+        Self::from_slice(geometry, &modes)
     }
 
     fn to_vec(&self) -> Vec<f64> {
-        self.lengths.iter().copied().chain([self.signal, self.noise]).collect()
+        [self.lengths.as_slice(), &self.effects, &[self.signal, self.noise]].concat()
     }
 
-    fn from_slice(values: &[f64]) -> Self {
-        let (lengths, rest) = values.split_at(values.len() - 2);
-        Self { lengths: lengths.to_vec(), signal: rest[0], noise: rest[1] }
+    /// The same numbers in the order of [`to_vec`](Self::to_vec).
+    fn from_slice(geometry: &Geometry, values: &[f64]) -> Self {
+        let (lengths, rest) = values.split_at(geometry.parameters());
+        let (effects, rest) = rest.split_at(geometry.choices().len());
+        Self { lengths: lengths.to_vec(), effects: effects.to_vec(), signal: rest[0], noise: rest[1] }
     }
 
     /// The best of so many steps from here.
     pub fn fitted(&self, geometry: &Geometry, evidence: &Evidence, steps: u32) -> Self {
         let pairs = Pairs::new(geometry, evidence);
-        let priors = priors(geometry.parameters());
+        let priors = priors(geometry);
         let mut at = self.to_vec();
         let (mut best, mut best_cost) = (at.clone(), f64::INFINITY);
         let (mut speed, mut size) = (vec![0.0; at.len()], vec![0.0; at.len()]);
         for step in 1..=steps as i32 {
-            let (cost, gradient) = cost(&pairs, evidence, &Self::from_slice(&at));
+            let (cost, gradient) = cost(geometry, &pairs, evidence, &Self::from_slice(geometry, &at));
             if cost < best_cost {
                 (best, best_cost) = (at.clone(), cost);
             }
@@ -90,13 +91,15 @@ impl Hyper {
                 at[place] = (at[place] - rate * along).clamp(low, high);
             }
         }
-        Self::from_slice(&best)
+        Self::from_slice(geometry, &best)
     }
 }
 
-fn priors(parameters: usize) -> Vec<Prior> {
+fn priors(geometry: &Geometry) -> Vec<Prior> {
+    let parameters = geometry.parameters();
     let lengths = (0..parameters).map(|_| Prior::length(parameters));
-    lengths.chain([Prior::SIGNAL, Prior::NOISE]).collect()
+    let effects = geometry.choices().iter().map(|_| Prior::EFFECT);
+    lengths.chain(effects).chain([Prior::SIGNAL, Prior::NOISE]).collect()
 }
 
 /// The squared distances of all sites, along each parameter.
@@ -113,26 +116,38 @@ impl Pairs {
 
 /// The negative logarithm of the posterior density, less a constant, and its gradient in the logarithms
 /// (Rasmussen and Williams, 2006, section 5.4.1).
-fn cost(pairs: &Pairs, evidence: &Evidence, hyper: &Hyper) -> (f64, Vec<f64>) {
+fn cost(geometry: &Geometry, pairs: &Pairs, evidence: &Evidence, hyper: &Hyper) -> (f64, Vec<f64>) {
     let (signal, noise) = (hyper.signal.exp(), hyper.noise.exp());
+    let effects: Vec<f64> = hyper.effects.iter().map(|effect| effect.exp()).collect();
+    let shared = |apart: &[f64]| {
+        let same = geometry.choices().iter().zip(&effects).filter(|(parameter, _)| apart[**parameter] == 0.0);
+        same.map(|(_, effect)| effect).sum::<f64>()
+    };
     let weights: Vec<f64> = hyper.lengths.iter().map(|length| (-2.0 * length).exp()).collect();
     let mut factor = Factor::default();
     for (row, doubt) in pairs.0.iter().zip(&evidence.doubts) {
-        let mut covariances: Vec<f64> = row.iter().map(|apart| signal * matern(dot(apart, &weights))).collect();
-        covariances.push(signal + noise + doubt);
+        let mut covariances: Vec<f64> =
+            row.iter().map(|apart| shared(apart) + signal * matern(dot(apart, &weights))).collect();
+        covariances.push(signal + effects.iter().sum::<f64>() + noise + doubt);
         factor.push(&covariances);
     }
     let alpha = factor.solve_upper(factor.solve_lower(&evidence.losses));
     let mut cost = (dot(&alpha, &evidence.losses) + factor.log_determinant()) / 2.0;
     let inverse = factor.inverse();
-    let mut gradient = vec![0.0; hyper.lengths.len() + 2];
-    let (of_signal, of_noise) = (hyper.lengths.len(), hyper.lengths.len() + 1);
+    let (of_effects, of_signal) = (hyper.lengths.len(), hyper.lengths.len() + effects.len());
+    let of_noise = of_signal + 1;
+    let mut gradient = vec![0.0; of_noise + 1];
     for (i, row) in pairs.0.iter().enumerate() {
         let own = (inverse[i][i] - alpha[i] * alpha[i]) / 2.0;
         gradient[of_signal] += own * signal;
         gradient[of_noise] += own * noise;
+        gradient[of_effects..].iter_mut().zip(&effects).for_each(|(sum, effect)| *sum += own * effect);
         for (j, apart) in row.iter().enumerate() {
-            let both = (inverse[i][j] - alpha[i] * alpha[j]) * signal;
+            let both = inverse[i][j] - alpha[i] * alpha[j];
+            for ((sum, parameter), effect) in gradient[of_effects..].iter_mut().zip(geometry.choices()).zip(&effects) {
+                *sum += if apart[*parameter] == 0.0 { both * effect } else { 0.0 };
+            }
+            let both = both * signal;
             let squared = dot(apart, &weights);
             gradient[of_signal] += both * matern(squared);
             let slope = -2.0 * both * matern_slope(squared);
@@ -141,7 +156,7 @@ fn cost(pairs: &Pairs, evidence: &Evidence, hyper: &Hyper) -> (f64, Vec<f64>) {
             }
         }
     }
-    for ((prior, value), sum) in priors(hyper.lengths.len()).iter().zip(hyper.to_vec()).zip(&mut gradient) {
+    for ((prior, value), sum) in priors(geometry).iter().zip(hyper.to_vec()).zip(&mut gradient) {
         let (of_prior, slope) = prior.cost(value);
         cost += of_prior;
         *sum += slope;
@@ -184,13 +199,13 @@ mod tests {
     fn the_gradient_agrees_with_finite_differences() {
         let (geometry, evidence) = example(15);
         let pairs = Pairs::new(&geometry, &evidence);
-        let at = [-0.4, 0.3, 0.8, 0.2, -2.5];
-        let (_, gradient) = cost(&pairs, &evidence, &Hyper::from_slice(&at));
+        let at = [-0.4, 0.3, 0.8, -1.0, 0.2, -2.5];
+        let (_, gradient) = cost(&geometry, &pairs, &evidence, &Hyper::from_slice(&geometry, &at));
         for place in 0..at.len() {
             let moved = |by: f64| {
                 let mut at = at;
                 at[place] += by;
-                cost(&pairs, &evidence, &Hyper::from_slice(&at)).0
+                cost(&geometry, &pairs, &evidence, &Hyper::from_slice(&geometry, &at)).0
             };
             let difference = (moved(1e-5) - moved(-1e-5)) / 2e-5;
             assert!((gradient[place] - difference).abs() < 1e-6 * (1.0 + difference.abs()), "{place}: {difference}");
@@ -201,8 +216,8 @@ mod tests {
     fn a_fit_comes_to_rest_and_finds_what_matters() {
         let (geometry, mut evidence) = example(60);
         evidence.doubts.fill(0.0);
-        let fitted = Hyper::prior(3).fitted(&geometry, &evidence, 150);
-        let (_, gradient) = cost(&Pairs::new(&geometry, &evidence), &evidence, &fitted);
+        let fitted = Hyper::prior(&geometry).fitted(&geometry, &evidence, 150);
+        let (_, gradient) = cost(&geometry, &Pairs::new(&geometry, &evidence), &evidence, &fitted);
         assert!(gradient.iter().all(|slope| slope.abs() < 0.3), "{gradient:?}");
         assert!(fitted.lengths[1] + 1.0 < fitted.lengths[0].min(fitted.lengths[2]), "{fitted:?}");
     }

@@ -1,5 +1,7 @@
 //! How alike the losses of two configurations are taken to be: Matern 5/2 over a distance that weighs each parameter
-//! by a length scale of its own.
+//! by a length scale of its own, and, for each choice that is the same in both, what that choice adds wherever it is made
+//! (a random effect, as of a linear mixed model). By distance alone, little of what was measured with one choice would
+//! tell of another, and all of it would have to be found out again.
 //!
 //! Numbers lie on a line. Two different choices are at distance 1 (Hamming), whichever they are. A number that does
 //! not always exist lies on an arc, and where it does not exist at the arc's centre: at distance 1 from all of its
@@ -56,6 +58,11 @@ impl Geometry {
         Self { shapes, labels: columns.len() - before, columns }
     }
 
+    /// Those of the parameters that are choices.
+    pub fn choices(&self) -> &[usize] {
+        &self.columns[self.columns.len() - self.labels..]
+    }
+
     /// How many parameters there are.
     pub fn parameters(&self) -> usize {
         self.shapes.len()
@@ -95,6 +102,8 @@ impl Geometry {
 pub struct Hyper {
     /// In the order of the space's parameters.
     pub lengths: Vec<f64>,
+    /// The variance of what each choice adds wherever it is made, in the order of the parameters that are choices.
+    pub effects: Vec<f64>,
     /// The variance of the losses.
     pub signal: f64,
     /// The variance of what one configuration measures when it is tried again.
@@ -106,8 +115,10 @@ pub struct Hyper {
 pub struct Kernel {
     /// Of each of a site's numbers, by what it is divided; of each label, what a difference weighs.
     scales: Vec<f64>,
+    /// Of each label, what a choice that is the same adds.
+    effects: Vec<f64>,
     numbers: usize,
-    pub signal: f64,
+    signal: f64,
 }
 
 /// A site with its lengths measured in length scales.
@@ -122,7 +133,8 @@ impl Kernel {
             if column < numbers { (-length).exp() } else { (-2.0 * length).exp() }
         };
         let scales = geometry.columns.iter().enumerate().map(scale).collect();
-        Self { scales, numbers, signal: hyper.signal.exp() }
+        let effects = hyper.effects.iter().map(|effect| effect.exp()).collect();
+        Self { scales, effects, numbers, signal: hyper.signal.exp() }
     }
 
     pub fn scaled(&self, site: &Site) -> Scaled {
@@ -134,12 +146,21 @@ impl Kernel {
     pub fn covariance(&self, a: &Scaled, b: &Scaled) -> f64 {
         let ((a, a_labels), (b, b_labels)) = (a.0.split_at(self.numbers), b.0.split_at(self.numbers));
         let mut squared: f64 = a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum();
-        for ((a, b), weight) in a_labels.iter().zip(b_labels).zip(&self.scales[self.numbers..]) {
-            if a != b {
+        let mut shared = 0.0;
+        let weights = self.scales[self.numbers..].iter().zip(&self.effects);
+        for ((a, b), (weight, effect)) in a_labels.iter().zip(b_labels).zip(weights) {
+            if a == b {
+                shared += effect;
+            } else {
                 squared += weight;
             }
         }
-        self.signal * matern(squared)
+        shared + self.signal * matern(squared)
+    }
+
+    /// Of a configuration with itself.
+    pub fn variance(&self) -> f64 {
+        self.signal + self.effects.iter().sum::<f64>()
     }
 }
 
@@ -185,12 +206,15 @@ mod tests {
         let apart = between(site(0, 0.5, Some(0.2)), site(0, 0.5, Some(0.5)))[2];
         assert!((apart.sqrt() - 2.0 * 0.15_f64.sin()).abs() < 1e-12);
 
-        let hyper = Hyper { lengths: vec![0.7, -0.3, 0.1], signal: 0.4, noise: 0.0 };
+        let hyper = Hyper { lengths: vec![0.7, -0.3, 0.1], effects: vec![-0.5], signal: 0.4, noise: 0.0 };
         let (kernel, a, b) = (Kernel::new(&geometry, &hyper), site(0, 0.1, Some(0.9)), site(2, 0.8, None));
         let squared: f64 =
             geometry.separations(&a, &b).iter().zip(&hyper.lengths).map(|(d, length)| d * (-2.0 * length).exp()).sum();
         let covariance = kernel.covariance(&kernel.scaled(&a), &kernel.scaled(&b));
         assert!((covariance - 0.4_f64.exp() * matern(squared)).abs() < 1e-12);
+        let variance = kernel.covariance(&kernel.scaled(&a), &kernel.scaled(&a));
+        assert!((variance - kernel.variance()).abs() < 1e-12);
+        assert!((variance - 0.4_f64.exp() - (-0.5_f64).exp()).abs() < 1e-12, "of the signal and of the choice");
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl Posterior {
     fn push(&mut self, site: &Site, doubt: f64) {
         let site = self.kernel.scaled(site);
         let mut covariances: Vec<f64> = self.sites.iter().map(|other| self.kernel.covariance(other, &site)).collect();
-        covariances.push(self.kernel.signal + self.noise + doubt);
+        covariances.push(self.kernel.variance() + self.noise + doubt);
         self.factor.push(&covariances);
         self.sites.push(site);
     }
@@ -85,7 +85,7 @@ impl Posterior {
             }
         }
         self.factor.solve_lower_lanes(&mut solved);
-        let mut expected = [Expected { mean: 0.0, variance: self.kernel.signal }; LANES];
+        let mut expected = [Expected { mean: 0.0, variance: self.kernel.variance() }; LANES];
         for (row, entries) in solved.iter().enumerate() {
             let loss = self.whitened.get(row).copied().unwrap_or(0.0);
             for (expected, entry) in expected.iter_mut().zip(entries) {
@@ -119,7 +119,7 @@ mod tests {
     }
 
     fn hyper() -> Hyper {
-        Hyper { lengths: vec![0.5_f64.ln()], signal: 2.0_f64.ln(), noise: 0.1_f64.ln() }
+        Hyper { lengths: vec![0.5_f64.ln()], effects: Vec::new(), signal: 2.0_f64.ln(), noise: 0.1_f64.ln() }
     }
 
     /// Cramer's rule.
@@ -174,5 +174,25 @@ mod tests {
             assert!((believed.mean - after.mean).abs() < 1e-12 && (believed.variance - after.variance).abs() < 1e-12);
         }
         assert_eq!(of(&[]).best(), of(&pending).best());
+    }
+
+    #[test]
+    fn what_a_choice_adds_is_expected_far_from_where_it_was_made() {
+        let space = json!({
+            "c": {"type": "categorical", "choices": ["less", "more", "most"]},
+            "u": {"type": "float", "low": 0.0, "high": 1.0},
+        });
+        let geometry = Geometry::new(&Space::new(&serde_json::from_value(space).unwrap()));
+        let site = |c: usize, u: f64| geometry.site(&[Some(Coordinate::Choice(c)), Some(Coordinate::Number(u))]);
+        let mut evidence = Evidence::default();
+        for at in 0..18 {
+            let (c, u) = (at % 3, 0.02 * at as f64);
+            evidence.sites.push(site(c, u));
+            evidence.losses.push(1.2 * (c as f64 - 1.0) + 0.4 * (20.0 * u).sin());
+            evidence.doubts.push(0.0);
+        }
+        let hyper = Hyper::prior(&geometry).fitted(&geometry, &evidence, 60);
+        let expected = Posterior::new(&geometry, &hyper, &evidence, &[]).expect(&[0, 1, 2].map(|c| site(c, 0.9)));
+        assert!(expected.windows(2).all(|pair| pair[0].mean + 0.8 < pair[1].mean), "{expected:?}");
     }
 }
