@@ -17,6 +17,16 @@ fn faults(text: &str) -> Vec<Fault> {
 }
 
 #[test]
+fn precisions_that_have_another_name_elsewhere_are_told_theirs() {
+    let study = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/digits.yaml");
+    let study = std::fs::read_to_string(study).unwrap();
+    for (name, ours) in [("float16", "`half`"), ("bf16", "`bfloat16`"), ("fp32", "`single`")] {
+        let faults = faults(&study.replace("recipe:", &format!("recipe:\n  precision: {name}")));
+        assert!(matches!(&faults[..], [fault] if fault.help.contains(ours)), "{faults:?}");
+    }
+}
+
+#[test]
 fn each_faulty_file_has_the_faults_it_names() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faulty");
     let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();

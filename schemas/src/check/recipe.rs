@@ -6,7 +6,7 @@ use crate::api::Fault;
 use crate::limits::LIMITS;
 use crate::recipe::Recipe;
 
-use super::amounts::{above_zero, between, bool, texts, whole, word};
+use super::amounts::{above_zero, between, bool, texts, whole};
 use super::reader::{Faults, Fields, Node};
 use super::{ablation, augment, command, data, loss, model, optimizer};
 
@@ -112,7 +112,17 @@ fn updates(fields: &Fields) {
     above_zero(fields, "clip_value");
     texts(fields, "undecayed");
     between(fields, "average", "0.999");
-    word(fields, "precision", &["single", "half", "bfloat16"]);
+    precision(fields);
     bool(fields, "recompute");
     bool(fields, "keep_best");
+}
+
+fn precision(fields: &Fields) {
+    let Some(node) = fields.optional("precision") else { return };
+    let elsewhere =
+        [("float16", "half"), ("fp16", "half"), ("bf16", "bfloat16"), ("float32", "single"), ("fp32", "single")];
+    match elsewhere.iter().find(|(name, _)| node.value.as_str() == Some(name)) {
+        Some((_, ours)) => node.wrong_value(format!("its name is `{ours}` here")),
+        None => drop(node.word(&["single", "half", "bfloat16"])),
+    }
 }
