@@ -311,9 +311,12 @@ impl<'engine> Training<'engine> {
     pub fn checkpoint(&mut self) -> Result<Vec<u8>, TrainingError> {
         let tensors = self.tensors.as_ref().expect("it is there until the training ends");
         let states = tensors.read_states(&self.shape.step.program)?;
-        let (best, owner) = (self.best.clone(), self.owner.clone());
+        // Lent, since it may be large.
+        let (best, owner) = (self.best.take(), self.owner.clone());
         let checkpoint = Checkpoint { progress: self.progress, states, best, owner };
-        checkpoint::write(&subject(self.shape, &self.plan, &self.source), &checkpoint)
+        let written = checkpoint::write(&subject(self.shape, &self.plan, &self.source), &checkpoint);
+        self.best = checkpoint.best;
+        written
     }
 
     /// A handle that ends this training from any thread, in the middle of a step.

@@ -18,7 +18,8 @@ use crate::history::History;
 use crate::nats::Wire;
 use crate::show::status_of_trial;
 
-/// Writes the model of the trial's last checkpoint, with the weights that measured best where those are in it, or, where a program made it, its files.
+/// Writes the model of the trial's last checkpoint, with the weights that measured best where those are in it, or, where a
+/// program made it, its files.
 ///
 /// # Errors
 /// There is no such trial, nothing of it was kept, the file is there already, or it cannot be written.
