@@ -151,9 +151,10 @@ pub async fn run_local(run: &cli::Run, asked: Asked) -> anyhow::Result<Option<Hi
         error = cluster.broken() => (Err(error), false),
         _ = terminate.recv() => (Err(anyhow::anyhow!("ended by a signal before the study was")), true),
     };
-    if let (Err(_), Some(following)) = (&outcome, &following) {
-        following.close_early()?;
-    }
+    let shown = match (&outcome, &following) {
+        (Err(_), Some(following)) => following.close_early(),
+        _ => Ok(()),
+    };
     let stopped = if is_whole {
         cluster.stop().await
     } else {
@@ -163,6 +164,8 @@ pub async fn run_local(run: &cli::Run, asked: Asked) -> anyhow::Result<Option<Hi
     if !run.json {
         eprintln!("{}", remains(&run.place));
     }
+    // Whoever no longer reads still has the cluster stopped in order.
+    shown?;
     match (outcome, stopped) {
         // What the cluster says of its own end tells more than that it ended.
         (Err(error), Err(cause)) => Err(cause.context(error.to_string())),

@@ -243,20 +243,16 @@ pub struct Checkpointing {
     #[serde(default = "default_every_s")]
     pub every_s: f64,
     /// Whether the final state is kept as well.
-    #[serde(default = "default_at_end")]
+    #[serde(default = "yes")]
     pub at_end: bool,
 }
 
 impl Default for Checkpointing {
     fn default() -> Self {
-        Self { every_s: default_every_s(), at_end: default_at_end() }
+        Self { every_s: default_every_s(), at_end: yes() }
     }
 }
 
 fn default_every_s() -> f64 {
     10.0
-}
-
-fn default_at_end() -> bool {
-    true
 }
