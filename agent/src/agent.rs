@@ -187,6 +187,8 @@ struct Lease {
     flush_at: Option<Now>,
     flushed_at: Option<Now>,
     checkpoints_under_way: u32,
+    /// Whether its recipe wants a checkpoint when it has ended.
+    keeps_at_end: bool,
     interrupted_for: Option<ReleaseReason>,
     ending: Option<Ending>,
 }
@@ -318,7 +320,7 @@ impl Agent {
         for lane in self.lane_numbers() {
             if self.lease_mut(lane).is_some_and(|lease| is_of(&lease.held, offer)) {
                 is_held = true;
-                self.stop_lane(lane);
+                self.stop_lane(lane, false);
             }
         }
         is_held
@@ -330,17 +332,19 @@ impl Agent {
             let Some(lease) = self.lease_mut(lane) else { continue };
             let is_named = lease.held.study == *study && trial.is_none_or(|trial| trial == lease.held.trial);
             if is_named && stop.is_for(&agent, lease.held.attempt, lease.term) {
-                self.stop_lane(lane);
+                self.stop_lane(lane, stop.keep);
             }
         }
     }
 
-    /// Ends the lane's training for good, once.
-    fn stop_lane(&mut self, lane: Lane) {
+    /// Ends the lane's training for good, once; with `keep`, what it has learnt is kept, unless its recipe keeps nothing at
+    /// the end.
+    fn stop_lane(&mut self, lane: Lane, keep: bool) {
         let Some(lease) = self.lease_mut(lane) else { return };
         if lease.ending.is_none() && lease.interrupted_for != Some(ReleaseReason::Stopped) {
             lease.interrupted_for = Some(ReleaseReason::Stopped);
-            self.commands.push_back(Command::Interrupt { lane, keep: false });
+            let keep = keep && lease.keeps_at_end;
+            self.commands.push_back(Command::Interrupt { lane, keep });
         }
     }
 
@@ -511,6 +515,7 @@ impl Lease {
             flush_at: None,
             flushed_at: None,
             checkpoints_under_way: 0,
+            keeps_at_end: offer.recipe.keeps_at_end(),
             interrupted_for: None,
             ending: None,
         }

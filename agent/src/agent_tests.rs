@@ -67,6 +67,7 @@ fn stop(attempt: Option<u32>, only: Option<&str>) -> Stop {
         attempt: attempt.map(Attempt),
         agent: only.map(|id| AgentId::new(id).unwrap()),
         term: Term(0),
+        keep: false,
         reason: StopReason::Superseded,
     }
 }
@@ -291,6 +292,23 @@ fn a_stop_interrupts_once_and_only_whom_it_means() {
         }
         let expected: &[&str] = if is_obeyed { &["interrupt 0"] } else { &[] };
         assert_eq!(commands(&mut agent), expected, "{meaning}");
+    }
+}
+
+#[test]
+fn a_stop_that_keeps_has_a_checkpoint_made_where_the_recipe_wants_one_at_the_end() {
+    for (at_end, expected) in [(true, "interrupt 0 keep"), (false, "interrupt 0")] {
+        let mut agent = agent(1);
+        let mut offer = offer(0, 1);
+        let Recipe::Training(recipe) = &mut offer.recipe else { panic!("a training") };
+        recipe.checkpoint.at_end = at_end;
+        agent.handle(Now(1), Event::OfferReceived { ticket: Ticket(1), offer, deliveries: 1 });
+        commands(&mut agent);
+        for keep in [true, false] {
+            let stop = Stop { keep, ..stop(None, None) };
+            agent.handle(Now(5), Event::StopHeard { study: study(), trial: Some(TrialId(0)), stop });
+        }
+        assert_eq!(commands(&mut agent), [expected], "the first stop counts");
     }
 }
 

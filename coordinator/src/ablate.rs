@@ -28,6 +28,7 @@ pub fn as_run(args: &cli::Ablate) -> anyhow::Result<cli::Run> {
         file: args.file.clone(),
         place: args.place.clone(),
         seed: args.seed,
+        sampler: None,
         stopper: None,
         earlier: Vec::new(),
         repeats: args.repeats,

@@ -15,6 +15,7 @@ use crate::ablate;
 use crate::calls;
 use crate::cli;
 use crate::follow::{Following, Standing, View};
+use crate::front::Reference;
 use crate::history::History;
 use crate::model;
 use crate::nats::{AskError, Client, OutputReader, Until, Wire};
@@ -34,14 +35,20 @@ pub async fn study(link: &Link, command: &cli::StudyCommand) -> anyhow::Result<(
             let list: StudyList = ask(&client, Endpoint::StudyList, &Value::Object(Map::new())).await?;
             return print(json.json, &list, || show::studies(&list));
         }
-        cli::StudyCommand::Show(arg) => {
+        cli::StudyCommand::Show(cli::StudyShow { study: arg, reference }) => {
             let history = history(link, &arg.study).await?;
             let mut shown = history.shown().context("the study has just been deleted")?;
             if shown.summary.end.is_none() {
                 let standing = Standing::of(link, &arg.study).await;
                 (shown.summary.waiting_for, shown.summary.trouble) = (standing.waiting_for, standing.trouble);
             }
-            return print(arg.json.json, &show::json(&history, &shown)?, || {
+            let volume = |reference: &Reference| reference.volume(&shown.file, &shown.summary.front);
+            let volume = reference.as_ref().map(volume).transpose()?;
+            let mut json = show::json(&history, &shown)?;
+            if let Some(volume) = volume {
+                json["hypervolume"] = volume.into();
+            }
+            return print(arg.json.json, &json, || {
                 let results = match ablate::findings_of(&history) {
                     Some(findings) => ablate::table(&findings, &shown),
                     None => {
@@ -50,7 +57,8 @@ pub async fn study(link: &Link, command: &cli::StudyCommand) -> anyhow::Result<(
                         show::trials(&best, &shown.summary.objective.metric)
                     }
                 };
-                format!("{results}\n{}", show::summary(&history, &shown))
+                let summary = show::summary(&history, &shown);
+                [results, summary].into_iter().chain(volume.map(show::hypervolume)).collect::<Vec<_>>().join("\n")
             });
         }
         cli::StudyCommand::Follow(arg) => {

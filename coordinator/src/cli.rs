@@ -8,6 +8,8 @@ use regatta_schemas::api::default_lease;
 use regatta_schemas::roles::Role;
 use regatta_schemas::{Attempt, PoolId, StudyId, TenantId, TrialId};
 
+use crate::front::Reference;
+
 /// Asynchronous hyperparameter search over a fleet of agents.
 ///
 /// Start with:  regatta run --local examples/digits.yaml
@@ -95,6 +97,10 @@ pub struct Run {
     /// Instead of the seed in the file.
     #[arg(long)]
     pub seed: Option<u64>,
+
+    /// Instead of the sampler in the file: its name, or {name: grid, points: 4}.
+    #[arg(long)]
+    pub sampler: Option<String>,
 
     /// Instead of the stopper in the file: its name, or {name: asha, eta: 4}.
     #[arg(long)]
@@ -245,9 +251,22 @@ pub struct Simulate {
     #[arg(long, value_parser = seconds)]
     pub crash_every_s: Option<f64>,
 
+    /// Seconds after which, on average, an agent drains: its trials go on elsewhere from a checkpoint, and another agent
+    /// takes its place.
+    #[arg(long, value_parser = seconds)]
+    pub drain_every_s: Option<f64>,
+
+    /// Seconds after which, on average, an agent is not heard for up to 30 s, though it trains on.
+    #[arg(long, value_parser = seconds)]
+    pub silence_every_s: Option<f64>,
+
     /// Epochs between two checkpoints of a trial; 0: only where it is set aside.
     #[arg(long, default_value_t = 1)]
     pub checkpoint_every: u32,
+
+    /// With several objectives: print the hypervolume between the front and these values, one of each objective.
+    #[arg(long, value_name = "METRIC=VALUE,...", value_parser = Reference::parse)]
+    pub reference: Option<Reference>,
 
     /// Print the outcome as one line of JSON.
     #[arg(long)]
@@ -288,7 +307,7 @@ pub enum StudyCommand {
     /// All studies, a line each.
     List(Json),
     /// One study: its state, its best trials.
-    Show(StudyArg),
+    Show(StudyShow),
     /// End it now; its running trials are stopped.
     Stop(StudyArg),
     /// Propose nothing more for now; running trials go on.
@@ -299,6 +318,16 @@ pub enum StudyCommand {
     Delete(StudyArg),
     /// Follow a study to its end, as `run` does.
     Follow(StudyArg),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct StudyShow {
+    #[command(flatten)]
+    pub study: StudyArg,
+
+    /// With several objectives: the hypervolume between the front and these values, one of each objective.
+    #[arg(long, value_name = "METRIC=VALUE,...", value_parser = Reference::parse)]
+    pub reference: Option<Reference>,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -9,6 +9,7 @@ mod clock;
 mod earlier;
 mod find;
 mod follow;
+mod front;
 mod history;
 mod local;
 mod model;

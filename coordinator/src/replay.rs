@@ -43,6 +43,10 @@ type Curves = BTreeMap<String, BTreeMap<u32, (f64, BTreeMap<String, f64>)>>;
 /// When a stopper is faulty, or nothing was measured.
 pub fn replay(args: &cli::Replay, recorded: &Recorded) -> anyhow::Result<()> {
     ensure!(
+        recorded.study.file.ablation.is_none(),
+        "an ablation compares trials that train to their ends: there is no stopper to try on it"
+    );
+    ensure!(
         !is_population(&recorded.study.file),
         "a copy's curve says nothing of its configuration: no stopper can be replayed"
     );

@@ -13,6 +13,7 @@ use regatta_schemas::limits::LIMITS;
 use regatta_schemas::reasons::StudyEnd;
 use regatta_schemas::study::StudyFile;
 use regatta_search::samplers::grid_of;
+use regatta_search::study::CURVE_MIN;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -67,14 +68,25 @@ pub fn read_unchecked(path: &Path) -> anyhow::Result<Value> {
 
 /// What may not be meant in a file that is right.
 pub fn notes(file: &StudyFile) -> Vec<String> {
-    let trials = file.budget.trials;
+    let (trials, resource) = (file.budget.trials, file.budget.resource);
     let count = grid_of(file).map(|grid| grid.count());
     let combinations = match count {
-        Some(Some(count)) if count > u64::from(trials) => count.to_string(),
-        Some(None) => format!("more than {}", LIMITS.trials_max),
-        Some(Some(_)) | None => return Vec::new(),
+        Some(Some(count)) if count > u64::from(trials) => Some(count.to_string()),
+        Some(None) => Some(format!("more than {}", LIMITS.trials_max)),
+        Some(Some(_)) | None => None,
     };
-    vec![format!("the grid has {combinations} combinations, the budget {trials} trials: the last ones are not tried")]
+    let grid = combinations.map(|count| {
+        format!("the grid has {count} combinations, the budget {trials} trials: the last ones are not tried")
+    });
+    let measures_no_noise =
+        file.budget.converged.is_some_and(|converged| converged.min_delta.is_none()) && resource < CURVE_MIN;
+    let noise = measures_no_noise.then(|| {
+        format!(
+            "curves of {resource} epochs are too short to tell the metric's noise: for `budget.converged`, any improvement \
+             is one; `min_delta` says by how much a value must be better"
+        )
+    });
+    grid.into_iter().chain(noise).collect()
 }
 
 pub fn tell_notes(file: &StudyFile) {
@@ -105,9 +117,10 @@ impl Asked {
         if let Some(seed) = run.seed {
             set("", "seed", seed.into());
         }
-        if let Some(stopper) = &run.stopper {
-            let stopper = check::study_text(stopper).map_err(|faults| FaultyFile::new(&run.file, faults))?;
-            set("", "stopper", stopper);
+        for (key, text) in [("sampler", &run.sampler), ("stopper", &run.stopper)] {
+            if let Some(text) = text {
+                set("", key, check::study_text(text).map_err(|faults| FaultyFile::new(&run.file, faults))?);
+            }
         }
         if let Some(repeats) = run.repeats {
             set("/ablation", "repeats", repeats.into());
@@ -329,10 +342,17 @@ pub async fn follow_and_ask(following: &mut Following, afterwards: Afterwards) -
 fn judge(history: &History) -> anyhow::Result<()> {
     let shown = history.shown().context("a concluded study is in its log")?;
     let trials = shown.summary.trials;
-    if trials.failed > 0 && trials.finished + trials.stopped == 0 {
+    let first_failure = || {
         let first = history.trials().into_iter().find_map(|trial| trial.failure);
-        let why = first.map_or_else(String::new, |failure| format!(" ({}): {}", failure.cause, failure.detail));
-        bail!("every trial failed; the first{why}");
+        first.map_or_else(String::new, |failure| format!("; the first failure ({}): {}", failure.cause, failure.detail))
+    };
+    match &shown.summary.end {
+        Some(end @ StudyEnd::Failures { .. }) => bail!("the study ended: {end}{}", first_failure()),
+        Some(end @ StudyEnd::NoValue { .. }) if trials.failed > 0 => bail!("the study ended: {end}{}", first_failure()),
+        _ if trials.failed > 0 && trials.finished + trials.stopped == 0 => {
+            bail!("every trial failed{}", first_failure())
+        }
+        _ => {}
     }
     let metric = &shown.summary.objective.metric;
     let was_cut_off = matches!(shown.summary.end, Some(StudyEnd::Requested { .. } | StudyEnd::WallTime { .. }));

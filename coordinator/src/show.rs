@@ -5,7 +5,8 @@ use indicatif::HumanDuration;
 use regatta_schemas::Params;
 use regatta_schemas::api::Fault;
 use regatta_schemas::api::{
-    FleetShown, LaneUse, StudyList, StudyShown, StudyStatus, StudySummary, TrialShown, TrialStatus, TrialSummary,
+    FleetShown, FrontMember, LaneUse, StudyList, StudyShown, StudyStatus, StudySummary, TrialShown, TrialStatus,
+    TrialSummary,
 };
 use regatta_schemas::log::Lineage;
 use regatta_schemas::reasons::number;
@@ -86,11 +87,7 @@ pub fn summary(history: &History, shown: &StudyShown) -> String {
         let from = summary.ancestors.iter().map(|from| format!("trial {} at epoch {}", from.trial, from.resource));
         lines.push(format!("        which goes on from {}", from.collect::<Vec<_>>().join(", which goes on from ")));
     }
-    for member in &summary.front {
-        let value = |(metric, value): (&String, &f64)| format!("{metric} {}", number(*value));
-        let values: Vec<String> = member.values.iter().map(value).collect();
-        lines.push(format!("front   trial {}: {}", member.trial, values.join("  ")));
-    }
+    lines.extend(summary.front.iter().map(front_member));
     lines.push(format!(
         "trials  {} finished, {} stopped early, {} failed, {} running, {} set aside, {} waiting",
         counts.finished, counts.stopped, counts.failed, counts.running, counts.paused, counts.waiting
@@ -111,12 +108,27 @@ pub fn summary(history: &History, shown: &StudyShown) -> String {
     lines.join("\n")
 }
 
+/// A trial that no other dominates.
+pub fn front_member(member: &FrontMember) -> String {
+    let value = |(metric, value): (&String, &f64)| format!("{metric} {}", number(*value));
+    let values: Vec<String> = member.values.iter().map(value).collect();
+    format!("front   trial {}: {}", member.trial, values.join("  "))
+}
+
+/// What a front is worth.
+pub fn hypervolume(volume: f64) -> String {
+    format!("        a hypervolume of {} up to the reference", number(volume))
+}
+
 /// How well lanes were used; None: nothing was offered.
 pub fn lane_use(LaneUse { lanes, busy_s, idle_s }: LaneUse) -> Option<String> {
     let total = busy_s + idle_s;
     let idle = 100.0 * idle_s / total;
-    (total > 0.0)
-        .then(|| format!("{lanes}, idle {idle:.2} % of {total:.1} lane-seconds between the first offer and the last"))
+    (total > 0.0).then(|| {
+        format!(
+            "{lanes}, idle {idle_s:.1} of {total:.1} lane-seconds ({idle:.2} %), between the first offer and the last"
+        )
+    })
 }
 
 fn best(history: &History, shown: &StudyShown) -> Vec<String> {

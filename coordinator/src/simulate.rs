@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::bail;
 use indicatif::ProgressBar;
 use regatta_schemas::Params;
-use regatta_schemas::api::{LaneUse, StudySummary};
+use regatta_schemas::api::{FrontMember, LaneUse, StudySummary};
 use regatta_schemas::check;
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::log::Best;
@@ -32,6 +32,8 @@ const QUIET_BEATS: Duration = Duration::from_secs(3_600);
 const STEPS_PER_LOOK: u64 = 20_000;
 /// Of values: what a search gains late is small.
 const DIGITS: usize = 6;
+/// Longer than a lease, so that some of those that were silent have lost theirs.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 const STRAGGLER_SLOWNESS: f64 = 4.0;
 
 /// What came of it.
@@ -52,6 +54,12 @@ pub struct Outcome {
     used: Option<LaneUse>,
     pub best: Option<Best>,
     params: Option<Params>,
+    /// With several objectives, the trials that no other dominates.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    front: Vec<FrontMember>,
+    /// Between the front and the reference, where one was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hypervolume: Option<f64>,
 }
 
 /// The fleet that plays.
@@ -63,6 +71,9 @@ pub struct Fleet {
     pub failures: f64,
     /// Between an agent's birth and its death, on average; None: none dies.
     pub crash_every: Option<Duration>,
+    /// The same until an agent drains, or is silent for a while.
+    pub drain_every: Option<Duration>,
+    pub silence_every: Option<Duration>,
     /// Epochs between two checkpoints of a trial.
     pub checkpoint_every: u32,
 }
@@ -70,7 +81,15 @@ pub struct Fleet {
 impl Fleet {
     /// One on which nothing fails.
     pub fn calm(lanes: u32) -> Self {
-        Self { lanes, stragglers: 0.0, failures: 0.0, crash_every: None, checkpoint_every: 1 }
+        Self {
+            lanes,
+            stragglers: 0.0,
+            failures: 0.0,
+            crash_every: None,
+            drain_every: None,
+            silence_every: None,
+            checkpoint_every: 1,
+        }
     }
 }
 
@@ -93,13 +112,19 @@ pub fn simulate(args: &cli::Simulate) -> anyhow::Result<()> {
         stragglers: args.stragglers,
         failures: args.failures,
         crash_every: args.crash_every_s.map(Duration::from_secs_f64),
+        drain_every: args.drain_every_s.map(Duration::from_secs_f64),
+        silence_every: args.silence_every_s.map(Duration::from_secs_f64),
         checkpoint_every: args.checkpoint_every,
     };
     if let Sampler::External { service, .. } = &file.sampler {
         eprintln!("note: a simulation asks nobody; the fallback proposes in the place of the sampler `{service}`");
     }
     tell_notes(&file);
-    let outcome = play(file, fleet, &course, || failure.borrow_mut().take().map_or(Ok(()), Err))?;
+    let volume =
+        |front: &[FrontMember]| args.reference.as_ref().map(|reference| reference.volume(&file, front)).transpose();
+    volume(&[])?;
+    let mut outcome = play(file.clone(), fleet, &course, || failure.borrow_mut().take().map_or(Ok(()), Err))?;
+    outcome.hypervolume = volume(&outcome.front)?;
     print_line(&if args.json { serde_json::to_string(&outcome)? } else { shown(&outcome) })
 }
 
@@ -173,9 +198,17 @@ fn untrained() -> RecipeTemplate {
 }
 
 fn plan(fleet: &Fleet, file: StudyFile) -> Plan {
-    let Fleet { lanes, crash_every, failures, checkpoint_every, .. } = *fleet;
-    let is_quiet = crash_every.is_none();
-    let faults = Faults { lasting: Duration::MAX, crash_every, failures, ..Faults::none() };
+    let Fleet { lanes, crash_every, drain_every, silence_every, failures, checkpoint_every, .. } = *fleet;
+    let is_quiet = [crash_every, drain_every, silence_every].iter().all(Option::is_none);
+    let faults = Faults {
+        lasting: Duration::MAX,
+        crash_every,
+        drain_every,
+        silence_every,
+        silence_max: SILENCE_MAX,
+        failures,
+        ..Faults::none()
+    };
     let lease_timeout = if is_quiet { QUIET_BEATS * 3 } else { Settings::default().lease_timeout };
     let beat_every = if is_quiet { QUIET_BEATS } else { Duration::from_secs(1) };
     // Without faults one agent with all the lanes is as good as many with one.
@@ -205,7 +238,7 @@ fn outcome(
 ) -> anyhow::Result<Outcome> {
     let known = simulator.coordinator().and_then(|all| Some((all, all.study(&study_id(0))?)));
     let Some((coordinator, found)) = known else { bail!("the simulation came to no end") };
-    let StudySummary { resource_spent, best, .. } = coordinator.summary(&study_id(0), found);
+    let StudySummary { resource_spent, best, front, .. } = coordinator.summary(&study_id(0), found);
     let used = found.state().lanes.used();
     let params = best.as_ref().and_then(|best| found.state().trials.get(&best.trial));
     Ok(Outcome {
@@ -221,6 +254,8 @@ fn outcome(
         used,
         params: params.map(|trial| trial.proposed.params.clone()),
         best,
+        front,
+        hypervolume: None,
     })
 }
 
@@ -240,6 +275,8 @@ fn shown(outcome: &Outcome) -> String {
             show::params(params)
         ));
     }
+    lines.extend(outcome.front.iter().map(show::front_member));
+    lines.extend(outcome.hypervolume.map(show::hypervolume));
     lines.join("\n")
 }
 

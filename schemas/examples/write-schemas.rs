@@ -1,4 +1,4 @@
-//! Writes the JSON Schemas and the AsyncAPI page anew, after a change to the types:
+//! Writes the JSON Schemas, the AsyncAPI page and the page of the study file anew, after a change to the types:
 //! `cargo run -p regatta-schemas --example write-schemas`
 
 use std::path::Path;
@@ -10,5 +10,5 @@ fn main() -> std::io::Result<()> {
     for (path, document) in documents::all() {
         std::fs::write(folder.join(path), documents::text(&document))?;
     }
-    Ok(())
+    std::fs::write(folder.join("../docs/STUDY_FILE.md"), documents::study_page())
 }

@@ -6,6 +6,7 @@
 mod asyncapi;
 mod json_schema;
 mod study_file;
+mod study_page;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,11 @@ pub fn all() -> BTreeMap<String, Value> {
     documents.insert(schema_path("recipe"), json_schema::of::<crate::recipe::Recipe>());
     documents.insert("asyncapi.json".to_owned(), asyncapi::page());
     documents
+}
+
+/// The study file, for people: `docs/STUDY_FILE.md`.
+pub fn study_page() -> String {
+    study_page::page(&study_file::schema())
 }
 
 /// A document as its file holds it.

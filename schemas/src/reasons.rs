@@ -15,6 +15,8 @@ pub enum StopReason {
     Rung { resource: u32, value: f64, threshold: f64, competitors: u32 },
     /// Several objectives: at this rung the trial stood behind the best `going_on` of `competitors`, in this front.
     Front { resource: u32, front: u32, rank: u32, going_on: u32, competitors: u32 },
+    /// Ranked where so many came, the trial breaks its constraints, by so much of their bounds in sum.
+    Constraint { resource: u32, violation: f64, competitors: u32 },
     /// Median rule: the trial's best value was worse than the median of the finished trials' running averages.
     Median { resource: u32, value: f64, threshold: f64, competitors: u32 },
     /// The trial's best value was worse than the best `percentile` percent of the finished trials' running averages.
@@ -52,6 +54,10 @@ pub enum StudyEnd {
     TargetReached { target: f64, value: f64 },
     /// The best value did not improve by more than `min_delta`, or the metric's noise, in so many trials.
     Converged { best: f64, min_delta: f64, trials: u32 },
+    /// More trials failed than its budget allows.
+    Failures { failed: u32 },
+    /// So many trials came to nothing before any gave a value of the objective.
+    NoValue { trials: u32 },
     /// Somebody asked for it.
     Requested { by: String },
     /// An end that this version does not know.
@@ -206,6 +212,12 @@ impl fmt::Display for StopReason {
                 let (value, threshold) = (number(*value), number(*threshold));
                 write!(f, "rung {resource}: {value} is worse than {threshold}, the bar that {competitors} trials set")
             }
+            Self::Constraint { resource, violation, competitors } => write!(
+                f,
+                "at {resource}: it breaks its constraints by {} of their bounds, and stands behind better ones of \
+                 {competitors} trials",
+                number(*violation)
+            ),
             Self::Median { resource, value, threshold, competitors } => {
                 let (value, threshold) = (number(*value), number(*threshold));
                 write!(
@@ -262,6 +274,10 @@ impl fmt::Display for StudyEnd {
             Self::Converged { best, min_delta, trials } => {
                 let best = number(*best);
                 write!(f, "{trials} trials in a row did not improve {best} by more than {min_delta:.2e}")
+            }
+            Self::Failures { failed } => write!(f, "{failed} trials have failed, more than `budget.failures` allows"),
+            Self::NoValue { trials } => {
+                write!(f, "{trials} trials have ended without a value of the objective, and none with one")
             }
             Self::Requested { by } => write!(f, "requested by {by}"),
             Self::Unknown => f.write_str("for a reason this version does not know"),

@@ -46,6 +46,14 @@ impl Recipe {
             Self::Training(_) => None,
         }
     }
+
+    /// Whether a trial that has ended leaves a checkpoint.
+    pub fn keeps_at_end(&self) -> bool {
+        match self {
+            Self::Training(recipe) => recipe.checkpoint.at_end,
+            Self::Command(recipe) => recipe.checkpoint.at_end,
+        }
+    }
 }
 
 /// A model, what it is trained on, and how.

@@ -20,6 +20,9 @@ pub struct Stop {
     /// Only an attempt that was offered in this term is meant; absent: in any.
     #[serde(default, skip_serializing_if = "Term::is_unknown")]
     pub term: Term,
+    /// A checkpoint is made first, where the recipe wants one at the end: these weights are among those to be had later.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep: bool,
     pub reason: StopReason,
 }
 

@@ -226,11 +226,13 @@ pub enum Sampler {
     /// The one that suits the space, the budget and the objectives.
     #[default]
     Auto,
+    /// At random: evenly over the space, or by its priors.
     Random,
     /// Random, but evenly spread: a scrambled Sobol sequence.
     Sobol,
     /// Tree-structured Parzen estimator (Bergstra et al., 2011).
     Tpe,
+    /// Every combination of what the parameters take, in order.
     Grid {
         /// How many values a continuous parameter without a step takes.
         #[serde(default = "default_points")]
@@ -275,6 +277,7 @@ fn default_points() -> u32 {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "name", rename_all = "snake_case")]
 pub enum Stopper {
+    /// Nobody: every trial trains to its end.
     #[default]
     None,
     /// Stops a trial whose best value is worse than the median, over the finished trials, of their running
@@ -512,6 +515,9 @@ pub struct Budget {
     /// The study ends when more trials promise no more than noise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub converged: Option<Converged>,
+    /// Trials that may fail: the study ends when one more has. Absent: any number, once a trial has given a value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u32>,
 }
 
 /// When a study has converged.

@@ -23,6 +23,27 @@ fn committed_documents_are_those_of_the_types() {
 }
 
 #[test]
+fn the_page_of_the_study_file_is_current_and_tells_every_key() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/STUDY_FILE.md");
+    let page = documents::study_page();
+    assert!(std::fs::read_to_string(path).is_ok_and(|written| written == page), "{WRITE_ANEW}");
+    fn keys(schema: &Value, found: &mut BTreeSet<String>) {
+        for (key, value) in schema.as_object().into_iter().flatten() {
+            if key == "properties" {
+                found.extend(value.as_object().into_iter().flatten().map(|(name, _)| name.clone()));
+            }
+            keys(value, found);
+        }
+        schema.as_array().into_iter().flatten().for_each(|value| keys(value, found));
+    }
+    let mut all = BTreeSet::new();
+    keys(&documents::all()["json/study-file.schema.json"], &mut all);
+    assert!(all.len() > 100);
+    let is_told = |key: &&String| page.contains(&format!("| `{key}` |")) || page.contains(&format!("`{key}: "));
+    assert_eq!(all.iter().filter(|key| !is_told(key)).collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+#[test]
 fn no_document_is_left_over() {
     let documents = documents::all();
     for entry in std::fs::read_dir(folder().join("json")).unwrap() {

@@ -56,6 +56,30 @@ async fn the_best_trials_model_gives_its_validation_accuracy_in_onnx_runtime() {
 }
 
 #[tokio::test]
+async fn a_trial_that_stopped_getting_better_leaves_the_model_that_measured_best() {
+    let cluster = Cluster::start().await;
+    let _coordinator = cluster.coordinator(&[]);
+    let _agent = cluster.agent(&[]);
+    let mut study = digits_study("plateau", 2, 100_000);
+    // What was measured first stays the best: each trial ends long before its resource.
+    study["objective"] = json!({"metric": "validation_accuracy", "goal": "minimize"});
+    study["stopper"] = json!({"name": "patience", "epochs": 3});
+    study["recipe"]["checkpoint"] = json!({"every_s": 1000.0});
+    let id = cluster.start_study(&study).await;
+    cluster.until_concluded(&id).await;
+    let id = id.as_str();
+    let trials: Value = serde_json::from_str(&cluster.cli_ok(&["trial", "list", id, "--json"]).await).unwrap();
+    let file = cluster.folder().join("model.onnx");
+    let path = file.to_str().unwrap();
+    for trial in 0..2 {
+        let number = trials[trial]["trial"].to_string();
+        let told = cluster.cli_ok(&["trial", "export", id, &number, "-o", path, "--force", "--json"]).await;
+        let told: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(told["value"], trials[trial]["best"], "{told}");
+    }
+}
+
+#[tokio::test]
 async fn a_trial_that_kept_nothing_has_no_model() {
     let cluster = Cluster::start().await;
     let _coordinator = cluster.coordinator(&[]);

@@ -243,8 +243,13 @@ impl Coordinator {
     }
 
     fn turn_away(&mut self, study: StudyId, trial: TrialId, attempt: Attempt, agent: AgentId) {
-        let stop =
-            Stop { attempt: Some(attempt), agent: Some(agent), term: Term::default(), reason: StopReason::Superseded };
+        let stop = Stop {
+            attempt: Some(attempt),
+            agent: Some(agent),
+            term: Term::default(),
+            keep: false,
+            reason: StopReason::Superseded,
+        };
         self.commands.push_back(Command::Stop { study, trial: Some(trial), stop });
     }
 

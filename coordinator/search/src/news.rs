@@ -33,6 +33,8 @@ pub struct Measurement<'a> {
     pub resource: u32,
     /// The objective's value; finite.
     pub value: f64,
+    /// What it is ranked by: that value, or, where a constraint is broken, [one worse](crate::objectives::ranked); finite.
+    pub ranked: f64,
     /// All that was measured, the objective too; finite.
     pub metrics: &'a BTreeMap<String, f64>,
 }

@@ -58,49 +58,24 @@ fn exceeded(constraint: &Constraint, value: f64) -> Option<f64> {
     Some(above + below)
 }
 
-/// Gives what breaks a constraint a value that is worse than any seen: samplers and stoppers that compare one number
-/// lead away from it, the further the more it breaks.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Penalty {
-    goal: Goal,
-    /// The best and the worst value seen, constraints kept or not.
-    seen: Option<(f64, f64)>,
+/// Losses from here on are of what breaks a constraint. No metric comes near it.
+const BROKEN: f64 = 1e200;
+/// The most that a violation counts; that of a constrained metric which was not measured, too.
+const VIOLATION_MAX: f64 = 1e6;
+
+/// What ranks a value, with what its constraints are exceeded by: whoever compares one number has all that keep them
+/// before all that break them, and of those the ones that break them less; it does not depend on what else was seen.
+/// `violation` is None where a constrained metric was not measured: it is not known to be kept.
+pub fn ranked(goal: Goal, value: f64, violation: Option<f64>) -> f64 {
+    match violation {
+        Some(violation) if violation <= 0.0 => value,
+        _ => loss(goal, BROKEN * (1.0 + violation.unwrap_or(VIOLATION_MAX).min(VIOLATION_MAX))),
+    }
 }
 
-impl Penalty {
-    pub fn new(goal: Goal) -> Self {
-        Self { goal, seen: None }
-    }
-
-    /// One that has seen what earlier trials measured, and what each of them counts as.
-    pub fn after_earlier(file: &StudyFile) -> (Self, Vec<f64>) {
-        let (objectives, mut penalty) = (Objectives::new(file), Self::new(file.objective.goal));
-        let value = |metrics: &BTreeMap<String, f64>| {
-            let value = metrics.get(&file.objective.metric).copied().unwrap_or(f64::NAN);
-            penalty.apply(value, objectives.violation(metrics).unwrap_or(f64::INFINITY))
-        };
-        let values = file.earlier.iter().map(|earlier| &earlier.metrics).map(value).collect();
-        (penalty, values)
-    }
-
-    /// What the value counts as, with its violation.
-    pub fn apply(&mut self, value: f64, violation: f64) -> f64 {
-        let (best, worst) = self.seen.unwrap_or((value, value));
-        let better = |a: f64, b: f64| if self.goal.is_better(a, b) { a } else { b };
-        let worse = |a: f64, b: f64| if self.goal.is_better(a, b) { b } else { a };
-        let (best, worst) = (better(best, value), worse(worst, value));
-        self.seen = Some((best, worst));
-        if violation <= 0.0 {
-            return value;
-        }
-        let extent = (worst - best).abs().max(f64::EPSILON);
-        let step = extent * (1.0 + violation.min(1e6));
-        let counted = match self.goal {
-            Goal::Minimize => worst + step,
-            Goal::Maximize => worst - step,
-        };
-        if counted.is_finite() { counted } else { worst }
-    }
+/// By how much the constraints are broken by what has this loss, of a [`ranked`] value; None: they are kept.
+pub fn violation(loss: f64) -> Option<f64> {
+    (loss >= BROKEN).then(|| loss / BROKEN - 1.0)
 }
 
 #[cfg(test)]
@@ -108,13 +83,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_breaks_a_constraint_is_worse_than_all_seen_and_the_more_the_worse() {
+    fn what_breaks_a_constraint_is_worse_than_what_keeps_it_whichever_came_first() {
         for (goal, sign) in [(Goal::Maximize, 1.0), (Goal::Minimize, -1.0)] {
-            let mut penalty = Penalty::new(goal);
-            let mut apply = |value: f64, violation| sign * penalty.apply(sign * value, violation);
-            assert_eq!((apply(0.5, 0.0), apply(0.9, 0.0)), (0.5, 0.9));
-            let (little, much) = (apply(0.95, 0.1), apply(0.95, 2.0));
-            assert!(little < 0.5 && much < little, "{little} {much}");
+            let ranked = |value: f64, violation| sign * ranked(goal, sign * value, violation);
+            let (little, much, unknown) = (ranked(0.95, Some(0.1)), ranked(0.99, Some(2.0)), ranked(0.97, None));
+            assert_eq!((ranked(0.5, Some(0.0)), ranked(-1e9, Some(0.0))), (0.5, -1e9));
+            assert!(little < -1e9 && much < little && unknown < much, "{little} {much} {unknown}");
+            assert!(unknown.is_finite());
+            let of = |ranked: f64| violation(loss(goal, sign * ranked));
+            assert_eq!(of(0.5), None);
+            assert!(of(much).is_some_and(|violation| (violation - 2.0).abs() < 1e-9));
         }
     }
 

@@ -29,7 +29,7 @@ use regatta_schemas::study::{
 use regatta_schemas::{Params, TrialId};
 
 use crate::news::Measurement;
-use crate::objectives::Objectives;
+use crate::objectives::{Objectives, loss, violation};
 use brackets::Brackets;
 use percentile::Rule;
 use rungs::{Levels, Order};
@@ -176,6 +176,16 @@ fn early_stopper(goal: Goal, choice: EarlyStopping) -> Box<dyn Stopper> {
             Box::new(percentile::Percentile::new(goal, Rule::Median, default_es_min(), default_grace()))
         }
     }
+}
+
+/// Why a trial does not go on from where so many came: its value is worse than the threshold, or breaks a constraint.
+fn outdone(goal: Goal, resource: u32, value: f64, threshold: f64, competitors: u32) -> StopReason {
+    broken(goal, resource, value, competitors).unwrap_or(StopReason::Rung { resource, value, threshold, competitors })
+}
+
+/// The reason where the value that was ranked breaks a constraint.
+fn broken(goal: Goal, resource: u32, ranked: f64, competitors: u32) -> Option<StopReason> {
+    violation(loss(goal, ranked)).map(|violation| StopReason::Constraint { resource, violation, competitors })
 }
 
 /// Orders values from best to worst.

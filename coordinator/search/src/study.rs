@@ -9,6 +9,7 @@ mod changes;
 mod convergence;
 mod decide;
 mod external;
+mod failures;
 mod intents;
 mod lanes;
 mod numbers;
@@ -34,6 +35,7 @@ use crate::fleet::Leaseholder;
 use crate::random::trial_seed;
 use crate::time::Time;
 pub use call::NoSuggestion;
+pub use convergence::CURVE_MIN;
 use external::Dialogue;
 use intents::{Intents, Loss, Proposal};
 pub use points::Points;
@@ -297,7 +299,7 @@ impl Study {
                 let reason = StopReason::StudyEnded { reason };
                 self.commands.push_back(Command::Stop {
                     trial: None,
-                    stop: Stop { attempt: None, agent: None, term: Term::default(), reason },
+                    stop: Stop { attempt: None, agent: None, term: Term::default(), keep: false, reason },
                 });
             }
             (Effect::Offer { fenced }, Some(trial)) => {
@@ -398,8 +400,10 @@ impl Study {
             (None, None) => StopReason::Unknown,
         };
         let is_in_queue = trial.tenure.is_none() && trial.attempt > Attempt::default();
-        if is_in_queue || trial.open_tenure().is_some() {
-            let stop = Stop { attempt: Some(trial.attempt), agent: None, term: Term::default(), reason };
+        let is_held = trial.open_tenure().is_some();
+        if is_in_queue || is_held {
+            let keep = is_held && self.state.wants_weights_of(id);
+            let stop = Stop { attempt: Some(trial.attempt), agent: None, term: Term::default(), keep, reason };
             self.commands.push_back(Command::Stop { trial: Some(id), stop });
         }
     }
@@ -411,7 +415,8 @@ impl Study {
     }
 
     fn turn_away(&mut self, trial: TrialId, attempt: Attempt, agent: AgentId, term: Term) {
-        let stop = Stop { attempt: Some(attempt), agent: Some(agent), term, reason: StopReason::Superseded };
+        let stop =
+            Stop { attempt: Some(attempt), agent: Some(agent), term, keep: false, reason: StopReason::Superseded };
         self.commands.push_back(Command::Stop { trial: Some(trial), stop });
     }
 

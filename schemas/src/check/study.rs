@@ -61,7 +61,7 @@ fn read(node: &Node, measured: Measured) -> Option<StudyFile> {
     let initial = space.as_ref().map(|space| initial(&fields, space)).unwrap_or_default();
     let earlier = space.as_ref().map(|space| earlier::check(&fields, space)).unwrap_or_default();
     let budget_node = fields.required("budget", "for example {trials: 48, resource: 81}");
-    let resource = budget_node.and_then(|node| budget(&node, ablation.is_some()));
+    let resource = budget_node.as_ref().and_then(|node| budget(node, ablation.is_some()));
     sampler::check(&fields);
     stopper::check(&fields, resource);
     whole_in(&fields, "seed", u64::MAX);
@@ -85,6 +85,10 @@ fn read(node: &Node, measured: Measured) -> Option<StudyFile> {
     if objectives::check(&fields, recipe.as_ref().map(|recipe| recipe.value), measured) > 0 {
         sampler::of_several(&fields);
         stopper::of_several(&fields);
+        if budget_node.is_some_and(|node| node.value.get("converged").is_some_and(|value| !value.is_null())) {
+            let help = "drop it, or `further_objectives`";
+            fields.fault("budget.converged", "looks at the first objective alone, and a front may still grow", help);
+        }
     }
     if let (Some(recipe), Some(space)) = (&recipe, &space) {
         template::check(recipe, &fields.path_of("space"), space);
@@ -196,7 +200,7 @@ fn space(fields: &Fields, is_ablation: bool) -> Option<Space> {
 /// The epochs of a trial.
 fn budget(node: &Node, is_ablation: bool) -> Option<u64> {
     let fields = node.fields()?;
-    fields.only(&["trials", "resource", "wall_time_s", "target", "converged"]);
+    fields.only(&["trials", "resource", "wall_time_s", "target", "converged", "failures"]);
     let trials = match is_ablation {
         true => fields.optional("trials"),
         false => fields.required("trials", "how many configurations to try"),
@@ -212,6 +216,9 @@ fn budget(node: &Node, is_ablation: bool) -> Option<u64> {
     }
     if let Some(node) = fields.optional("converged") {
         stopper::converged(&node);
+    }
+    if let Some(node) = fields.optional("failures") {
+        node.whole(0..=LIMITS.trials_max.into());
     }
     let resource = fields.required("resource", "the epochs of a trial that is not stopped")?;
     resource.whole(1..=LIMITS.resource_max.into())

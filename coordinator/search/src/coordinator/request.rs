@@ -246,7 +246,7 @@ fn bare_study(
         ablation: None,
         sampler: Sampler::Random,
         stopper: Stopper::None,
-        budget: Budget { trials: 1, resource, wall_time_s: None, target: None, converged: None },
+        budget: Budget { trials: 1, resource, wall_time_s: None, target: None, converged: None, failures: None },
         seed: 0,
         pool: request.pool.clone(),
         weight: 1.0,

@@ -112,7 +112,13 @@ mod tests {
 
         fn measure(&mut self, trial: u32, resource: u32) -> Vec<u32> {
             let metrics = BTreeMap::new();
-            self.tell(News::Measured(Measurement { trial: TrialId(trial), resource, value: 0.5, metrics: &metrics }))
+            self.tell(News::Measured(Measurement {
+                trial: TrialId(trial),
+                resource,
+                value: 0.5,
+                ranked: 0.5,
+                metrics: &metrics,
+            }))
         }
     }
 

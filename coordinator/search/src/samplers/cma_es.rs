@@ -156,7 +156,7 @@ mod tests {
                 let (trial, point) = running.remove(if index % 2 == 0 { 0 } else { LANES - 1 });
                 let (value, metrics) = (loss(&point), &Default::default());
                 least = least.min(value);
-                sampler.observe(News::Measured(Measurement { trial, resource: 1, value, metrics }));
+                sampler.observe(News::Measured(Measurement { trial, resource: 1, value, ranked: value, metrics }));
                 sampler.observe(News::Ended { trial, outcome: Outcome::Finished });
             }
         }

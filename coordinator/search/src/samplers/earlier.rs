@@ -8,7 +8,7 @@ use regatta_schemas::{Params, TrialId};
 
 use super::Sampler;
 use crate::news::{Measurement, News};
-use crate::objectives::Penalty;
+use crate::objectives::{Objectives, ranked};
 use crate::time::Time;
 
 #[derive(Debug)]
@@ -20,14 +20,16 @@ pub struct Earlier {
 impl Earlier {
     /// Tells the sampler all that the study's file says of earlier trials.
     pub fn new(study: &StudyFile, mut then: Box<dyn Sampler>) -> Self {
+        let (objectives, objective) = (Objectives::new(study), &study.objective);
         let mut count = 0;
-        for (earlier, value) in study.earlier.iter().zip(Penalty::after_earlier(study).1) {
+        for earlier in &study.earlier {
             let trial = TrialId(count);
             count += 1;
             then.observe(News::Proposed { trial, index: None, params: &earlier.params, at: Time::default() });
-            if value.is_finite() {
+            if let Some(value) = earlier.metrics.get(&objective.metric).copied().filter(|value| value.is_finite()) {
+                let ranked = ranked(objective.goal, value, objectives.violation(&earlier.metrics));
                 let resource = earlier.resource.unwrap_or(study.budget.resource).min(study.budget.resource);
-                then.observe(News::Measured(Measurement { trial, resource, value, metrics: &earlier.metrics }));
+                then.observe(News::Measured(Measurement { trial, resource, value, ranked, metrics: &earlier.metrics }));
             }
             then.observe(News::Ended { trial, outcome: Outcome::Finished });
         }

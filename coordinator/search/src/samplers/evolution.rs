@@ -120,7 +120,7 @@ mod tests {
             sampler.observe(News::Proposed { trial, index: Some(index.into()), params: &params, at: Time::default() });
             let (value, metrics) = (f64::from(index), &Default::default());
             let outcome = if index % 7 == 0 { Outcome::Failed } else { Outcome::Finished };
-            sampler.observe(News::Measured(Measurement { trial, resource: 1, value, metrics }));
+            sampler.observe(News::Measured(Measurement { trial, resource: 1, value, ranked: value, metrics }));
             sampler.observe(News::Ended { trial, outcome });
             let oldest = (index + 1).saturating_sub(POPULATION_MIN as u32);
             assert!(sampler.population.iter().copied().eq((oldest..=index).map(TrialId)));
@@ -135,7 +135,7 @@ mod tests {
             let (trial, params) = (TrialId(index), sampler.propose(index.into(), &[]).unwrap());
             sampler.observe(News::Proposed { trial, index: Some(index.into()), params: &params, at: Time::default() });
             let (value, metrics) = (f64::from(index), &Default::default());
-            sampler.observe(News::Measured(Measurement { trial, resource: 1, value, metrics }));
+            sampler.observe(News::Measured(Measurement { trial, resource: 1, value, ranked: value, metrics }));
             let outcome = if index == 0 { Outcome::Failed } else { Outcome::Finished };
             sampler.observe(News::Ended { trial, outcome });
         }

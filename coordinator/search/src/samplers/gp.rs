@@ -15,6 +15,9 @@ mod kernel;
 mod ladder;
 mod posterior;
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use regatta_schemas::reasons::Outcome;
 use regatta_schemas::study::StudyFile;
 use regatta_schemas::{Params, TrialId};
@@ -115,8 +118,16 @@ impl Gp {
 
     /// The trials of which something is known.
     fn rows(&self) -> Vec<Row<'_>> {
-        let curve =
-            |observed: &Observed| self.ladder.curve(&observed.losses, observed.outcome == Some(Outcome::Finished));
+        let scale = self.history.scale();
+        let curve = |observed: &Observed| {
+            let losses: Cow<BTreeMap<u32, f64>> = match &scale {
+                None => Cow::Borrowed(&observed.losses),
+                Some(scale) => {
+                    Cow::Owned(observed.losses.iter().map(|(at, loss)| (*at, scale.draw_in(*loss))).collect())
+                }
+            };
+            self.ladder.curve(&losses, observed.outcome == Some(Outcome::Finished))
+        };
         let trials = || self.history.trials().map(|(_, observed)| observed);
         let sound = trials().filter(|observed| !observed.has_failed());
         let (sound, curves): (Vec<&Observed>, Vec<Curve>) =

@@ -9,7 +9,7 @@ use regatta_schemas::study::Goal;
 use regatta_schemas::{Params, TrialId};
 
 use crate::news::{Measurement, News};
-use crate::objectives::loss;
+use crate::objectives::{loss, violation};
 use crate::space::{Coordinate, Space, locate};
 
 /// The study's trials, in the order of their numbers.
@@ -18,6 +18,8 @@ pub struct History {
     space: Space,
     goal: Goal,
     trials: BTreeMap<TrialId, Observed>,
+    /// Whether any of them broke a constraint.
+    breaks_any: bool,
 }
 
 /// One trial.
@@ -35,7 +37,7 @@ pub struct Observed {
 
 impl History {
     pub fn new(space: Space, goal: Goal) -> Self {
-        Self { space, goal, trials: BTreeMap::new() }
+        Self { space, goal, trials: BTreeMap::new(), breaks_any: false }
     }
 
     pub fn observe(&mut self, news: News) {
@@ -45,10 +47,11 @@ impl History {
                 let (params, losses) = (params.clone(), BTreeMap::new());
                 self.trials.entry(trial).or_insert(Observed { params, point, losses, outcome: None });
             }
-            News::Measured(Measurement { trial, resource, value, .. }) => {
-                let loss = self.loss(value);
+            News::Measured(Measurement { trial, resource, ranked, .. }) => {
+                let loss = self.loss(ranked);
                 if let Some(observed) = self.trials.get_mut(&trial) {
                     observed.losses.insert(resource, loss);
+                    self.breaks_any |= violation(loss).is_some();
                 }
             }
             News::Ended { trial, outcome } => {
@@ -63,8 +66,8 @@ impl History {
     pub fn knows(&self, news: News) -> bool {
         match news {
             News::Proposed { trial, .. } => self.trials.contains_key(&trial),
-            News::Measured(Measurement { trial, resource, value, .. }) => {
-                let loss = self.loss(value);
+            News::Measured(Measurement { trial, resource, ranked, .. }) => {
+                let loss = self.loss(ranked);
                 self.get(trial).is_none_or(|observed| observed.losses.get(&resource) == Some(&loss))
             }
             News::Ended { trial, outcome } => self.get(trial).is_none_or(|observed| observed.outcome == Some(outcome)),
@@ -83,6 +86,20 @@ impl History {
         loss(self.goal, value)
     }
 
+    /// How to draw in the losses of what breaks a constraint; None: nothing does.
+    pub fn scale(&self) -> Option<Scale> {
+        if !self.breaks_any {
+            return None;
+        }
+        let losses = self.trials.values().flat_map(|observed| observed.losses.values());
+        let kept = losses.filter(|loss| violation(**loss).is_none());
+        let bounds = kept.fold(None, |bounds: Option<(f64, f64)>, loss| {
+            let (best, worst) = bounds.unwrap_or((*loss, *loss));
+            Some((best.min(*loss), worst.max(*loss)))
+        });
+        Some(bounds.map_or(Scale { worst: 0.0, extent: 1.0 }, |(best, worst)| Scale { worst, extent: worst - best }))
+    }
+
     pub fn space(&self) -> &Space {
         &self.space
     }
@@ -97,6 +114,22 @@ impl History {
 
     pub fn trials(&self) -> impl ExactSizeIterator<Item = (TrialId, &Observed)> {
         self.trials.iter().map(|(id, observed)| (*id, observed))
+    }
+}
+
+/// What losses that keep the constraints are like.
+#[derive(Debug, Clone, Copy)]
+pub struct Scale {
+    worst: f64,
+    extent: f64,
+}
+
+impl Scale {
+    /// The loss, or one that is further from all that keep the constraints the more it breaks them, for whoever models
+    /// losses as numbers.
+    pub fn draw_in(&self, loss: f64) -> f64 {
+        let least = self.worst.abs().max(1.0) * 1e-9;
+        violation(loss).map_or(loss, |violation| self.worst + self.extent.max(least) * (1.0 + violation))
     }
 }
 

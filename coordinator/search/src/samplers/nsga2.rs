@@ -1,6 +1,7 @@
 //! NSGA-II for several objectives (Deb et al., 2002), in a steady state: there are no generations to wait for. The
-//! parents are the best of all trials that have ended, by constrained non-dominated sorting and crowding; a child comes
-//! of two of them by simulated binary crossover (Deb and Agrawal, 1995) and polynomial mutation.
+//! parents are the best of all trials that count (`arrivals`), by constrained non-dominated sorting and crowding of what
+//! they measured last; a child comes of two of them by simulated binary crossover (Deb and Agrawal, 1995) and polynomial
+//! mutation. It begins with Sobol's sequence.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,9 @@ use regatta_schemas::study::StudyFile;
 use regatta_schemas::{Params, TrialId};
 
 use super::Sampler;
-use super::random::Draws;
+use super::arrivals::Arrivals;
+use super::history::{History, Observed};
+use super::sobol::Design;
 use super::tried::Tried;
 use crate::news::News;
 use crate::objectives::Objectives;
@@ -19,8 +22,10 @@ use crate::space::{Coordinate, Space, locate, sample, value_at};
 
 /// Trials that are parents.
 const POPULATION: usize = 40;
-/// Trials that ended last, of which the parents are chosen.
+/// The best trials that count, of which the parents are chosen.
 const REMEMBERED: usize = 200;
+/// A trial that was set aside counts when so many others got as far.
+const PASSED_BY: usize = 10;
 /// How close children stay to their parents; the usual values.
 const CROSSOVER_INDEX: f64 = 15.0;
 const MUTATION_INDEX: f64 = 20.0;
@@ -31,32 +36,44 @@ const CHILD: &str = "a child of two trials";
 
 #[derive(Debug)]
 pub struct Nsga2 {
-    draws: Draws,
     seed: u64,
     objectives: Objectives,
+    design: Design,
+    history: History,
     tried: Tried,
-    /// Those that have not ended, with what they measured last.
-    running: BTreeMap<TrialId, (Params, Option<Score>)>,
-    /// Those that ended and did not fail, best first.
-    ended: Vec<(Params, Score)>,
+    arrivals: Arrivals,
+    /// What each trial measured last.
+    scores: BTreeMap<TrialId, Score>,
+    /// Those that count and did not fail, best first.
+    best_first: Vec<TrialId>,
 }
 
 impl Nsga2 {
     pub fn new(file: &StudyFile) -> Self {
         let (space, seed) = (Space::new(&file.space), file.seed);
-        let (tried, objectives) = (Tried::new(space.clone(), seed), Objectives::new(file));
-        Self { draws: Draws::new(space, seed), seed, objectives, tried, running: BTreeMap::new(), ended: Vec::new() }
+        Self {
+            seed,
+            objectives: Objectives::new(file),
+            design: Design::new(space.clone(), seed),
+            tried: Tried::new(space.clone(), seed),
+            history: History::new(space, file.objective.goal),
+            arrivals: Arrivals::new(PASSED_BY),
+            scores: BTreeMap::new(),
+            best_first: Vec::new(),
+        }
     }
 
     fn child(&self, index: u64, redraw: u64) -> Params {
         let mut random = Stream::new(Purpose { study_seed: self.seed, name: CHILD, index, redraw });
-        let parents = self.ended.len().min(POPULATION);
+        let parents: Vec<&Observed> =
+            self.best_first.iter().take(POPULATION).filter_map(|trial| self.history.get(*trial)).collect();
         // A tournament of two: the one that stands higher.
-        let mut pick = || &self.ended[random.below(parents).min(random.below(parents))].0;
+        let mut pick = || &parents[random.below(parents.len()).min(random.below(parents.len()))].params;
         let (first, second) = (pick(), pick());
         let crosses = random.unit() < CROSSOVER_CHANCE;
-        let mutates = 1.0 / self.draws.space().parameters().len().max(1) as f64;
-        self.draws.space().configure(|name, domain| {
+        let space = self.history.space();
+        let mutates = 1.0 / space.parameters().len().max(1) as f64;
+        space.configure(|name, domain| {
             let of = |parent: &Params| parent.get(name).and_then(|value| locate(domain, value));
             let inherited = match (of(first), of(second)) {
                 (Some(a), Some(b)) if crosses => cross(a, b, &mut random),
@@ -74,39 +91,44 @@ impl Nsga2 {
         })
     }
 
-    fn end(&mut self, trial: TrialId, outcome: Outcome) {
-        let Some((params, Some(score))) = self.running.remove(&trial) else { return };
-        if outcome == Outcome::Failed {
-            return;
-        }
-        self.ended.push((params, score));
-        let scores: Vec<&Score> = self.ended.iter().map(|(_, score)| score).collect();
-        let order = ranking(&scores);
-        self.ended = order.into_iter().take(REMEMBERED).map(|place| self.ended[place].clone()).collect();
+    fn rank(&mut self) {
+        let scored: Vec<(TrialId, &Score)> =
+            self.best_first.iter().filter_map(|trial| Some((*trial, self.scores.get(trial)?))).collect();
+        let order = ranking(&scored.iter().map(|(_, score)| *score).collect::<Vec<_>>());
+        self.best_first = order.into_iter().take(REMEMBERED).map(|place| scored[place].0).collect();
     }
 }
 
 impl Sampler for Nsga2 {
     fn propose(&self, index: u64, pending: &[&Params]) -> Option<Params> {
-        let is_start = self.ended.len() < 2 || (self.ended.len() < POPULATION && index < POPULATION as u64);
+        let count = self.best_first.len();
+        let is_start = count < 2 || (count < POPULATION && index < POPULATION as u64);
         self.tried.first_new(index, pending, |redraw| {
-            if is_start { self.draws.params(index, redraw) } else { self.child(index, redraw) }
+            if is_start { self.design.redrawn(index, redraw) } else { self.child(index, redraw) }
         })
     }
 
     fn observe(&mut self, news: News) {
+        if self.history.knows(news) {
+            return;
+        }
+        self.history.observe(news);
         self.tried.observe(news);
-        match news {
-            News::Proposed { trial, params, .. } => {
-                self.running.entry(trial).or_insert_with(|| (params.clone(), None));
-            }
+        let arrived = self.arrivals.observe(news, &self.history);
+        let has_changed = match news {
+            News::Proposed { .. } => None,
             News::Measured(measurement) => {
                 let score = self.objectives.score(measurement.metrics);
-                if let (Some(score), Some((_, last))) = (score, self.running.get_mut(&measurement.trial)) {
-                    *last = Some(score);
-                }
+                self.scores.extend(score.map(|score| (measurement.trial, score)));
+                Some(measurement.trial)
             }
-            News::Ended { trial, outcome } => self.end(trial, outcome),
+            News::Ended { trial, outcome } => Some(trial).filter(|_| outcome == Outcome::Failed),
+        };
+        let is_ranked = has_changed.is_some_and(|trial| self.best_first.contains(&trial));
+        if is_ranked || !arrived.is_empty() {
+            self.best_first.extend(arrived);
+            self.best_first.retain(|trial| self.history.get(*trial).is_some_and(|observed| !observed.has_failed()));
+            self.rank();
         }
     }
 }

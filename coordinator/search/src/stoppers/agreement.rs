@@ -36,7 +36,7 @@ impl Agreement {
     }
 
     pub fn measured(&mut self, measurement: Measurement) {
-        let Measurement { trial, resource, value, .. } = measurement;
+        let Measurement { trial, resource, ranked: value, .. } = measurement;
         let values = self.values_by_trial.entry(trial).or_default();
         while self.resources.get(values.len()).is_some_and(|reached| *reached <= resource) {
             values.push(value);

@@ -145,7 +145,7 @@ mod tests {
         for trial in 0..32 {
             for (resource, value) in [(1, early(trial)), (3, early(trial)), (9, trial.into()), (27, trial.into())] {
                 let trial = TrialId(trial);
-                brackets.measured(Measurement { trial, resource, value, metrics: &METRICS });
+                brackets.measured(Measurement { trial, resource, value, ranked: value, metrics: &METRICS });
             }
         }
         brackets

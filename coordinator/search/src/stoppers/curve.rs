@@ -14,6 +14,7 @@ use regatta_schemas::study::Goal;
 
 use super::Stopper;
 use crate::news::Measurement;
+use crate::objectives::{loss, violation};
 use crate::student;
 
 /// Values that a curve needs before it is extrapolated: two for the parameters, two for their spread.
@@ -31,8 +32,15 @@ pub struct Curve {
     probability: f64,
     grace: u32,
     max_resource: u32,
-    values_by_trial: BTreeMap<TrialId, BTreeMap<u32, f64>>,
-    /// The best value of a finished trial.
+    running: BTreeMap<TrialId, Running>,
+    /// The best value of a finished trial that kept the constraints.
+    best: Option<f64>,
+}
+
+#[derive(Debug, Default)]
+struct Running {
+    values: BTreeMap<u32, f64>,
+    /// The best of those that kept the constraints.
     best: Option<f64>,
 }
 
@@ -53,30 +61,35 @@ struct Fit {
 
 impl Curve {
     pub fn new(goal: Goal, probability: f64, grace: u32, max_resource: u32) -> Self {
-        Self { goal, probability, grace, max_resource, values_by_trial: BTreeMap::new(), best: None }
+        Self { goal, probability, grace, max_resource, running: BTreeMap::new(), best: None }
     }
 }
 
 impl Stopper for Curve {
     fn measured(&mut self, measurement: Measurement) -> Option<StopReason> {
-        let Measurement { trial, resource, value, .. } = measurement;
-        let values = self.values_by_trial.entry(trial).or_default();
-        values.insert(resource, value);
+        let Measurement { trial, resource, value, ranked, .. } = measurement;
+        let goal = self.goal;
+        let running = self.running.entry(trial).or_default();
+        running.values.insert(resource, value);
+        if violation(loss(goal, ranked)).is_none() && running.best.is_none_or(|best| goal.is_better(value, best)) {
+            running.best = Some(value);
+        }
+        let values = &running.values;
         let best = self.best.filter(|_| resource >= self.grace && values.len() >= POINTS_MIN)?;
-        if values.values().any(|value| self.goal.is_better(*value, best)) {
+        if values.values().any(|value| goal.is_better(*value, best)) {
             return None;
         }
-        let Forecast { mean: predicted, probability } = forecast(self.goal, values, self.max_resource, best)?;
+        let Forecast { mean: predicted, probability } = forecast(goal, values, self.max_resource, best)?;
         (probability < self.probability).then_some(StopReason::Curve { resource, predicted, best, probability })
     }
 
     fn ended(&mut self, trial: TrialId, outcome: Outcome) {
-        let values = self.values_by_trial.remove(&trial).unwrap_or_default();
+        let running = self.running.remove(&trial).unwrap_or_default();
         match outcome {
             Outcome::Failed | Outcome::Stopped | Outcome::Unknown => {}
             Outcome::Finished => {
-                let all = values.into_values().chain(self.best);
-                self.best = all.reduce(|best, value| if self.goal.is_better(value, best) { value } else { best });
+                let both = self.best.into_iter().chain(running.best);
+                self.best = both.reduce(|best, value| if self.goal.is_better(value, best) { value } else { best });
             }
         }
     }

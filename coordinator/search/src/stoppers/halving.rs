@@ -13,7 +13,7 @@ use regatta_schemas::reasons::{Outcome, StopReason};
 use regatta_schemas::study::Goal;
 
 use super::rungs::Levels;
-use super::{Chances, Stopper, best_first};
+use super::{Chances, Stopper, best_first, outdone};
 use crate::news::Measurement;
 
 #[derive(Debug)]
@@ -140,7 +140,7 @@ impl Stopper for Halving {
     }
 
     fn measured(&mut self, measurement: Measurement) -> Option<StopReason> {
-        let Measurement { trial, resource, value, .. } = measurement;
+        let Measurement { trial, resource, ranked: value, .. } = measurement;
         let rung = self.rung(trial);
         if self.resources.get(rung).is_some_and(|reached| *reached <= resource) {
             self.cohort(trial).values_by_rung[rung].entry(trial).or_insert(value);
@@ -204,6 +204,6 @@ impl Stopper for Halving {
         let (value, threshold) = (*values.get(&trial)?, *values.get(chosen.last()?)?);
         let (resource, competitors) = (self.resources[rung], values.len() as u32);
         let is_worse = self.goal.is_better(threshold, value);
-        is_worse.then_some(StopReason::Rung { resource, value, threshold, competitors })
+        is_worse.then(|| outdone(self.goal, resource, value, threshold, competitors))
     }
 }

@@ -71,7 +71,7 @@ impl Stopper for Pasha {
     }
 
     fn measured(&mut self, measurement: Measurement) -> Option<StopReason> {
-        let Measurement { trial, resource, value, .. } = measurement;
+        let Measurement { trial, resource, ranked: value, .. } = measurement;
         self.curves.entry(trial).or_default().entry(resource).or_insert(value);
         self.arrive(trial, resource);
         self.promotion.measured(measurement)

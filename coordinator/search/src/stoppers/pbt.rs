@@ -15,7 +15,7 @@ use regatta_schemas::TrialId;
 use regatta_schemas::reasons::{Outcome, StopReason};
 use regatta_schemas::study::{Goal, StudyFile};
 
-use super::{Chances, Heir, Parent, Stopper, best_first};
+use super::{Chances, Heir, Parent, Stopper, best_first, outdone};
 use crate::news::Measurement;
 use crate::random::{Purpose, Stream};
 use explore::Explore;
@@ -106,7 +106,7 @@ impl Pbt {
         let (threshold, _) = ranking.best_first[good];
         let (value, _) = *ranking.best_first.iter().find(|(_, other)| *other == trial)?;
         let (is_worse, competitors) = (self.goal.is_better(threshold, value), ranking.competitors);
-        is_worse.then_some(StopReason::Rung { resource, value, threshold, competitors })
+        is_worse.then(|| outdone(self.goal, resource, value, threshold, competitors))
     }
 }
 
@@ -116,7 +116,7 @@ impl Stopper for Pbt {
     }
 
     fn measured(&mut self, measurement: Measurement) -> Option<StopReason> {
-        let Measurement { trial, resource, value, .. } = measurement;
+        let Measurement { trial, resource, ranked: value, .. } = measurement;
         let reached = self.members.get(&trial).and_then(|member| member.until).filter(|rung| *rung <= resource);
         if let Some(rung) = reached {
             self.rungs.entry(rung).or_default().arrive(trial, Some(value), self.rules.population);

@@ -11,7 +11,7 @@ use regatta_schemas::TrialId;
 use regatta_schemas::reasons::{Outcome, StopReason};
 use regatta_schemas::study::Goal;
 
-use super::{Stopper, best_first};
+use super::{Stopper, best_first, broken};
 use crate::news::Measurement;
 
 #[derive(Debug)]
@@ -96,7 +96,7 @@ impl Rule {
 
 impl Stopper for Percentile {
     fn measured(&mut self, measurement: Measurement) -> Option<StopReason> {
-        let Measurement { trial, resource, value, .. } = measurement;
+        let Measurement { trial, resource, ranked: value, .. } = measurement;
         let goal = self.goal;
         let curve = self.running.entry(trial).or_default();
         curve.take(resource, value, goal);
@@ -106,7 +106,11 @@ impl Stopper for Percentile {
         }
         let (threshold, competitors) = self.bar_at(resource)?;
         let is_worse = threshold.is_finite() && goal.is_better(threshold, best);
-        is_worse.then(|| self.rule.reason(resource, best, threshold, competitors))
+        let reason = || {
+            let broken = broken(goal, resource, best, competitors);
+            broken.unwrap_or_else(|| self.rule.reason(resource, best, threshold, competitors))
+        };
+        is_worse.then(reason)
     }
 
     fn ended(&mut self, trial: TrialId, outcome: Outcome) {

@@ -8,7 +8,7 @@ use regatta_schemas::TrialId;
 use regatta_schemas::reasons::StopReason;
 use regatta_schemas::study::Goal;
 
-use super::best_first;
+use super::{best_first, outdone};
 use crate::news::Measurement;
 use crate::objectives::Objectives;
 use crate::pareto::{Score, fronts, ranking};
@@ -135,7 +135,7 @@ impl Rungs {
             Order::Value(goal) => {
                 let ((value, _), (threshold, _)) = (rung.ranked[place], *rung.ranked.get(going_on - 1)?);
                 let is_worse = goal.is_better(threshold, value);
-                is_worse.then_some(StopReason::Rung { resource, value, threshold, competitors: competitors as u32 })
+                is_worse.then(|| outdone(*goal, resource, value, threshold, competitors as u32))
             }
             Order::Fronts(_) => {
                 let scores: Vec<&Score> = rung.scores.iter().map(|(_, score)| score).collect();
@@ -155,7 +155,7 @@ impl Rungs {
     /// Enters a trial at each rung that it has reached and not been at before: their numbers, the lowest first. Without a
     /// value of every objective it comes to none.
     pub fn arrive(&mut self, measurement: Measurement) -> Vec<usize> {
-        let Measurement { trial, resource, value, metrics } = measurement;
+        let Measurement { trial, resource, ranked: value, metrics, .. } = measurement;
         let score = match &self.order {
             Order::Value(_) => None,
             Order::Fronts(objectives) => match objectives.score(metrics) {

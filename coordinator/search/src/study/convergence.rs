@@ -12,6 +12,8 @@ use regatta_schemas::study::{Converged, Goal};
 const MEDIAN_OF_NORMAL: f64 = 0.6745;
 /// Values that show how noisy they are.
 const VALUES_MIN: usize = 5;
+/// Values of a curve from which its noise can be told.
+pub const CURVE_MIN: u32 = 2 * VALUES_MIN as u32 - 1;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Convergence {

@@ -74,6 +74,10 @@ impl Study {
         if let Some((best, min_delta, trials)) = state.convergence.as_ref().and_then(Convergence::reached) {
             return Some(StudyEnd::Converged { best, min_delta, trials });
         }
+        let at_work = state.open.iter().filter_map(|trial| Some(&state.trials[trial].open_tenure()?.agent));
+        if let Some(end) = state.failures.end(budget.failures, at_work) {
+            return Some(end);
+        }
         let trials = state.trials.len() as u32;
         if !self.is_at_rest() || self.promotion().is_some() {
             None

@@ -16,11 +16,12 @@ use regatta_schemas::{AgentId, Attempt, Term, TrialId};
 use super::changes::Changes;
 use super::convergence::Convergence;
 use super::external::external;
+use super::failures::Failures;
 use super::lanes::LaneClock;
 use super::numbers::Numbers;
 use super::trial::{Due, Hearing, Phase, Trial};
 use crate::news::{Measurement, News};
-use crate::objectives::{Objectives, Penalty, loss};
+use crate::objectives::{Objectives, loss, ranked};
 use crate::pareto::{Score, ranking};
 use crate::samplers::{Sampler, sampler_for};
 use crate::stoppers::{Stopper, stopper_for};
@@ -44,8 +45,8 @@ pub struct State {
     pub sampler: Folded<dyn Sampler>,
     pub stopper: Folded<dyn Stopper>,
     pub objectives: Objectives,
-    penalty: Penalty,
     pub convergence: Option<Convergence>,
+    pub failures: Failures,
     /// Where an external sampler is to be told of them.
     pub changes: Option<Changes>,
     /// Trials that have ended and whose checkpoints are kept, where the study says of how many.
@@ -111,7 +112,7 @@ impl State {
             sampler: Folded(sampler_for(&file)),
             stopper: Folded(stopper_for(&file)),
             objectives: Objectives::new(&file),
-            penalty: Penalty::after_earlier(&file).0,
+            failures: Failures::default(),
             convergence: file.budget.converged.map(|converged| Convergence::new(converged, file.objective.goal)),
             changes: external(&file).map(|_| Changes::default()),
             file,
@@ -193,9 +194,7 @@ impl State {
         self.enter_views(id, &trial);
         let is_best_lost = trial.phase == Phase::Ended(Outcome::Failed);
         self.trials.insert(id, trial);
-        if !had_ended {
-            self.keep_checkpoint(id);
-        }
+        self.keep_checkpoint(id);
         if is_best_lost && !had_ended && self.best.as_ref().is_some_and(|best| best.trial == id) {
             self.best = self.best_of_all();
         }
@@ -207,6 +206,7 @@ impl State {
         match (before, &trial.phase) {
             (Phase::Ended(_), _) => {}
             (_, Phase::Ended(outcome)) => {
+                self.failures.ended(trial);
                 self.stopper.0.ended(id, *outcome);
                 if !trial.is_heir() {
                     self.sampler.0.observe(News::Ended { trial: id, outcome: *outcome });
@@ -366,13 +366,13 @@ impl State {
         };
         trial.spend(resource, elapsed_s);
         let Some(value) = value else { return };
-        // A constrained metric that was not measured is not known to be kept.
-        let violation = self.objectives.violation(metrics).unwrap_or(f64::INFINITY);
-        if violation <= 0.0 {
+        self.failures.valued();
+        let violation = self.objectives.violation(metrics);
+        if violation == Some(0.0) {
             self.note_best(id, trial, value);
         }
-        let value = self.penalty.apply(value, violation);
-        let measurement = Measurement { trial: id, resource, value, metrics };
+        let ranked = ranked(self.goal(), value, violation);
+        let measurement = Measurement { trial: id, resource, value, ranked, metrics };
         // What a copy measures comes of all that its parents were trained with: it says nothing of its configuration.
         if !trial.is_heir() {
             self.sampler.0.observe(News::Measured(measurement));
@@ -410,6 +410,17 @@ impl State {
             .collect();
         let is_dominated = |score: &Score| scored.iter().any(|(_, other)| other.dominates(score));
         scored.iter().filter(|(_, score)| !is_dominated(score)).map(|(id, _)| *id).collect()
+    }
+
+    /// Whether somebody may ask for what a trial had learnt when it was stopped: it is the best so far, by the first
+    /// objective, or had learnt all that it could.
+    pub fn wants_weights_of(&self, id: TrialId) -> bool {
+        let is_best = self.best.as_ref().is_some_and(|best| best.trial == id);
+        match &self.trials[&id].stop {
+            Some(StopReason::Plateau { .. }) => true,
+            Some(_) => is_best,
+            None => false,
+        }
     }
 
     fn goal(&self) -> Goal {

@@ -15,6 +15,7 @@
 //! | Waiting, Offered, Held, Paused, Failing | stopped | Ended (stopped); a lane stays taken |
 //! | Waiting, Offered, Held, Paused, Failing | concluded | Ended (as it says); a lane stays taken |
 //! | Ended | accepted, the first of the attempt | Ended; lane taken, and its agent is told to stop |
+//! | Ended (stopped) | checkpointed of the holder | Ended (stopped), with the newer checkpoint |
 //! | Ended | finished, failed, released of the holder | Ended; lane free |
 //!
 //! Everything else changes nothing: records read before, records of another attempt than the current one, records of
@@ -273,7 +274,8 @@ impl Trial {
     pub fn checkpointed(&mut self, record: &Checkpointed) {
         let new = &record.checkpoint;
         let is_newer = |old: &Checkpoint| (new.resource, new.step) >= (old.resource, old.step);
-        if self.phase == Phase::Held && self.checkpoint.as_ref().is_none_or(is_newer) {
+        let may_change = matches!(self.phase, Phase::Held | Phase::Ended(Outcome::Stopped));
+        if may_change && self.checkpoint.as_ref().is_none_or(is_newer) {
             if self.checkpoint.as_ref().is_none_or(|old| (new.resource, new.step) > (old.resource, old.step)) {
                 self.losses = 0;
             }

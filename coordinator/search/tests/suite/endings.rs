@@ -3,7 +3,7 @@
 use regatta_schemas::TrialId;
 use regatta_schemas::api::Request;
 use regatta_schemas::log::Record;
-use regatta_schemas::reasons::{StopReason, StudyEnd};
+use regatta_schemas::reasons::{FailCause, StopReason, StudyEnd};
 use serde_json::json;
 
 use crate::files::study;
@@ -71,4 +71,68 @@ fn a_space_with_nothing_left_ends_the_study() {
     }
     let Some(Record::StudyConcluded(concluded)) = stage.last("study_concluded") else { panic!("it goes on") };
     assert_eq!(concluded.reason, StudyEnd::SpaceExhausted { trials: 2 });
+}
+
+fn end_of(stage: &Stage) -> Option<&StudyEnd> {
+    match stage.last("study_concluded") {
+        Some(Record::StudyConcluded(concluded)) => Some(&concluded.reason),
+        _ => None,
+    }
+}
+
+#[test]
+fn one_failed_trial_more_than_the_budget_allows_ends_the_study() {
+    let budget = json!({"trials": 9, "resource": 4, "failures": 1});
+    let mut stage = Stage::new(vec![study(json!({"budget": budget, "retries": 0}))]);
+    stage.beat("a", 3, &[]);
+    for trial in 0..3 {
+        stage.accept("a", trial, 1);
+    }
+    stage.measure("a", 0, 1, 1, 0.5);
+    stage.fail("a", 0, 1, FailCause::Diverged);
+    assert_eq!(end_of(&stage), None);
+    stage.fail("a", 1, 1, FailCause::Device);
+    assert_eq!(end_of(&stage), Some(&StudyEnd::Failures { failed: 2 }));
+    stage.restart();
+    assert_eq!(stage.count("study_concluded"), 1);
+}
+
+#[test]
+fn a_study_whose_first_trials_all_come_to_nothing_ends() {
+    let ten_of = |play: &dyn Fn(&mut Stage, u32)| {
+        let mut stage = Stage::new(vec![study(json!({"budget": {"trials": 40, "resource": 4}, "retries": 0}))]);
+        stage.beat("a", 1, &[]);
+        for trial in 0..10 {
+            assert_eq!(end_of(&stage), None);
+            stage.accept("a", trial, 1);
+            play(&mut stage, trial);
+        }
+        end_of(&stage).cloned()
+    };
+    let fail = |cause| move |stage: &mut Stage, trial: u32| stage.fail("a", trial, 1, cause);
+    let ended = Some(StudyEnd::NoValue { trials: 10 });
+    assert_eq!(ten_of(&fail(FailCause::Configuration)), ended);
+    assert_eq!(ten_of(&|stage, trial| stage.finish("a", trial, 1)), ended, "without a value");
+    assert_eq!(ten_of(&fail(FailCause::Diverged)), None, "other values may do better");
+    assert_eq!(ten_of(&fail(FailCause::Device)), None, "other machines may do better");
+    let valued = |stage: &mut Stage, trial: u32| {
+        stage.measure("a", trial, 1, 1, 0.5);
+        stage.fail("a", trial, 1, FailCause::Program);
+    };
+    assert_eq!(ten_of(&valued), None, "something can be measured");
+}
+
+#[test]
+fn an_agent_that_is_still_at_work_may_show_that_another_is_to_blame() {
+    let mut stage = Stage::new(vec![study(json!({"budget": {"trials": 40, "resource": 4}}))]);
+    stage.beat("good", 1, &[]);
+    stage.accept("good", 0, 1);
+    stage.beat("bad", 1, &[]);
+    for trial in 1..=12 {
+        stage.accept("bad", trial, 1);
+        stage.fail("bad", trial, 1, FailCause::Program);
+    }
+    assert_eq!(end_of(&stage), None);
+    stage.fail("good", 0, 1, FailCause::Program);
+    assert!(matches!(end_of(&stage), Some(StudyEnd::NoValue { .. })));
 }

@@ -48,7 +48,7 @@ fn search(file: &StudyFile, count: u32, mut measure: impl FnMut(&mut dyn Sampler
 
 fn tell(sampler: &mut dyn Sampler, trial: TrialId, resource: u32, value: f64) {
     let metrics = BTreeMap::new();
-    sampler.observe(News::Measured(Measurement { trial, resource, value, metrics: &metrics }));
+    sampler.observe(News::Measured(Measurement { trial, resource, value, ranked: value, metrics: &metrics }));
 }
 
 fn end(sampler: &mut dyn Sampler, trial: TrialId, outcome: Outcome) {

@@ -31,7 +31,13 @@ impl Line {
             Self::Measured { trial, resource, value } => {
                 let metrics = BTreeMap::from([(METRIC.to_owned(), *value)]);
                 let (trial, resource, value) = (*trial, *resource, *value);
-                sampler.observe(News::Measured(Measurement { trial, resource, value, metrics: &metrics }));
+                sampler.observe(News::Measured(Measurement {
+                    trial,
+                    resource,
+                    value,
+                    ranked: value,
+                    metrics: &metrics,
+                }));
             }
             Self::Ended { trial, outcome } => sampler.observe(News::Ended { trial: *trial, outcome: *outcome }),
         }

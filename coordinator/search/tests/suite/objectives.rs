@@ -13,6 +13,7 @@ use regatta_search::study::{State, Trial};
 use serde_json::{Value, json};
 
 use crate::files::{METRIC, recipe_json, study};
+use crate::stage::Stage;
 
 const SECOND: &str = "validation_loss";
 const STEPS_MAX: u64 = 10_000_000;
@@ -85,10 +86,15 @@ fn the_checkpoints_that_are_kept_are_those_of_the_front() {
 
 #[test]
 fn nsga2_finds_more_of_a_front_than_random_search() {
-    for seed in 0..5 {
-        let of = |sampler| simulated(several(sampler, json!("none"), seed), Faults::none(), |_, state| volume(state));
-        let (ours, random) = (of("nsga2"), of("random"));
-        assert!(ours > random, "seed {seed}: {ours} against {random}");
+    // Set aside at a rung, most trials end only with their study.
+    let promoting = json!({"name": "asha", "min_resource": 1, "mode": "promote"});
+    for stopper in [json!("none"), promoting] {
+        for seed in 0..5 {
+            let of =
+                |sampler| simulated(several(sampler, stopper.clone(), seed), Faults::none(), |_, state| volume(state));
+            let (ours, random) = (of("nsga2"), of("random"));
+            assert!(ours > random, "{stopper}, seed {seed}: {ours} against {random}");
+        }
     }
 }
 
@@ -111,8 +117,8 @@ fn fronts_stop_trials_and_keep_what_nobody_dominates() {
 
 #[test]
 fn several_objectives_survive_every_fault_and_a_replay_decides_alike() {
-    for mode in ["stop", "promote"] {
-        let changes = several("nsga2", json!({"name": "asha", "eta": 2, "min_resource": 1, "mode": mode}), 4);
+    for (mode, sampler) in [("stop", "nsga2"), ("promote", "nsga2"), ("stop", "sobol"), ("promote", "auto")] {
+        let changes = several(sampler, json!({"name": "asha", "eta": 2, "min_resource": 1, "mode": mode}), 4);
         let log = |faults| simulated(changes.clone(), faults, |simulator, _| simulator.log().to_vec());
         assert_eq!(log(Faults::all()), log(Faults::all()));
     }
@@ -158,5 +164,77 @@ fn only_what_keeps_the_constraints_is_best() {
             assert_eq!(best.value, expected);
             assert!(state.trials.iter().all(|(id, trial)| trial.best.is_none() || (0.25..=0.5).contains(&first(*id))));
         });
+    }
+}
+
+/// Four held trials of a study that bounds a loss by 10.
+fn bounded(stopper: &Value) -> Stage {
+    let constraints = json!([{"metric": SECOND, "max": 10.0}]);
+    let changes = json!({"stopper": stopper, "constraints": constraints, "budget": {"trials": 4, "resource": 4}});
+    let mut stage = Stage::new(vec![study(changes)]);
+    stage.beat("a", 4, &[]);
+    (0..4).for_each(|trial| stage.accept("a", trial, 1));
+    stage
+}
+
+fn measure(stage: &mut Stage, trial: u32, resource: u32, accuracy: f64, loss: f64) {
+    stage.measure_all("a", trial, 1, resource, &[(METRIC, accuracy), (SECOND, loss)]);
+}
+
+#[test]
+fn what_keeps_the_constraints_goes_on_past_what_breaks_them_whichever_came_first() {
+    let mut stage = bounded(&json!({"name": "asha", "eta": 2, "min_resource": 1}));
+    for (trial, accuracy, loss) in [(0, 0.95, 20.0), (1, 0.6, 5.0), (2, 0.7, 5.0), (3, 0.99, 15.0)] {
+        measure(&mut stage, trial, 1, accuracy, loss);
+    }
+    let stop = |trial| stage.trial(trial).stop.clone();
+    assert_eq!([0, 1, 2].map(stop), [None, None, None], "each was the best of its time");
+    assert_eq!(stop(3), Some(StopReason::Constraint { resource: 1, violation: 0.5, competitors: 4 }));
+}
+
+#[test]
+fn the_median_of_trials_that_broke_the_constraints_stops_none_that_keeps_them() {
+    let mut stage = bounded(&json!({"name": "median", "es_min": 1, "grace": 1}));
+    for resource in 1..=4 {
+        measure(&mut stage, 0, resource, 0.95, 30.0);
+    }
+    stage.finish("a", 0, 1);
+    measure(&mut stage, 1, 1, 0.5, 5.0);
+    assert_eq!(stage.trial(1).stop, None);
+    measure(&mut stage, 2, 1, 0.99, 40.0);
+    let broken = StopReason::Constraint { resource: 1, violation: 3.0, competitors: 1 };
+    assert_eq!(stage.trial(2).stop, Some(broken));
+}
+
+#[test]
+fn bounds_and_patience_look_at_what_was_measured_and_not_at_its_rank() {
+    let mut stage = bounded(&json!({"name": "threshold", "lower": 0.5}));
+    measure(&mut stage, 0, 1, 0.6, 30.0);
+    assert_eq!(stage.trial(0).stop, None, "0.6 is within the bounds");
+    let mut stage = bounded(&json!({"name": "patience", "epochs": 2}));
+    for (resource, accuracy) in [(1, 0.5), (2, 0.6), (3, 0.7)] {
+        measure(&mut stage, 0, resource, accuracy, 30.0);
+    }
+    assert_eq!(stage.trial(0).stop, None, "it gets better");
+}
+
+#[test]
+fn samplers_that_learn_go_where_the_constraints_are_kept() {
+    for (sampler, least) in [("gp", 0.5), ("tpe", 0.3), ("cqr", 0.3), ("cma_es", 0.2), ("evolution", 0.2)] {
+        let shares = (0..6).map(|seed| {
+            let changes = json!({
+                "objective": {"metric": SECOND, "goal": "minimize"},
+                // One configuration of ten keeps it, and the more it does, the worse it is.
+                "constraints": [{"metric": METRIC, "max": 0.1}],
+                "sampler": sampler, "seed": seed, "budget": {"trials": 100, "resource": 3},
+            });
+            simulated(changes, Faults::none(), |_, state| {
+                let later = state.trials.values().skip(50);
+                let kept = later.filter(|trial| trial.proposed.params["a"].as_f64().unwrap() <= 0.1);
+                kept.count() as f64 / 50.0
+            })
+        });
+        let mean = shares.sum::<f64>() / 6.0;
+        assert!(mean >= least, "{sampler}: {mean}");
     }
 }

@@ -256,7 +256,7 @@ fn the_sampler_hears_nothing_of_copies() {
             Record::Measured(measured) => {
                 for point in &measured.points {
                     let (resource, value, metrics) = (point.resource, point.metrics[METRIC], &point.metrics);
-                    let measurement = Measurement { trial, resource, value, metrics };
+                    let measurement = Measurement { trial, resource, value, ranked: value, metrics };
                     told.observe(News::Measured(measurement));
                 }
             }

@@ -20,7 +20,7 @@ fn those_that_measure_nothing() -> Vec<Value> {
 
 /// ... and those that learn from it.
 pub fn those_that_learn() -> Vec<Value> {
-    vec![json!("tpe"), json!("gp"), json!("cqr"), json!("cma_es"), json!("evolution"), json!("nsga2")]
+    ["auto", "tpe", "gp", "cqr", "cma_es", "evolution", "nsga2"].map(|name| json!(name)).into()
 }
 
 pub fn every_sampler() -> Vec<Value> {
@@ -75,9 +75,11 @@ pub fn every_space() -> Vec<(Value, Option<u64>)> {
     ]
 }
 
-/// Only the space, the sampler and the seed matter here, not whether a recipe uses the parameters.
+/// Only the space, the sampler and the seed matter here, not whether a recipe uses the parameters. Of so many trials, `auto`
+/// is more than one sampler.
 pub fn file(sampler: &Value, space: &Value, seed: u64) -> StudyFile {
-    let mut file = study(json!({"sampler": sampler, "seed": seed}));
+    let trials = if sampler == "auto" { 1_000 } else { 8 };
+    let mut file = study(json!({"sampler": sampler, "seed": seed, "budget": {"trials": trials, "resource": 4}}));
     file.space = serde_json::from_value(space.clone()).unwrap();
     file
 }
@@ -288,7 +290,13 @@ fn a_study_that_names_no_sampler_gets_a_quick_one_for_as_long_as_its_fleet_asks_
             for sampler in [&mut auto, &mut gp, &mut tpe] {
                 sampler.observe(News::Proposed { trial, index: Some(index), params: &proposed, at });
                 if index % 8 == 0 {
-                    sampler.observe(News::Measured(Measurement { trial, resource: 1, value, metrics: &metrics }));
+                    sampler.observe(News::Measured(Measurement {
+                        trial,
+                        resource: 1,
+                        value,
+                        ranked: value,
+                        metrics: &metrics,
+                    }));
                     sampler.observe(News::Ended { trial, outcome: Outcome::Finished });
                 }
             }

@@ -60,7 +60,7 @@ fn train(sampler: &mut dyn Sampler, trial: TrialId, loss: f64, seen: Option<&mut
     }
     for resource in 1..=last {
         let (value, metrics) = (curve(resource), &Default::default());
-        sampler.observe(News::Measured(Measurement { trial, resource, value, metrics }));
+        sampler.observe(News::Measured(Measurement { trial, resource, value, ranked: value, metrics }));
     }
     let outcome = if last == RESOURCE { Outcome::Finished } else { Outcome::Stopped };
     sampler.observe(News::Ended { trial, outcome });

@@ -19,6 +19,7 @@ use serde_json::json;
 
 use crate::files::{METRIC, study, towards_x};
 use crate::reference::Reference;
+use crate::samplers::those_that_learn;
 use crate::stoppers::every_stopper;
 
 const SEEDS: u64 = 300;
@@ -215,9 +216,13 @@ fn run_and_watch(plan: Plan, curve: fn(&Params, u32) -> Epoch) -> (Vec<BTreeMap<
 #[test]
 fn simulated_searches_keep_their_promises_whatever_fails() {
     for_each_seed(|seed| {
-        let stoppers = every_stopper();
+        let (stoppers, samplers) = (every_stopper(), those_that_learn());
         let stopper = &stoppers[(seed / 4) as usize % stoppers.len()];
-        let sampler = if seed % 4 == 0 { json!({"name": "grid", "points": 9}) } else { json!("random") };
+        let sampler = match seed % 4 {
+            0 => json!({"name": "grid", "points": 9}),
+            1 => json!("random"),
+            _ => samplers[(seed / 2) as usize % samplers.len()].clone(),
+        };
         let trials = if seed % 4 == 0 { 30 } else { 12 };
         let first = study(json!({"stopper": stopper, "sampler": sampler, "seed": seed,
             "budget": {"trials": trials, "resource": 6}}));

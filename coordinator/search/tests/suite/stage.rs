@@ -148,8 +148,12 @@ impl Stage {
     }
 
     pub fn measure(&mut self, name: &str, trial: u32, attempt: u32, resource: u32, value: f64) {
+        self.measure_all(name, trial, attempt, resource, &[(METRIC, value)]);
+    }
+
+    pub fn measure_all(&mut self, name: &str, trial: u32, attempt: u32, resource: u32, metrics: &[(&str, f64)]) {
         let (attempt, term, agent) = (Attempt(attempt), self.term, agent(name));
-        let metrics = [(METRIC.to_owned(), value)].into();
+        let metrics = metrics.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
         let points = vec![Point { step: u64::from(resource) * 10, resource, elapsed_s: f64::from(resource), metrics }];
         self.send(trial, |sequence| Record::Measured(Measured { attempt, term, sequence, agent, points }));
     }

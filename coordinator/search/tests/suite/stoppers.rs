@@ -61,7 +61,7 @@ pub fn stopper(choice: &Value, goal: &str) -> Box<dyn Stopper> {
 /// Tells of a value measured.
 pub fn measure(stopper: &mut dyn Stopper, trial: u32, resource: u32, value: f64) -> Option<StopReason> {
     let metrics = BTreeMap::from([(METRIC.to_owned(), value)]);
-    stopper.measured(Measurement { trial: TrialId(trial), resource, value, metrics: &metrics })
+    stopper.measured(Measurement { trial: TrialId(trial), resource, value, ranked: value, metrics: &metrics })
 }
 
 /// A trial on a lane.

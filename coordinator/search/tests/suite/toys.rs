@@ -96,7 +96,7 @@ pub fn descent(sampler: &str, beliefs: Beliefs, trials: u32, seed: u64) -> Vec<f
             let (trial, params) = running.remove(0);
             let (value, metrics) = (mixed_loss(&params), &Default::default());
             least.push(value.min(least.last().copied().unwrap_or(f64::INFINITY)));
-            sampler.observe(News::Measured(Measurement { trial, resource: 1, value, metrics }));
+            sampler.observe(News::Measured(Measurement { trial, resource: 1, value, ranked: value, metrics }));
             sampler.observe(News::Ended { trial, outcome: Outcome::Finished });
         }
         if least.len() == trials as usize {

@@ -13,7 +13,7 @@ pub const ELAPSED: &str = "elapsed_s";
 pub enum CurveError {
     #[error("it wants `{ELAPSED}`, one number an epoch")]
     NoTime,
-    #[error("it lacks the objective, `{metric}`")]
+    #[error("it lacks `{metric}`, by which the study judges its trials")]
     NoObjective { metric: String },
     #[error("`{name}` has {count} values, and a trial {resource} epochs")]
     TooShort { name: String, count: usize, resource: u32 },
@@ -31,11 +31,11 @@ impl Curve {
     /// Of one number an epoch for each metric and for [`ELAPSED`].
     ///
     /// # Errors
-    /// When the objective or the time is missing, a list is shorter than a trial, or time runs backwards.
+    /// When the time or a metric that judges trials is missing, a list is shorter than a trial, or time runs backwards.
     pub fn new(mut values_by_metric: BTreeMap<String, Vec<f64>>, study: &StudyFile) -> Result<Self, CurveError> {
-        let (metric, resource) = (&study.objective.metric, study.budget.resource);
+        let resource = study.budget.resource;
         let elapsed_s = values_by_metric.remove(ELAPSED).ok_or(CurveError::NoTime)?;
-        if !values_by_metric.contains_key(metric) {
+        if let Some(metric) = study.judging_metrics().find(|metric| !values_by_metric.contains_key(*metric)) {
             return Err(CurveError::NoObjective { metric: metric.clone() });
         }
         let lists =

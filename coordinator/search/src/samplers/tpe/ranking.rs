@@ -171,7 +171,10 @@ mod tests {
             );
             for resource in 1..=epochs {
                 let value = if resource == 2 { -(number as f64) - 100.0 } else { -(number as f64) };
-                ranking.observe(trial, News::Measured(Measurement { trial, resource, value, metrics: &metrics }));
+                ranking.observe(
+                    trial,
+                    News::Measured(Measurement { trial, resource, value, ranked: value, metrics: &metrics }),
+                );
             }
         }
         ranking
