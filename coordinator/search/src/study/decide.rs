@@ -74,7 +74,7 @@ impl Study {
         if let Some((best, min_delta, trials)) = state.convergence.as_ref().and_then(Convergence::reached) {
             return Some(StudyEnd::Converged { best, min_delta, trials });
         }
-        let at_work = state.open.iter().filter_map(|trial| Some(&state.trials[trial].open_tenure()?.agent));
+        let at_work = state.open.iter().copied().filter(|trial| state.trials[trial].open_tenure().is_some());
         if let Some(end) = state.failures.end(budget.failures, at_work) {
             return Some(end);
         }

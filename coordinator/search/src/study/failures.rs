@@ -1,8 +1,6 @@
 //! When so many trials have come to nothing that a study had better end.
 
-use std::collections::BTreeSet;
-
-use regatta_schemas::AgentId;
+use regatta_schemas::TrialId;
 use regatta_schemas::reasons::{FailCause, Outcome, StudyEnd};
 
 use super::trial::{Phase, Trial};
@@ -16,8 +14,8 @@ pub struct Failures {
     failed: u32,
     /// Trials that ended without a value, and would anywhere.
     barren: u32,
-    /// Where they were trained.
-    barren_agents: BTreeSet<AgentId>,
+    /// The youngest of the first [`FIRST`] of them.
+    youngest: TrialId,
     has_value: bool,
 }
 
@@ -27,12 +25,15 @@ impl Failures {
         self.has_value = true;
     }
 
-    pub fn ended(&mut self, trial: &Trial) {
+    pub fn ended(&mut self, id: TrialId, trial: &Trial) {
         let is_failed = trial.phase == Phase::Ended(Outcome::Failed);
         self.failed += u32::from(is_failed);
         let is_barren = match &trial.failure {
             Some(failure) => match failure.cause {
-                FailCause::Configuration | FailCause::Data | FailCause::Program => is_failed,
+                // A caller may call a trial failed for whatever reason.
+                FailCause::Configuration | FailCause::Data | FailCause::Program => {
+                    is_failed && trial.tenure.as_ref().is_none_or(|tenure| tenure.lease.is_none())
+                }
                 // Another configuration may do better, or another machine.
                 FailCause::Diverged
                 | FailCause::OutOfMemory
@@ -47,18 +48,20 @@ impl Failures {
         };
         if is_barren && !self.has_value {
             self.barren += 1;
-            self.barren_agents.extend(trial.tenure.as_ref().map(|tenure| tenure.agent.clone()));
+            if self.barren <= FIRST {
+                self.youngest = self.youngest.max(id);
+            }
         }
     }
 
-    /// `most`: how many trials may fail, where the study says so. `at_work`: who trains now. An agent that has brought
-    /// nothing to nothing may yet show that the others are to blame.
-    pub fn end<'a>(&self, most: Option<u32>, mut at_work: impl Iterator<Item = &'a AgentId>) -> Option<StudyEnd> {
+    /// `most`: how many trials may fail, where the study says so. `at_work`: the trials that train now. One that is older
+    /// than some that came to nothing may yet give a value.
+    pub fn end(&self, most: Option<u32>, mut at_work: impl Iterator<Item = TrialId>) -> Option<StudyEnd> {
         if most.is_some_and(|most| self.failed > most) {
             return Some(StudyEnd::Failures { failed: self.failed });
         }
         let is_barren = !self.has_value && self.barren >= FIRST;
-        let is_hopeless = is_barren && at_work.all(|agent| self.barren_agents.contains(agent));
+        let is_hopeless = is_barren && at_work.all(|trial| trial > self.youngest);
         is_hopeless.then_some(StudyEnd::NoValue { trials: self.barren })
     }
 }

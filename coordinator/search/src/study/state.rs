@@ -206,7 +206,7 @@ impl State {
         match (before, &trial.phase) {
             (Phase::Ended(_), _) => {}
             (_, Phase::Ended(outcome)) => {
-                self.failures.ended(trial);
+                self.failures.ended(id, trial);
                 self.stopper.0.ended(id, *outcome);
                 if !trial.is_heir() {
                     self.sampler.0.observe(News::Ended { trial: id, outcome: *outcome });
