@@ -50,6 +50,11 @@ impl Arrivals {
         }
     }
 
+    /// Whether the trial does not count yet.
+    pub fn awaits(&self, trial: TrialId) -> bool {
+        self.open.contains_key(&trial)
+    }
+
     /// How many do not count yet.
     pub fn open(&self) -> usize {
         self.open.len()

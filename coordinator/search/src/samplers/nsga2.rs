@@ -124,9 +124,11 @@ impl Sampler for Nsga2 {
             }
             News::Ended { trial, outcome } => Some(trial).filter(|_| outcome == Outcome::Failed),
         };
-        let is_ranked = has_changed.is_some_and(|trial| self.best_first.contains(&trial));
-        if is_ranked || !arrived.is_empty() {
-            self.best_first.extend(arrived);
+        // One that counts may have been left behind by then, and come back.
+        let changed = has_changed.filter(|trial| !self.arrivals.awaits(*trial) && !arrived.contains(trial));
+        if changed.is_some() || !arrived.is_empty() {
+            self.best_first.retain(|trial| Some(*trial) != changed);
+            self.best_first.extend(arrived.into_iter().chain(changed));
             self.best_first.retain(|trial| self.history.get(*trial).is_some_and(|observed| !observed.has_failed()));
             self.rank();
         }

@@ -18,6 +18,7 @@ use super::promotion::Promotion;
 use super::rungs::{Levels, Order};
 use super::{Chances, Stopper, best_first};
 use crate::news::Measurement;
+use crate::objectives::{loss, violation};
 
 /// The last trials at the highest open rung, by which it is judged.
 const TRIALS_MAX: usize = 32;
@@ -72,7 +73,10 @@ impl Stopper for Pasha {
 
     fn measured(&mut self, measurement: Measurement) -> Option<StopReason> {
         let Measurement { trial, resource, ranked: value, .. } = measurement;
-        self.curves.entry(trial).or_default().entry(resource).or_insert(value);
+        // What breaks a constraint has a rank, and no distance that could be noise.
+        if violation(loss(self.goal, value)).is_none() {
+            self.curves.entry(trial).or_default().entry(resource).or_insert(value);
+        }
         self.arrive(trial, resource);
         self.promotion.measured(measurement)
     }

@@ -13,6 +13,7 @@ use regatta_schemas::study::Goal;
 
 use super::{Stopper, best_first, broken};
 use crate::news::Measurement;
+use crate::objectives::{loss, violation};
 
 #[derive(Debug)]
 pub struct Percentile {
@@ -37,8 +38,10 @@ pub enum Rule {
 
 #[derive(Debug, Default)]
 struct Curve {
-    /// Count and sum of the values measured at each resource.
+    /// Count and sum of the values measured at each resource that keep the constraints.
     values_by_resource: BTreeMap<u32, (u32, f64)>,
+    /// The best of the others: what the trial counts as where it has no such value.
+    broken: Option<f64>,
     best: Option<f64>,
 }
 
@@ -132,20 +135,24 @@ impl Stopper for Percentile {
 
 impl Curve {
     fn take(&mut self, resource: u32, value: f64, goal: Goal) {
-        let (count, sum) = self.values_by_resource.entry(resource).or_default();
-        *count += 1;
-        *sum += value;
+        if violation(loss(goal, value)).is_none() {
+            let (count, sum) = self.values_by_resource.entry(resource).or_default();
+            *count += 1;
+            *sum += value;
+        } else if self.broken.is_none_or(|best| goal.is_better(value, best)) {
+            self.broken = Some(value);
+        }
         if self.best.is_none_or(|best| goal.is_better(value, best)) {
             self.best = Some(value);
         }
     }
 
-    /// The mean of all values up to this resource; None: there are none.
+    /// The mean of all values up to this resource that keep the constraints; None: nothing was measured.
     fn average_to(&self, resource: u32) -> Option<f64> {
         let (count, sum) = self
             .values_by_resource
             .range(..=resource)
             .fold((0, 0.0), |(count, sum), (_, (more, value))| (count + more, sum + value));
-        (count > 0).then(|| sum / f64::from(count))
+        (count > 0).then(|| sum / f64::from(count)).or(self.broken)
     }
 }

@@ -207,6 +207,20 @@ fn the_median_of_trials_that_broke_the_constraints_stops_none_that_keeps_them() 
 }
 
 #[test]
+fn what_broke_a_constraint_for_a_while_still_sets_a_median() {
+    let mut stage = bounded(&json!({"name": "median", "es_min": 1, "grace": 1}));
+    for (resource, loss) in [(1, 30.0), (2, 5.0), (3, 5.0), (4, 5.0)] {
+        measure(&mut stage, 0, resource, 0.9, loss);
+    }
+    stage.finish("a", 0, 1);
+    for resource in 1..=2 {
+        measure(&mut stage, 1, resource, 0.5, 5.0);
+    }
+    let stop = StopReason::Median { resource: 2, value: 0.5, threshold: 0.9, competitors: 1 };
+    assert_eq!(stage.trial(1).stop, Some(stop));
+}
+
+#[test]
 fn bounds_and_patience_look_at_what_was_measured_and_not_at_its_rank() {
     let mut stage = bounded(&json!({"name": "threshold", "lower": 0.5}));
     measure(&mut stage, 0, 1, 0.6, 30.0);
