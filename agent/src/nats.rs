@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_nats::header::NATS_STREAM;
 use async_nats::jetstream::{AckKind, consumer::PullConsumer};
 use futures_util::StreamExt;
+use futures_util::stream::PollNext;
 use regatta_broker::{BrokerError, Link, Objects, async_nats, is_copy, offers_consumer};
 use regatta_schemas::beat::{Beat, Held};
 use regatta_schemas::offer::Offer;
@@ -119,7 +120,8 @@ impl Wire {
         let names = [subjects::stop(study, trial), subjects::stop_study(study)];
         let one = self.link.client.subscribe(names[0].clone()).await.map_err(away)?;
         let all = self.link.client.subscribe(names[1].clone()).await.map_err(away)?;
-        let mut live = futures_util::stream::select(one, all);
+        // Where both came, the trial's own was sent first, and may ask for a checkpoint.
+        let mut live = futures_util::stream::select_with_strategy(one, all, |(): &mut ()| PollNext::Left);
         for name in &names {
             self.pass_on_kept(name, to).await?;
         }

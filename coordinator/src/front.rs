@@ -32,6 +32,9 @@ impl Reference {
     /// It lacks an objective of the study, or names another metric.
     pub fn volume(&self, study: &StudyFile, front: &[FrontMember]) -> anyhow::Result<f64> {
         let objectives: Vec<&Objective> = std::iter::once(&study.objective).chain(&study.further_objectives).collect();
+        if objectives.len() == 1 {
+            bail!("--reference is for studies with several objectives");
+        }
         if let Some(metric) = self.0.keys().find(|metric| objectives.iter().all(|other| other.metric != **metric)) {
             bail!("--reference names `{metric}`, which is no objective of the study");
         }

@@ -289,6 +289,9 @@ pub struct Released {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Stopped {
     pub reason: StopReason,
+    /// Its agent is asked for a checkpoint, which counts when it comes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep: bool,
 }
 
 /// The coordinator set the trial aside at a rung; it may go on later from its checkpoint.

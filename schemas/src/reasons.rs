@@ -212,6 +212,12 @@ impl fmt::Display for StopReason {
                 let (value, threshold) = (number(*value), number(*threshold));
                 write!(f, "rung {resource}: {value} is worse than {threshold}, the bar that {competitors} trials set")
             }
+            Self::Constraint { resource, violation, competitors } if *violation > 1e6 => {
+                write!(
+                    f,
+                    "at {resource}: a constrained metric was not measured, as it was in better ones of {competitors} trials"
+                )
+            }
             Self::Constraint { resource, violation, competitors } => write!(
                 f,
                 "at {resource}: it breaks its constraints by {} of their bounds, and stands behind better ones of \

@@ -515,7 +515,8 @@ pub struct Budget {
     /// The study ends when more trials promise no more than noise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub converged: Option<Converged>,
-    /// Trials that may fail: the study ends when one more has. Absent: any number, once a trial has given a value.
+    /// Trials that may fail: the study ends when one more has. Absent: any number, once a
+    /// trial has given a value; before that, ten that come to nothing by themselves end it, but for a grid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures: Option<u32>,
 }

@@ -60,16 +60,19 @@ fn exceeded(constraint: &Constraint, value: f64) -> Option<f64> {
 
 /// Losses from here on are of what breaks a constraint. No metric comes near it.
 const BROKEN: f64 = 1e200;
-/// The most that a violation counts; that of a constrained metric which was not measured, too.
+/// The most that a violation counts.
 const VIOLATION_MAX: f64 = 1e6;
 
 /// What ranks a value, with what its constraints are exceeded by: whoever compares one number has all that keep them
 /// before all that break them, and of those the ones that break them less; it does not depend on what else was seen.
-/// `violation` is None where a constrained metric was not measured: it is not known to be kept.
+/// `violation` is None where a constrained metric was not measured: it is not known to be kept, and among such the better
+/// value is before the others.
 pub fn ranked(goal: Goal, value: f64, violation: Option<f64>) -> f64 {
     match violation {
         Some(violation) if violation <= 0.0 => value,
-        _ => loss(goal, BROKEN * (1.0 + violation.unwrap_or(VIOLATION_MAX).min(VIOLATION_MAX))),
+        Some(violation) => loss(goal, BROKEN * (1.0 + violation.min(VIOLATION_MAX))),
+        // Between 1 and 2 more than the most; one number cannot tell values apart that differ by less than some 1e-10.
+        None => loss(goal, BROKEN * (2.5 + VIOLATION_MAX + loss(goal, value).atan() / std::f64::consts::PI)),
     }
 }
 
@@ -89,7 +92,7 @@ mod tests {
             let (little, much, unknown) = (ranked(0.95, Some(0.1)), ranked(0.99, Some(2.0)), ranked(0.97, None));
             assert_eq!((ranked(0.5, Some(0.0)), ranked(-1e9, Some(0.0))), (0.5, -1e9));
             assert!(little < -1e9 && much < little && unknown < much, "{little} {much} {unknown}");
-            assert!(unknown.is_finite());
+            assert!(unknown.is_finite() && unknown > ranked(0.96, None), "the better one is before the other");
             let of = |ranked: f64| violation(loss(goal, sign * ranked));
             assert_eq!(of(0.5), None);
             assert!(of(much).is_some_and(|violation| (violation - 2.0).abs() < 1e-9));

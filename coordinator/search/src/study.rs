@@ -402,7 +402,7 @@ impl Study {
         let is_in_queue = trial.tenure.is_none() && trial.attempt > Attempt::default();
         let is_held = trial.open_tenure().is_some();
         if is_in_queue || is_held {
-            let keep = is_held && self.state.wants_weights_of(id);
+            let keep = is_held && trial.keeps;
             let stop = Stop { attempt: Some(trial.attempt), agent: None, term: Term::default(), keep, reason };
             self.commands.push_back(Command::Stop { trial: Some(id), stop });
         }

@@ -73,10 +73,7 @@ impl Stopper for Pasha {
 
     fn measured(&mut self, measurement: Measurement) -> Option<StopReason> {
         let Measurement { trial, resource, ranked: value, .. } = measurement;
-        // What breaks a constraint has a rank, and no distance that could be noise.
-        if violation(loss(self.goal, value)).is_none() {
-            self.curves.entry(trial).or_default().entry(resource).or_insert(value);
-        }
+        self.curves.entry(trial).or_default().entry(resource).or_insert(value);
         self.arrive(trial, resource);
         self.promotion.measured(measurement)
     }
@@ -115,7 +112,9 @@ impl Stopper for Pasha {
 fn is_unsettled(goal: Goal, curves: &VecDeque<BTreeMap<u32, f64>>, before: u32, top: u32) -> bool {
     let known: Vec<&BTreeMap<u32, f64>> =
         curves.iter().filter(|curve| curve.contains_key(&before) && curve.contains_key(&top)).collect();
-    let noise = noise(&known, top);
+    // What breaks a constraint has a rank, and no distance that could be noise.
+    let keeps = |curve: &&&BTreeMap<u32, f64>| curve.values().all(|value| violation(loss(goal, *value)).is_none());
+    let noise = noise(&known.iter().filter(keeps).copied().collect::<Vec<_>>(), top);
     let ranking = |resource: u32| {
         let mut ranking = known.clone();
         ranking.sort_by(|a, b| best_first(goal, a[&resource], b[&resource]));

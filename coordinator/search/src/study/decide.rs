@@ -74,8 +74,7 @@ impl Study {
         if let Some((best, min_delta, trials)) = state.convergence.as_ref().and_then(Convergence::reached) {
             return Some(StudyEnd::Converged { best, min_delta, trials });
         }
-        let at_work = state.open.iter().copied().filter(|trial| state.trials[trial].open_tenure().is_some());
-        if let Some(end) = state.failures.end(budget.failures, at_work) {
+        if let Some(end) = state.failures.end(budget.failures, state.unended.iter().copied()) {
             return Some(end);
         }
         let trials = state.trials.len() as u32;
@@ -250,7 +249,10 @@ impl Study {
             return;
         }
         let record = match due {
-            Due::Stop(reason) => Record::Stopped(Stopped { reason }),
+            Due::Stop(reason) => {
+                let keep = self.state.wants_weights_of(trial, &reason);
+                Record::Stopped(Stopped { reason, keep })
+            }
             Due::Fail(Failure { cause, detail }) => {
                 Record::Concluded(Concluded { outcome: Outcome::Failed, cause: Some(cause), detail })
             }

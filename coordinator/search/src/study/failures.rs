@@ -1,7 +1,9 @@
 //! When so many trials have come to nothing that a study had better end.
 
 use regatta_schemas::TrialId;
+use regatta_schemas::log::Lineage;
 use regatta_schemas::reasons::{FailCause, Outcome, StudyEnd};
+use regatta_schemas::study::{Sampler, StudyFile};
 
 use super::trial::{Phase, Trial};
 
@@ -17,9 +19,14 @@ pub struct Failures {
     /// The youngest of the first [`FIRST`] of them.
     youngest: TrialId,
     has_value: bool,
+    is_grid: bool,
 }
 
 impl Failures {
+    pub fn new(study: &StudyFile) -> Self {
+        Self { is_grid: matches!(study.sampler, Sampler::Grid { .. }), ..Self::default() }
+    }
+
     /// A trial reported a value of the objective.
     pub fn valued(&mut self) {
         self.has_value = true;
@@ -46,7 +53,9 @@ impl Failures {
             },
             None => trial.phase == Phase::Ended(Outcome::Finished),
         };
-        if is_barren && !self.has_value {
+        // What somebody chose to try says nothing of the rest, and a grid tries like after like.
+        let is_drawn = matches!(trial.proposed.lineage, Lineage::Sampled { .. }) && !self.is_grid;
+        if is_barren && is_drawn && !self.has_value {
             self.barren += 1;
             if self.barren <= FIRST {
                 self.youngest = self.youngest.max(id);
@@ -54,14 +63,14 @@ impl Failures {
         }
     }
 
-    /// `most`: how many trials may fail, where the study says so. `at_work`: the trials that train now. One that is older
-    /// than some that came to nothing may yet give a value.
-    pub fn end(&self, most: Option<u32>, mut at_work: impl Iterator<Item = TrialId>) -> Option<StudyEnd> {
-        if most.is_some_and(|most| self.failed > most) {
-            return Some(StudyEnd::Failures { failed: self.failed });
+    /// `most`: how many trials may fail, where the study says so; nothing else ends it then. `unended`: the trials that have
+    /// not ended. One that is older than some that came to nothing may yet give a value.
+    pub fn end(&self, most: Option<u32>, mut unended: impl Iterator<Item = TrialId>) -> Option<StudyEnd> {
+        if let Some(most) = most {
+            return (self.failed > most).then_some(StudyEnd::Failures { failed: self.failed });
         }
         let is_barren = !self.has_value && self.barren >= FIRST;
-        let is_hopeless = is_barren && at_work.all(|trial| trial > self.youngest);
+        let is_hopeless = is_barren && unended.all(|trial| trial > self.youngest);
         is_hopeless.then_some(StudyEnd::NoValue { trials: self.barren })
     }
 }

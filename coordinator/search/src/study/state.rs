@@ -112,7 +112,7 @@ impl State {
             sampler: Folded(sampler_for(&file)),
             stopper: Folded(stopper_for(&file)),
             objectives: Objectives::new(&file),
-            failures: Failures::default(),
+            failures: Failures::new(&file),
             convergence: file.budget.converged.map(|converged| Convergence::new(converged, file.objective.goal)),
             changes: external(&file).map(|_| Changes::default()),
             file,
@@ -284,7 +284,7 @@ impl State {
                 if let StopReason::StudyEnded { reason } = &record.reason {
                     self.ending.get_or_insert_with(|| reason.clone());
                 }
-                if trial.stopped(&record.reason) {
+                if trial.stopped(&record) {
                     return Effect::StopAttempt;
                 }
             }
@@ -412,15 +412,10 @@ impl State {
         scored.iter().filter(|(_, score)| !is_dominated(score)).map(|(id, _)| *id).collect()
     }
 
-    /// Whether somebody may ask for what a trial had learnt when it was stopped: it is the best so far, by the first
-    /// objective, or had learnt all that it could.
-    pub fn wants_weights_of(&self, id: TrialId) -> bool {
-        let is_best = self.best.as_ref().is_some_and(|best| best.trial == id);
-        match &self.trials[&id].stop {
-            Some(StopReason::Plateau { .. }) => true,
-            Some(_) => is_best,
-            None => false,
-        }
+    /// Whether somebody may ask for what a trial that is stopped for this reason has learnt: it is the best so far, by the
+    /// first objective, or had learnt all that it could.
+    pub fn wants_weights_of(&self, id: TrialId, reason: &StopReason) -> bool {
+        matches!(reason, StopReason::Plateau { .. }) || self.best.as_ref().is_some_and(|best| best.trial == id)
     }
 
     fn goal(&self) -> Goal {

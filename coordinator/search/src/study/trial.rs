@@ -15,7 +15,7 @@
 //! | Waiting, Offered, Held, Paused, Failing | stopped | Ended (stopped); a lane stays taken |
 //! | Waiting, Offered, Held, Paused, Failing | concluded | Ended (as it says); a lane stays taken |
 //! | Ended | accepted, the first of the attempt | Ended; lane taken, and its agent is told to stop |
-//! | Ended (stopped) | checkpointed of the holder | Ended (stopped), with the newer checkpoint |
+//! | Ended (stopped, to be kept) | checkpointed of the holder | Ended, with the newer checkpoint |
 //! | Ended | finished, failed, released of the holder | Ended; lane free |
 //!
 //! Everything else changes nothing: records read before, records of another attempt than the current one, records of
@@ -27,6 +27,7 @@ use regatta_schemas::api::Failure;
 use regatta_schemas::limits::LIMITS;
 use regatta_schemas::log::{
     Checkpoint, Checkpointed, Concluded, Failed, Finished, Lineage, Offered, Point, Proposed, Released, ReportKey,
+    Stopped,
 };
 use regatta_schemas::reasons::{FailCause, OfferReason, Outcome, ReleaseReason, StopReason};
 use regatta_schemas::{AgentId, Attempt, Sequence, Term};
@@ -62,6 +63,8 @@ pub struct Trial {
     /// Failures that were mended by a retry.
     pub failures: u32,
     pub stop: Option<StopReason>,
+    /// Whether a checkpoint is asked of the agent that is told to stop it.
+    pub keeps: bool,
     pub failure: Option<Failure>,
     /// What must happen to it by what was read so far, and has not happened yet.
     pub due: Option<Due>,
@@ -134,6 +137,7 @@ impl Trial {
             losses: 0,
             failures: 0,
             stop: None,
+            keeps: false,
             failure: None,
             due: None,
         }
@@ -274,7 +278,7 @@ impl Trial {
     pub fn checkpointed(&mut self, record: &Checkpointed) {
         let new = &record.checkpoint;
         let is_newer = |old: &Checkpoint| (new.resource, new.step) >= (old.resource, old.step);
-        let may_change = matches!(self.phase, Phase::Held | Phase::Ended(Outcome::Stopped));
+        let may_change = self.phase == Phase::Held || self.keeps;
         if may_change && self.checkpoint.as_ref().is_none_or(is_newer) {
             if self.checkpoint.as_ref().is_none_or(|old| (new.resource, new.step) > (old.resource, old.step)) {
                 self.losses = 0;
@@ -284,11 +288,12 @@ impl Trial {
     }
 
     /// Whether the record took effect.
-    pub fn stopped(&mut self, reason: &StopReason) -> bool {
+    pub fn stopped(&mut self, record: &Stopped) -> bool {
         if self.has_ended() {
             return false;
         }
-        self.stop = Some(reason.clone());
+        self.stop = Some(record.reason.clone());
+        self.keeps = record.keep;
         self.end(Outcome::Stopped);
         true
     }

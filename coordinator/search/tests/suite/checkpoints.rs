@@ -74,7 +74,8 @@ fn the_best_trial_so_far_leaves_its_weights_when_it_is_stopped() {
         assert_eq!((stopped, stop.keep), (Some(TrialId(trial)), trial == 0), "0.9 is the best");
     }
     stage.checkpoint("a", 0, 1, 2, "late-0");
-    assert_eq!(stage.deleted, ["early-0"]);
+    stage.checkpoint("a", 1, 1, 2, "late-1");
+    assert_eq!(stage.deleted, ["early-0", "late-1"], "nobody asked for the second");
     let is_as_read = |stage: &Stage| {
         let objects = [0, 1].map(|trial| stage.trial(trial).checkpoint.as_ref().map(|kept| kept.object.as_str()));
         assert_eq!(objects, [Some("late-0"), Some("early-1")]);
