@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
 use regatta_schemas::api::FrontMember;
-use regatta_schemas::study::{Goal, Objective, StudyFile};
+use regatta_schemas::study::{Objective, StudyFile};
 use regatta_search::pareto::hypervolume;
 
 /// A value of each objective that all of a front is better than.
@@ -31,7 +31,7 @@ impl Reference {
     /// # Errors
     /// It lacks an objective of the study, or names another metric.
     pub fn volume(&self, study: &StudyFile, front: &[FrontMember]) -> anyhow::Result<f64> {
-        let objectives: Vec<&Objective> = std::iter::once(&study.objective).chain(&study.further_objectives).collect();
+        let objectives: Vec<&Objective> = study.objectives().collect();
         if objectives.len() == 1 {
             bail!("--reference is for studies with several objectives");
         }
@@ -39,10 +39,7 @@ impl Reference {
             bail!("--reference names `{metric}`, which is no objective of the study");
         }
         let losses = |values: &BTreeMap<String, f64>| {
-            let loss = |objective: &&Objective| {
-                let value = *values.get(&objective.metric)?;
-                Some(if objective.goal == Goal::Minimize { value } else { -value })
-            };
+            let loss = |objective: &&Objective| Some(objective.goal.loss(*values.get(&objective.metric)?));
             objectives.iter().map(loss).collect::<Option<Vec<f64>>>()
         };
         let reference = losses(&self.0).with_context(|| {

@@ -347,8 +347,9 @@ fn judge(history: &History) -> anyhow::Result<()> {
         first.map_or_else(String::new, |failure| format!("; the first failure ({}): {}", failure.cause, failure.detail))
     };
     match &shown.summary.end {
-        Some(end @ StudyEnd::Failures { .. }) => bail!("the study ended: {end}{}", first_failure()),
-        Some(end @ StudyEnd::NoValue { .. }) if trials.failed > 0 => bail!("the study ended: {end}{}", first_failure()),
+        Some(end @ (StudyEnd::Failures { .. } | StudyEnd::NoValue { .. })) if trials.failed > 0 => {
+            bail!("the study ended: {end}{}", first_failure())
+        }
         _ if trials.failed > 0 && trials.finished + trials.stopped == 0 => {
             bail!("every trial failed{}", first_failure())
         }

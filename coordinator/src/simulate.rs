@@ -67,13 +67,7 @@ pub struct Fleet {
     pub lanes: u32,
     /// The share of lanes that take longer.
     pub stragglers: f64,
-    /// The share of epochs in which the device fails.
-    pub failures: f64,
-    /// Between an agent's birth and its death, on average; None: none dies.
-    pub crash_every: Option<Duration>,
-    /// The same until an agent drains, or is silent for a while.
-    pub drain_every: Option<Duration>,
-    pub silence_every: Option<Duration>,
+    pub faults: Faults,
     /// Epochs between two checkpoints of a trial.
     pub checkpoint_every: u32,
 }
@@ -81,15 +75,7 @@ pub struct Fleet {
 impl Fleet {
     /// One on which nothing fails.
     pub fn calm(lanes: u32) -> Self {
-        Self {
-            lanes,
-            stragglers: 0.0,
-            failures: 0.0,
-            crash_every: None,
-            drain_every: None,
-            silence_every: None,
-            checkpoint_every: 1,
-        }
+        Self { lanes, stragglers: 0.0, faults: Faults::none(), checkpoint_every: 1 }
     }
 }
 
@@ -110,10 +96,15 @@ pub fn simulate(args: &cli::Simulate) -> anyhow::Result<()> {
     let fleet = Fleet {
         lanes: args.lanes,
         stragglers: args.stragglers,
-        failures: args.failures,
-        crash_every: args.crash_every_s.map(Duration::from_secs_f64),
-        drain_every: args.drain_every_s.map(Duration::from_secs_f64),
-        silence_every: args.silence_every_s.map(Duration::from_secs_f64),
+        faults: Faults {
+            lasting: Duration::MAX,
+            crash_every: args.crash_every_s.map(Duration::from_secs_f64),
+            drain_every: args.drain_every_s.map(Duration::from_secs_f64),
+            silence_every: args.silence_every_s.map(Duration::from_secs_f64),
+            silence_max: SILENCE_MAX,
+            failures: args.failures,
+            ..Faults::none()
+        },
         checkpoint_every: args.checkpoint_every,
     };
     if let Sampler::External { service, .. } = &file.sampler {
@@ -139,7 +130,7 @@ pub fn play(
     look: impl Fn() -> anyhow::Result<()>,
 ) -> anyhow::Result<Outcome> {
     let (name, seed, goal, lanes) = (file.name.clone(), file.seed, file.objective.goal, fleet.lanes);
-    let mut simulator = Simulator::along(plan(&fleet, file), course);
+    let mut simulator = Simulator::along(plan(fleet, file), course);
     let progress = ProgressBar::new_spinner();
     let mut rise: Vec<(f64, f64)> = Vec::new();
     let mut steps: u64 = 0;
@@ -197,22 +188,13 @@ fn untrained() -> RecipeTemplate {
     }
 }
 
-fn plan(fleet: &Fleet, file: StudyFile) -> Plan {
-    let Fleet { lanes, crash_every, drain_every, silence_every, failures, checkpoint_every, .. } = *fleet;
-    let is_quiet = [crash_every, drain_every, silence_every].iter().all(Option::is_none);
-    let faults = Faults {
-        lasting: Duration::MAX,
-        crash_every,
-        drain_every,
-        silence_every,
-        silence_max: SILENCE_MAX,
-        failures,
-        ..Faults::none()
-    };
+fn plan(fleet: Fleet, file: StudyFile) -> Plan {
+    let Fleet { lanes, stragglers, faults, checkpoint_every } = fleet;
+    let is_quiet = [faults.crash_every, faults.drain_every, faults.silence_every].iter().all(Option::is_none);
     let lease_timeout = if is_quiet { QUIET_BEATS * 3 } else { Settings::default().lease_timeout };
     let beat_every = if is_quiet { QUIET_BEATS } else { Duration::from_secs(1) };
     // Without faults one agent with all the lanes is as good as many with one.
-    let stragglers = (f64::from(lanes) * fleet.stragglers).round() as u32;
+    let stragglers = (f64::from(lanes) * stragglers).round() as u32;
     let pool = file.pool.clone();
     let agent = |lanes, slowness| AgentPlan { pool: pool.clone(), lanes, slowness };
     let agents = if is_quiet {

@@ -15,8 +15,14 @@ pub enum StopReason {
     Rung { resource: u32, value: f64, threshold: f64, competitors: u32 },
     /// Several objectives: at this rung the trial stood behind the best `going_on` of `competitors`, in this front.
     Front { resource: u32, front: u32, rank: u32, going_on: u32, competitors: u32 },
-    /// Ranked where so many came, the trial breaks its constraints, by so much of their bounds in sum.
-    Constraint { resource: u32, violation: f64, competitors: u32 },
+    /// Ranked where so many came, the trial breaks its constraints.
+    Constraint {
+        resource: u32,
+        /// By so much of their bounds, in sum; absent: a metric that they bound was not measured.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        violation: Option<f64>,
+        competitors: u32,
+    },
     /// Median rule: the trial's best value was worse than the median of the finished trials' running averages.
     Median { resource: u32, value: f64, threshold: f64, competitors: u32 },
     /// The trial's best value was worse than the best `percentile` percent of the finished trials' running averages.
@@ -212,13 +218,11 @@ impl fmt::Display for StopReason {
                 let (value, threshold) = (number(*value), number(*threshold));
                 write!(f, "rung {resource}: {value} is worse than {threshold}, the bar that {competitors} trials set")
             }
-            Self::Constraint { resource, violation, competitors } if *violation > 1e6 => {
-                write!(
-                    f,
-                    "at {resource}: a constrained metric was not measured, as it was in better ones of {competitors} trials"
-                )
-            }
-            Self::Constraint { resource, violation, competitors } => write!(
+            Self::Constraint { resource, violation: None, competitors } => write!(
+                f,
+                "at {resource}: a constrained metric was not measured, as it was in better ones of {competitors} trials"
+            ),
+            Self::Constraint { resource, violation: Some(violation), competitors } => write!(
                 f,
                 "at {resource}: it breaks its constraints by {} of their bounds, and stands behind better ones of \
                  {competitors} trials",

@@ -27,6 +27,11 @@ pub struct Stop {
 }
 
 impl Stop {
+    /// Turns this agent away from an attempt that is not, or no longer, its own.
+    pub fn superseded(agent: AgentId, attempt: Attempt, term: Term) -> Self {
+        Self { attempt: Some(attempt), agent: Some(agent), term, keep: false, reason: StopReason::Superseded }
+    }
+
     /// Whether an agent that holds this attempt is meant.
     pub fn is_for(&self, agent: &AgentId, attempt: Attempt, term: Term) -> bool {
         self.attempt.is_none_or(|last| attempt <= last)

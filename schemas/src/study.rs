@@ -58,10 +58,14 @@ pub struct StudyFile {
 }
 
 impl StudyFile {
+    /// The study's objective, and those beside it.
+    pub fn objectives(&self) -> impl Iterator<Item = &Objective> {
+        std::iter::once(&self.objective).chain(&self.further_objectives)
+    }
+
     /// The metrics that judge a trial: of its objectives, and of its constraints.
     pub fn judging_metrics(&self) -> impl Iterator<Item = &String> {
-        let objectives = std::iter::once(&self.objective).chain(&self.further_objectives);
-        objectives
+        self.objectives()
             .map(|objective| &objective.metric)
             .chain(self.constraints.iter().map(|constraint| &constraint.metric))
     }
@@ -115,6 +119,14 @@ pub enum Goal {
 }
 
 impl Goal {
+    /// The value as one to be made small; of a loss, the value.
+    pub fn loss(self, value: f64) -> f64 {
+        match self {
+            Self::Minimize => value,
+            Self::Maximize => -value,
+        }
+    }
+
     /// Whether `a` is strictly better than `b`. A value that is not a number is never better.
     pub fn is_better(self, a: f64, b: f64) -> bool {
         match self {

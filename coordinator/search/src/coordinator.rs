@@ -17,7 +17,7 @@ use regatta_schemas::ask::{Ask, Suggestion};
 use regatta_schemas::beat::{Beat, Held};
 use regatta_schemas::log::{Place, Record};
 use regatta_schemas::offer::Offer;
-use regatta_schemas::reasons::{AskFailure, StopReason};
+use regatta_schemas::reasons::AskFailure;
 use regatta_schemas::snapshot::OverStudy;
 use regatta_schemas::stop::Stop;
 use regatta_schemas::{AgentId, Attempt, PoolId, SamplerId, StudyId, Term, TrialId};
@@ -243,13 +243,7 @@ impl Coordinator {
     }
 
     fn turn_away(&mut self, study: StudyId, trial: TrialId, attempt: Attempt, agent: AgentId) {
-        let stop = Stop {
-            attempt: Some(attempt),
-            agent: Some(agent),
-            term: Term::default(),
-            keep: false,
-            reason: StopReason::Superseded,
-        };
+        let stop = Stop::superseded(agent, attempt, Term::default());
         self.commands.push_back(Command::Stop { study, trial: Some(trial), stop });
     }
 

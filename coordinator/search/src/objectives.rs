@@ -15,8 +15,7 @@ pub struct Objectives {
 
 impl Objectives {
     pub fn new(file: &StudyFile) -> Self {
-        let objectives = std::iter::once(&file.objective).chain(&file.further_objectives).cloned().collect();
-        Self { objectives, constraints: file.constraints.clone() }
+        Self { objectives: file.objectives().cloned().collect(), constraints: file.constraints.clone() }
     }
 
     /// Whether there is more than one.
@@ -26,7 +25,7 @@ impl Objectives {
 
     /// None: an objective or a constrained metric was not measured.
     pub fn score(&self, metrics: &BTreeMap<String, f64>) -> Option<Score> {
-        let loss = |objective: &Objective| Some(loss(objective.goal, *metrics.get(&objective.metric)?));
+        let loss = |objective: &Objective| Some(objective.goal.loss(*metrics.get(&objective.metric)?));
         let losses = self.objectives.iter().map(loss).collect::<Option<Vec<f64>>>()?;
         Some(Score { losses, violation: self.violation(metrics)? })
     }
@@ -40,14 +39,6 @@ impl Objectives {
     /// The sum of what each bound is exceeded by, relative to the bound; None: a constrained metric was not measured.
     pub fn violation(&self, metrics: &BTreeMap<String, f64>) -> Option<f64> {
         self.constraints.iter().map(|constraint| exceeded(constraint, *metrics.get(&constraint.metric)?)).sum()
-    }
-}
-
-/// The value as one to be made small.
-pub fn loss(goal: Goal, value: f64) -> f64 {
-    match goal {
-        Goal::Minimize => value,
-        Goal::Maximize => -value,
     }
 }
 
@@ -70,15 +61,25 @@ const VIOLATION_MAX: f64 = 1e6;
 pub fn ranked(goal: Goal, value: f64, violation: Option<f64>) -> f64 {
     match violation {
         Some(violation) if violation <= 0.0 => value,
-        Some(violation) => loss(goal, BROKEN * (1.0 + violation.min(VIOLATION_MAX))),
+        Some(violation) => goal.loss(BROKEN * (1.0 + violation.min(VIOLATION_MAX))),
         // Between 1 and 2 more than the most; one number cannot tell values apart that differ by less than some 1e-10.
-        None => loss(goal, BROKEN * (2.5 + VIOLATION_MAX + loss(goal, value).atan() / std::f64::consts::PI)),
+        None => goal.loss(BROKEN * (2.5 + VIOLATION_MAX + goal.loss(value).atan() / std::f64::consts::PI)),
     }
 }
 
 /// By how much the constraints are broken by what has this loss, of a [`ranked`] value; None: they are kept.
 pub fn violation(loss: f64) -> Option<f64> {
     (loss >= BROKEN).then(|| loss / BROKEN - 1.0)
+}
+
+/// Whether a [`ranked`] value is of what keeps the constraints.
+pub fn keeps_constraints(goal: Goal, ranked: f64) -> bool {
+    violation(goal.loss(ranked)).is_none()
+}
+
+/// A [`violation`] as it was measured; None: a constrained metric was not.
+pub fn measured(violation: f64) -> Option<f64> {
+    Some(violation).filter(|violation| *violation < VIOLATION_MAX + 0.5)
 }
 
 #[cfg(test)]
@@ -93,7 +94,7 @@ mod tests {
             assert_eq!((ranked(0.5, Some(0.0)), ranked(-1e9, Some(0.0))), (0.5, -1e9));
             assert!(little < -1e9 && much < little && unknown < much, "{little} {much} {unknown}");
             assert!(unknown.is_finite() && unknown > ranked(0.96, None), "the better one is before the other");
-            let of = |ranked: f64| violation(loss(goal, sign * ranked));
+            let of = |ranked: f64| violation(goal.loss(sign * ranked));
             assert_eq!(of(0.5), None);
             assert!(of(much).is_some_and(|violation| (violation - 2.0).abs() < 1e-9));
         }

@@ -29,7 +29,7 @@ use regatta_schemas::study::{
 use regatta_schemas::{Params, TrialId};
 
 use crate::news::Measurement;
-use crate::objectives::{Objectives, loss, violation};
+use crate::objectives::{Objectives, measured, violation};
 use brackets::Brackets;
 use percentile::Rule;
 use rungs::{Levels, Order};
@@ -185,7 +185,8 @@ fn outdone(goal: Goal, resource: u32, value: f64, threshold: f64, competitors: u
 
 /// The reason where the value that was ranked breaks a constraint.
 fn broken(goal: Goal, resource: u32, ranked: f64, competitors: u32) -> Option<StopReason> {
-    violation(loss(goal, ranked)).map(|violation| StopReason::Constraint { resource, violation, competitors })
+    let violation = measured(violation(goal.loss(ranked))?);
+    Some(StopReason::Constraint { resource, violation, competitors })
 }
 
 /// Orders values from best to worst.

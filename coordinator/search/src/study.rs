@@ -415,8 +415,7 @@ impl Study {
     }
 
     fn turn_away(&mut self, trial: TrialId, attempt: Attempt, agent: AgentId, term: Term) {
-        let stop =
-            Stop { attempt: Some(attempt), agent: Some(agent), term, keep: false, reason: StopReason::Superseded };
+        let stop = Stop::superseded(agent, attempt, term);
         self.commands.push_back(Command::Stop { trial: Some(trial), stop });
     }
 

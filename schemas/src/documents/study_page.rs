@@ -48,17 +48,17 @@ impl Page<'_> {
         for choice in &objects {
             let Some((key, value)) = discriminator(choice) else { continue };
             self.paragraph(&format!("`{key}: {value}`"));
-            let others = target(choice).map(|target| format!("It has the keys of {}.", self.link(&target)));
-            let said: Vec<String> = std::iter::once(described(choice)).chain(others).collect();
+            let base = target(choice).map(|target| format!("It has the keys of {}.", self.link(&target)));
+            let said: Vec<String> = std::iter::once(described(choice)).chain(base).collect();
             self.paragraph(said.join(" ").trim());
             self.table(choice, Some(key));
         }
-        let (words, kinds): (Vec<&Value>, Vec<&Value>) =
-            others.into_iter().partition(|choice| !words_of(choice).is_empty());
-        // Beside objects they are these objects' names, of which the introduction speaks.
+        // Beside them are these objects' names alone, of which the introduction speaks.
         if !objects.is_empty() {
             return;
         }
+        let (words, kinds): (Vec<&Value>, Vec<&Value>) =
+            others.into_iter().partition(|choice| !words_of(choice).is_empty());
         if !words.is_empty() {
             self.text.push_str("\n| value | meaning |\n| --- | --- |\n");
         }

@@ -9,7 +9,7 @@ use regatta_schemas::study::Goal;
 use regatta_schemas::{Params, TrialId};
 
 use crate::news::{Measurement, News};
-use crate::objectives::{loss, violation};
+use crate::objectives::violation;
 use crate::space::{Coordinate, Space, locate};
 
 /// The study's trials, in the order of their numbers.
@@ -83,7 +83,7 @@ impl History {
     }
 
     pub fn loss(&self, value: f64) -> f64 {
-        loss(self.goal, value)
+        self.goal.loss(value)
     }
 
     /// How to draw in the losses of what breaks a constraint; None: nothing does.

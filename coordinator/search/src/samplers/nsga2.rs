@@ -42,7 +42,7 @@ pub struct Nsga2 {
     history: History,
     tried: Tried,
     arrivals: Arrivals,
-    /// What each trial measured last.
+    /// What each trial that did not fail measured last.
     scores: BTreeMap<TrialId, Score>,
     /// Those that count and did not fail, best first.
     best_first: Vec<TrialId>,
@@ -122,14 +122,14 @@ impl Sampler for Nsga2 {
                 self.scores.extend(score.map(|score| (measurement.trial, score)));
                 Some(measurement.trial)
             }
-            News::Ended { trial, outcome } => Some(trial).filter(|_| outcome == Outcome::Failed),
+            News::Ended { trial, outcome: Outcome::Failed } => self.scores.remove(&trial).map(|_| trial),
+            News::Ended { .. } => None,
         };
         // One that counts may have been left behind by then, and come back.
         let changed = has_changed.filter(|trial| !self.arrivals.awaits(*trial) && !arrived.contains(trial));
         if changed.is_some() || !arrived.is_empty() {
             self.best_first.retain(|trial| Some(*trial) != changed);
             self.best_first.extend(arrived.into_iter().chain(changed));
-            self.best_first.retain(|trial| self.history.get(*trial).is_some_and(|observed| !observed.has_failed()));
             self.rank();
         }
     }

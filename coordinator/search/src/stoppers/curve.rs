@@ -14,7 +14,7 @@ use regatta_schemas::study::Goal;
 
 use super::Stopper;
 use crate::news::Measurement;
-use crate::objectives::{loss, violation};
+use crate::objectives::keeps_constraints;
 use crate::student;
 
 /// Values that a curve needs before it is extrapolated: two for the parameters, two for their spread.
@@ -71,7 +71,7 @@ impl Stopper for Curve {
         let goal = self.goal;
         let running = self.running.entry(trial).or_default();
         running.values.insert(resource, value);
-        if violation(loss(goal, ranked)).is_none() && running.best.is_none_or(|best| goal.is_better(value, best)) {
+        if keeps_constraints(goal, ranked) && running.best.is_none_or(|best| goal.is_better(value, best)) {
             running.best = Some(value);
         }
         let values = &running.values;

@@ -18,7 +18,7 @@ use super::promotion::Promotion;
 use super::rungs::{Levels, Order};
 use super::{Chances, Stopper, best_first};
 use crate::news::Measurement;
-use crate::objectives::{loss, violation};
+use crate::objectives::keeps_constraints;
 
 /// The last trials at the highest open rung, by which it is judged.
 const TRIALS_MAX: usize = 32;
@@ -113,7 +113,7 @@ fn is_unsettled(goal: Goal, curves: &VecDeque<BTreeMap<u32, f64>>, before: u32, 
     let known: Vec<&BTreeMap<u32, f64>> =
         curves.iter().filter(|curve| curve.contains_key(&before) && curve.contains_key(&top)).collect();
     // What breaks a constraint has a rank, and no distance that could be noise.
-    let keeps = |curve: &&&BTreeMap<u32, f64>| curve.values().all(|value| violation(loss(goal, *value)).is_none());
+    let keeps = |curve: &&&BTreeMap<u32, f64>| curve.values().all(|value| keeps_constraints(goal, *value));
     let noise = noise(&known.iter().filter(keeps).copied().collect::<Vec<_>>(), top);
     let ranking = |resource: u32| {
         let mut ranking = known.clone();

@@ -13,7 +13,7 @@ use regatta_schemas::study::Goal;
 
 use super::{Stopper, best_first, broken};
 use crate::news::Measurement;
-use crate::objectives::{loss, violation};
+use crate::objectives::keeps_constraints;
 
 #[derive(Debug)]
 pub struct Percentile {
@@ -135,7 +135,7 @@ impl Stopper for Percentile {
 
 impl Curve {
     fn take(&mut self, resource: u32, value: f64, goal: Goal) {
-        if violation(loss(goal, value)).is_none() {
+        if keeps_constraints(goal, value) {
             let (count, sum) = self.values_by_resource.entry(resource).or_default();
             *count += 1;
             *sum += value;

@@ -74,7 +74,7 @@ impl Study {
         if let Some((best, min_delta, trials)) = state.convergence.as_ref().and_then(Convergence::reached) {
             return Some(StudyEnd::Converged { best, min_delta, trials });
         }
-        if let Some(end) = state.failures.end(budget.failures, state.unended.iter().copied()) {
+        if let Some(end) = state.failures.end(state.unended.iter().copied()) {
             return Some(end);
         }
         let trials = state.trials.len() as u32;

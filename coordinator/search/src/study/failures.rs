@@ -13,18 +13,21 @@ const FIRST: u32 = 10;
 /// What has come to nothing so far.
 #[derive(Debug, Default, PartialEq)]
 pub struct Failures {
+    /// How many trials may fail, where the study says so; nothing else ends it then.
+    most: Option<u32>,
+    is_grid: bool,
     failed: u32,
     /// Trials that ended without a value, and would anywhere.
     barren: u32,
     /// The youngest of the first [`FIRST`] of them.
     youngest: TrialId,
     has_value: bool,
-    is_grid: bool,
 }
 
 impl Failures {
     pub fn new(study: &StudyFile) -> Self {
-        Self { is_grid: matches!(study.sampler, Sampler::Grid { .. }), ..Self::default() }
+        let is_grid = matches!(study.sampler, Sampler::Grid { .. });
+        Self { most: study.budget.failures, is_grid, ..Self::default() }
     }
 
     /// A trial reported a value of the objective.
@@ -63,10 +66,9 @@ impl Failures {
         }
     }
 
-    /// `most`: how many trials may fail, where the study says so; nothing else ends it then. `unended`: the trials that have
-    /// not ended. One that is older than some that came to nothing may yet give a value.
-    pub fn end(&self, most: Option<u32>, mut unended: impl Iterator<Item = TrialId>) -> Option<StudyEnd> {
-        if let Some(most) = most {
+    /// `unended`: the trials that have not ended. One that is older than some that came to nothing may yet give a value.
+    pub fn end(&self, mut unended: impl Iterator<Item = TrialId>) -> Option<StudyEnd> {
+        if let Some(most) = self.most {
             return (self.failed > most).then_some(StudyEnd::Failures { failed: self.failed });
         }
         let is_barren = !self.has_value && self.barren >= FIRST;

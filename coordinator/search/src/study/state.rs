@@ -21,7 +21,7 @@ use super::lanes::LaneClock;
 use super::numbers::Numbers;
 use super::trial::{Due, Hearing, Phase, Trial};
 use crate::news::{Measurement, News};
-use crate::objectives::{Objectives, loss, ranked};
+use crate::objectives::{Objectives, ranked};
 use crate::pareto::{Score, ranking};
 use crate::samplers::{Sampler, sampler_for};
 use crate::stoppers::{Stopper, stopper_for};
@@ -445,7 +445,7 @@ impl State {
             let trial = self.trials.get(id).filter(|trial| trial.phase != Phase::Ended(Outcome::Failed))?;
             match (self.objectives.are_several(), trial.best) {
                 (true, _) => self.objectives.score(&trial.points.last_metrics()?),
-                (false, best) => Some(Score { losses: vec![loss(self.goal(), best?)], violation: 0.0 }),
+                (false, best) => Some(Score { losses: vec![self.goal().loss(best?)], violation: 0.0 }),
             }
         };
         let scored: Vec<(TrialId, Option<Score>)> = self.kept.iter().map(|id| (*id, score(id))).collect();

@@ -189,7 +189,7 @@ fn what_keeps_the_constraints_goes_on_past_what_breaks_them_whichever_came_first
     }
     let stop = |trial| stage.trial(trial).stop.clone();
     assert_eq!([0, 1, 2].map(stop), [None, None, None], "each was the best of its time");
-    assert_eq!(stop(3), Some(StopReason::Constraint { resource: 1, violation: 0.5, competitors: 4 }));
+    assert_eq!(stop(3), Some(StopReason::Constraint { resource: 1, violation: Some(0.5), competitors: 4 }));
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn the_median_of_trials_that_broke_the_constraints_stops_none_that_keeps_them() 
     measure(&mut stage, 1, 1, 0.5, 5.0);
     assert_eq!(stage.trial(1).stop, None);
     measure(&mut stage, 2, 1, 0.99, 40.0);
-    let broken = StopReason::Constraint { resource: 1, violation: 3.0, competitors: 1 };
+    let broken = StopReason::Constraint { resource: 1, violation: Some(3.0), competitors: 1 };
     assert_eq!(stage.trial(2).stop, Some(broken));
 }
 
