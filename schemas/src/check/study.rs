@@ -85,9 +85,11 @@ fn read(node: &Node, measured: Measured) -> Option<StudyFile> {
     if objectives::check(&fields, recipe.as_ref().map(|recipe| recipe.value), measured) > 0 {
         sampler::of_several(&fields);
         stopper::of_several(&fields);
-        if budget_node.is_some_and(|node| node.value.get("converged").is_some_and(|value| !value.is_null())) {
-            let help = "drop it, or `further_objectives`";
-            fields.fault("budget.converged", "looks at the first objective alone, and a front may still grow", help);
+        // What is no object has been told of.
+        let budget_node = budget_node.filter(|node| node.value.is_object());
+        if let Some(converged) = budget_node.and_then(|node| node.fields()?.optional("converged")) {
+            let problem = "looks at the first objective alone, and a front may still grow";
+            converged.fault(problem, "drop it, or `further_objectives`");
         }
     }
     if let (Some(recipe), Some(space)) = (&recipe, &space) {
