@@ -189,10 +189,7 @@ impl Sweep {
         let Some(parts) = self.parts_by_value.get_mut(&value) else {
             return Ok(None);
         };
-        let mut total = parts[0];
-        for &part in &parts[1..] {
-            total = graph.add(total, part)?;
-        }
+        let total = graph.sum(parts)?;
         *parts = vec![total];
         Ok(Some(total))
     }

@@ -9,6 +9,7 @@ mod composite;
 mod encode;
 mod infer;
 mod mixed;
+mod padded;
 mod segment;
 
 pub use build::Transposed;
@@ -190,6 +191,7 @@ pub struct Graph {
     segment_by_last: BTreeMap<usize, Segment>,
     /// The same numbers in the other of two precisions.
     cast_by_value: BTreeMap<Value, Value>,
+    padded_by_value: BTreeMap<Value, padded::Padded>,
 }
 
 impl Graph {

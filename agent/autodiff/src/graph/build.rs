@@ -1,5 +1,6 @@
 //! Builder functions: one short method for each operator that rules and families write.
 
+use super::padded::Padded;
 use super::{Attribute, Constant, Dtype, Elements, Graph, GraphError, Provider, Value, axis_position};
 use crate::own;
 
@@ -296,13 +297,20 @@ impl Graph {
             return Ok(value);
         }
         let mut padded = (0..zeros_by_axis.len()).filter(|&axis| zeros_by_axis[axis] != (0, 0));
-        if let (Provider::Cuda, Some(axis), None) = (self.provider(), padded.next(), padded.next()) {
-            return self.pad_by_concat(value, axis, zeros_by_axis[axis]);
+        let only = padded.next().filter(|_| padded.next().is_none());
+        let y = match only {
+            Some(axis) if self.provider() == Provider::Cuda => self.pad_by_concat(value, axis, zeros_by_axis[axis])?,
+            _ => {
+                let before = zeros_by_axis.iter().map(|zeros| zeros.0);
+                let pads: Vec<usize> = before.chain(zeros_by_axis.iter().map(|zeros| zeros.1)).collect();
+                let pads = self.sizes(&pads);
+                self.node("Pad", &[value, pads], &[])?
+            }
+        };
+        if let Some(axis) = only {
+            self.padded_by_value.insert(y, Padded { part: value, axis, before: zeros_by_axis[axis].0 });
         }
-        let before = zeros_by_axis.iter().map(|zeros| zeros.0);
-        let pads: Vec<usize> = before.chain(zeros_by_axis.iter().map(|zeros| zeros.1)).collect();
-        let pads = self.sizes(&pads);
-        self.node("Pad", &[value, pads], &[])
+        Ok(y)
     }
 
     /// A value with zeros before and after it along one axis. ONNX Runtime's Pad computes for each element on CUDA where
@@ -313,19 +321,11 @@ impl Graph {
         axis: usize,
         (before, after): (usize, usize),
     ) -> Result<Value, GraphError> {
-        let mut shape = self.shape(value).to_vec();
-        let mut zeros = |graph: &mut Self, count: usize| {
-            shape[axis] = count;
-            graph.zeros_like(value, &shape)
-        };
+        let shape = self.shape(value).to_vec();
         let mut parts = Vec::with_capacity(3);
-        if before > 0 {
-            parts.push(zeros(self, before)?);
-        }
+        self.push_zeros(&mut parts, (&shape, axis), before, value)?;
         parts.push(value);
-        if after > 0 {
-            parts.push(zeros(self, after)?);
-        }
+        self.push_zeros(&mut parts, (&shape, axis), after, value)?;
         self.concat(&parts, axis)
     }
 
