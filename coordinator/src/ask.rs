@@ -120,7 +120,7 @@ pub async fn trial(link: &Link, command: &cli::TrialCommand) -> anyhow::Result<(
         }
         cli::TrialCommand::Suggest(args) => calls::suggest(&client, args).await,
         cli::TrialCommand::Observe(args) => calls::observe(&client, args).await,
-        cli::TrialCommand::Export(args) => model::export(link, &history(link, &args.study).await?, args).await,
+        cli::TrialCommand::Export(args) => model::export(link, args).await,
     }
 }
 

@@ -1,10 +1,10 @@
 //! One study's log, folded by the same machine that the coordinator runs, for whoever wants to look.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use regatta_broker::{BrokerError, Link};
 use regatta_schemas::api::{StudyShown, StudySummary, TrialShown, TrialStatus, TrialSummary};
-use regatta_schemas::log::Point;
+use regatta_schemas::log::{Point, Record, Stopped};
 use regatta_schemas::recipe::Recipe;
 use regatta_schemas::study::Goal;
 use regatta_schemas::{Params, StudyId, TrialId};
@@ -17,11 +17,13 @@ use crate::nats::{Entry, LogReader, Read, Until};
 pub struct History {
     machine: Coordinator,
     study: StudyId,
+    /// When the trials were stopped that were to make another checkpoint.
+    stopped_at: BTreeMap<TrialId, Time>,
 }
 
 impl History {
     pub fn new(study: StudyId) -> Self {
-        Self { machine: Coordinator::new(Settings::default()), study }
+        Self { machine: Coordinator::new(Settings::default()), study, stopped_at: BTreeMap::new() }
     }
 
     /// Reads all that the log holds of the study now. None where it holds nothing.
@@ -45,6 +47,9 @@ impl History {
     pub fn take(&mut self, entry: Entry) {
         let at = Time::from_micros(entry.at_us);
         let Entry { place, record, .. } = entry;
+        if let (Some(trial), Record::Stopped(Stopped { keep: true, .. })) = (place.trial, &record) {
+            self.stopped_at.insert(trial, at);
+        }
         self.machine.handle(clock::now(), Event::Logged { place, record, at });
     }
 
@@ -88,6 +93,13 @@ impl History {
     fn points(&self) -> impl Iterator<Item = (TrialId, Point)> {
         let trials = self.machine.study(&self.study).into_iter().flat_map(|study| &study.state().trials);
         trials.flat_map(|(id, trial)| trial.points.iter().map(|point| (*id, point)))
+    }
+
+    /// When a trial was stopped whose agent is still to store a last checkpoint of it.
+    pub fn owes_checkpoint_since(&self, trial: TrialId) -> Option<Time> {
+        let known = self.machine.study(&self.study)?.state().trials.get(&trial)?;
+        let is_held = known.tenure.as_ref().is_some_and(|tenure| tenure.is_open && tenure.lease.is_none());
+        self.stopped_at.get(&trial).copied().filter(|_| is_held)
     }
 
     /// What a trial trains; `None` where there is no such trial, or its parameters make no recipe.

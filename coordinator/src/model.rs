@@ -1,6 +1,7 @@
 //! `regatta trial export`: the trained model of a trial as an ONNX file, or what its program kept as a tar archive.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use regatta_broker::Link;
@@ -10,10 +11,12 @@ use regatta_schemas::limits::LIMITS;
 use regatta_schemas::log::Checkpoint;
 use regatta_schemas::reasons::number;
 use regatta_schemas::recipe::{Model, Recipe, Training};
+use regatta_schemas::{StudyId, TrialId};
 use serde_json::json;
 
-use crate::ask::print;
+use crate::ask::{self, print};
 use crate::cli;
+use crate::clock;
 use crate::history::History;
 use crate::nats::Wire;
 use crate::show::status_of_trial;
@@ -23,8 +26,9 @@ use crate::show::status_of_trial;
 ///
 /// # Errors
 /// There is no such trial, nothing of it was kept, the file is there already, or it cannot be written.
-pub async fn export(link: &Link, history: &History, args: &cli::TrialExport) -> anyhow::Result<()> {
+pub async fn export(link: &Link, args: &cli::TrialExport) -> anyhow::Result<()> {
     let cli::TrialExport { study, trial, output, .. } = args;
+    let history = kept_history(link, study, *trial).await?;
     let shown = history.trial(*trial).with_context(|| format!("{study} has no trial {trial}"))?;
     let Some(Checkpoint { object, resource, .. }) = shown.checkpoint.clone() else {
         let status = status_of_trial(shown.summary.status);
@@ -70,6 +74,26 @@ pub async fn export(link: &Link, history: &History, args: &cli::TrialExport) -> 
         let (name, worth) = (output.display(), worth.told(&metric, kept));
         format!("{name}: trial {trial} of {study}, {status}, at epoch {resource}: {bytes} bytes\n{worth}")
     })
+}
+
+/// The study, once the trial's agent has stored what it was told to keep when it was stopped.
+async fn kept_history(link: &Link, study: &StudyId, trial: TrialId) -> anyhow::Result<History> {
+    /// An agent that has not stored it by then is gone.
+    const STORED_WITHIN: Duration = Duration::from_secs(60);
+
+    let mut is_told = false;
+    loop {
+        let history = ask::history(link, study).await?;
+        let left = history.owes_checkpoint_since(trial).map(|since| clock::until(since + STORED_WITHIN));
+        if left.unwrap_or_default().is_zero() {
+            return Ok(history);
+        }
+        if !is_told {
+            eprintln!("trial {trial} was stopped a moment ago: waiting until its agent has stored the last checkpoint");
+            is_told = true;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 /// The epochs done of the weights that a checkpoint holds.
