@@ -14,6 +14,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use regatta_broker::{Connection, Link, Server, connect};
 use regatta_schemas::TenantId;
 use regatta_schemas::roles::Role;
+use regatta_temporary::TemporaryFolder;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -23,6 +24,8 @@ use crate::cli::{self, SWEEP_AGE_S};
 use crate::find;
 use crate::serve;
 
+/// What folders of clusters are called, beside the system's other temporary ones.
+const PREFIX: &str = "regatta-local-";
 const NATS_LOG: &str = "nats-server.log";
 /// Folders of a cluster's own.
 const KEYS: &str = "keys";
@@ -55,7 +58,7 @@ struct Agent {
 
 enum Folder {
     Kept(PathBuf),
-    Temporary(tempfile::TempDir),
+    Temporary(TemporaryFolder),
 }
 
 /// What becomes of what was measured and trained here.
@@ -100,7 +103,10 @@ impl LocalCluster {
                 std::fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))?;
                 Folder::Kept(path.clone())
             }
-            None => Folder::Temporary(tempfile::Builder::new().prefix("regatta-").tempdir()?),
+            None => {
+                TemporaryFolder::sweep(PREFIX);
+                Folder::Temporary(TemporaryFolder::new(PREFIX).context("cannot make a temporary folder")?)
+            }
         };
         let keys = folder.path().join(KEYS);
         auth::init(&cli::AuthInit { folder: keys.clone(), ..Default::default() })?;

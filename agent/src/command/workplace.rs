@@ -1,13 +1,14 @@
 //! Where a program works: a temporary folder of its own, gone with the trial, and the environment that tells it of it.
 
 use std::ffi::OsString;
-use std::fs::{File, create_dir_all};
+use std::fs::create_dir_all;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use regatta_schemas::offer::Offer;
 use regatta_schemas::params::Params;
 use regatta_schemas::recipe::CommandRecipe;
+use regatta_temporary::TemporaryFolder;
 
 use super::CommandSettings;
 use super::pack::is_full;
@@ -17,45 +18,29 @@ const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// What folders of trials are called, beside the system's other temporary ones.
 const PREFIX: &str = "regatta-command-";
-/// Locked by the agent for as long as it lives.
-const LOCK: &str = "lock";
 /// A disk that does not take so much is full.
 const PROBE_BYTES: usize = 64 * 1024;
 
 /// The folder of one trial.
 #[derive(Debug)]
 pub struct Workplace {
-    folder: tempfile::TempDir,
-    _lock: File,
+    folder: TemporaryFolder,
 }
 
 impl Workplace {
     /// # Errors
     /// The disk is full, or there is no folder for temporary files.
     pub fn new() -> std::io::Result<Self> {
-        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir()?;
-        // Nobody finds it by its name before it is locked.
-        let unnamed = folder.path().join("new-lock");
-        let lock = File::create_new(&unnamed)?;
-        lock.lock()?;
-        std::fs::rename(unnamed, folder.path().join(LOCK))?;
-        let workplace = Self { folder, _lock: lock };
+        let workplace = Self { folder: TemporaryFolder::new(PREFIX)? };
         for folder in [workplace.checkpoints(), workplace.files(), workplace.resume()] {
             create_dir_all(folder)?;
         }
         Ok(workplace)
     }
 
-    /// Removes what agents left that were killed: folders whose lock nobody holds any more.
+    /// Removes what agents left that were killed.
     pub fn sweep() {
-        let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
-        for folder in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)) {
-            let lock = File::open(folder.path().join(LOCK));
-            if lock.is_ok_and(|lock| lock.try_lock().is_ok()) {
-                // Another agent may be at it as well.
-                let _removed_already = std::fs::remove_dir_all(folder.path());
-            }
-        }
+        TemporaryFolder::sweep(PREFIX);
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -138,22 +123,5 @@ impl Workplace {
 
     fn params(&self) -> PathBuf {
         self.path().join("params.json")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_killed_agent_left_is_swept_and_what_is_in_use_is_not() {
-        let in_use = Workplace::new().unwrap();
-        let Workplace { folder, _lock: lock } = Workplace::new().unwrap();
-        let left = folder.keep();
-        // As the kernel does when a process dies.
-        drop(lock);
-        Workplace::sweep();
-        assert!(in_use.files().is_dir());
-        assert!(!left.exists());
     }
 }
