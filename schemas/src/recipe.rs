@@ -70,6 +70,7 @@ pub struct Training {
     pub batch_size: u32,
     /// Minibatches whose gradients are averaged for one update.
     #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[schemars(extend("default" = 1))]
     pub accumulate: u32,
     /// Gradients are scaled so that their global norm is at most this; absent: not clipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,10 +85,12 @@ pub struct Training {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub average: Option<f64>,
     #[serde(default, skip_serializing_if = "is_single")]
+    #[schemars(extend("default" = "single"))]
     pub precision: Precision,
     /// Compute the values within the stages or blocks of a cnn, a resnet or a transformer again for the gradient, rather
     /// than keep them: the same numbers, in less memory and more time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(extend("default" = false))]
     pub recompute: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub augment: Vec<Augmentation>,
@@ -98,6 +101,7 @@ pub struct Training {
     pub checkpoint: Checkpointing,
     /// Whether a checkpoint holds the weights that measured best by the study's objective, too.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    #[schemars(extend("default" = true))]
     pub keep_best: bool,
     /// Seconds of training after which the trial fails; absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -187,6 +191,7 @@ pub struct LossSettings {
     pub name: LossName,
     /// Cross-entropy: the share of the target that is spread over all classes, from 0 to below 1.
     #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(extend("default" = 0.0))]
     pub label_smoothing: f64,
     /// Cross-entropy: how much a row of each class counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -196,6 +201,7 @@ pub struct LossSettings {
     pub ignore_index: Option<i64>,
     /// Huber: where it turns from squared to absolute.
     #[serde(default = "default_delta", skip_serializing_if = "is_default_delta")]
+    #[schemars(extend("default" = default_delta()))]
     pub delta: f64,
 }
 

@@ -356,6 +356,7 @@ pub enum Stopper {
         brackets: u32,
         /// What becomes of a trial at a rung.
         #[serde(default, skip_serializing_if = "AshaMode::is_stop")]
+        #[schemars(extend("default" = "stop"))]
         mode: AshaMode,
     },
     /// Asynchronous Hyperband: each trial's first rung is drawn, the more often the better values there have foretold

@@ -41,6 +41,7 @@ pub struct Data {
     pub shape: Option<Vec<u32>>,
     /// Where the axis of channels lies in a row of the features; a model sees it first.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "first"))]
     pub channels: Channels,
     /// Columns of categories that a model embeds, as whole numbers or texts. npz: arrays of whole numbers, of those
     /// in `features`.
@@ -54,6 +55,7 @@ pub struct Data {
     pub image_size: Option<[u32; 2]>,
     /// Read the rows from the disk while training, in a shuffled order, rather than hold them all in memory.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = false))]
     pub stream: bool,
 }
 
