@@ -15,7 +15,7 @@ use regatta_search::samplers::{Sampler, sampler_for};
 use serde_json::{Map, Value, json};
 
 /// Each with how many trials it is asked after at most.
-const SAMPLERS: [(&str, u32); 7] = [
+const SAMPLERS: [(&str, u32); 8] = [
     ("random", 10_000),
     ("sobol", 10_000),
     ("tpe", 10_000),
@@ -23,6 +23,7 @@ const SAMPLERS: [(&str, u32); 7] = [
     ("cqr", 10_000),
     ("cma_es", 10_000),
     ("evolution", 10_000),
+    ("nsga2", 10_000),
 ];
 const PENDING: usize = 32;
 const ASKS: u64 = 101;
@@ -80,7 +81,9 @@ fn ask_time(name: &str, parameters: usize, trials: u32) -> Value {
 
 fn train(sampler: &mut dyn Sampler, trial: TrialId, params: &Params) {
     let value: f64 = params.values().map(|value| value.as_f64().map_or(1.0, |number| (number - 0.3).powi(2))).sum();
-    let metrics = BTreeMap::from([("validation_loss".to_owned(), value)]);
+    // The second is there for the one sampler that seeks two.
+    let other: f64 = params.values().map(|value| value.as_f64().map_or(0.0, |number| (number + 0.3).powi(2))).sum();
+    let metrics = BTreeMap::from([("validation_loss".to_owned(), value), ("train_loss".to_owned(), other)]);
     sampler.observe(News::Proposed { trial, index: Some(trial.0.into()), params, at: Time::default() });
     sampler.observe(News::Measured(Measurement { trial, resource: 1, value, ranked: value, metrics: &metrics }));
     sampler.observe(News::Ended { trial, outcome: Outcome::Finished });
@@ -104,9 +107,11 @@ fn file(sampler: &str, parameters: usize) -> StudyFile {
         .enumerate()
         .map(|(n, domain)| (format!("p{n:02}"), domain))
         .collect();
+    let further = if sampler == "nsga2" { json!([{"metric": "train_loss", "goal": "minimize"}]) } else { json!([]) };
     let mut file = check::study_file(&json!({
         "name": "ask time",
         "objective": {"metric": "validation_loss", "goal": "minimize"},
+        "further_objectives": further,
         "space": {"x": {"type": "float", "low": 0.1, "high": 1.0}},
         "sampler": sampler,
         "budget": {"trials": 20_000, "resource": 1},
