@@ -105,7 +105,9 @@ impl Loss {
     /// cannot be of such rows.
     pub fn target(&self, output: &[usize]) -> Option<(Dtype, Vec<usize>)> {
         match (self, output) {
-            (_, []) => None,
+            (Self::CrossEntropy(_) | Self::KlDivergence | Self::Ctc { .. }, []) => None,
+            // A number a row, with an axis of its own or without.
+            (_, []) => Some((Dtype::F32, vec![1])),
             (Self::CrossEntropy(_), [_]) => Some((Dtype::I64, vec![])),
             (Self::CrossEntropy(_), [positions, _]) => Some((Dtype::I64, vec![*positions])),
             (Self::CrossEntropy(_), [_, space @ ..]) => Some((Dtype::I64, space.to_vec())),
@@ -125,7 +127,8 @@ impl Loss {
     }
 }
 
-/// The loss of a batch. `output` (f32 or f64) and `target` have the batch first.
+/// The loss of a batch. `output` (f32 or f64) and `target` have the batch first; the target of an output `[B]` of numbers
+/// is `[B, 1]`.
 ///
 /// # Errors
 /// The target or a setting does not fit the output.

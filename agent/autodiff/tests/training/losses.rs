@@ -55,10 +55,12 @@ fn cross_entropy_is_pytorchs() {
 
 #[test]
 fn losses_of_elements_are_pytorchs() {
-    for shape in [&[3, 4][..], &[3, 1], &[2, 3, 2]] {
-        let (output, values) = (spread(shape, -2.0, 2.0), spread(shape, -1.0, 1.5));
+    let shapes: [(&[usize], &[usize]); 4] =
+        [(&[3, 4], &[3, 4]), (&[3, 1], &[3, 1]), (&[2, 3, 2], &[2, 3, 2]), (&[3], &[3, 1])];
+    for (shape, target) in shapes {
+        let (output, values) = (spread(shape, -2.0, 2.0), spread(target, -1.0, 1.5));
         let answers: Vec<f64> = values.as_floats().iter().map(|&number| f64::from(number > 0.3)).collect();
-        check(&case(Loss::BinaryCrossEntropy, output.clone(), Tensor::floats(shape, answers)));
+        check(&case(Loss::BinaryCrossEntropy, output.clone(), Tensor::floats(target, answers)));
         for loss in [Loss::MeanSquaredError, Loss::MeanAbsoluteError, Loss::Huber] {
             check(&case(loss, output.clone(), values.clone()));
         }
@@ -111,14 +113,16 @@ fn batch_of_ignored_positions_has_no_loss_and_no_gradient() {
 fn losses_name_the_target_they_need() {
     let classes = Loss::CrossEntropy(CrossEntropy::default());
     let labels = Loss::Ctc { labels: 5 };
-    let rows: [(_, &[usize], _); 9] = [
+    let rows: [(_, &[usize], _); 11] = [
         (&classes, &[10], Some((Dtype::I64, vec![]))),
         (&classes, &[7, 10], Some((Dtype::I64, vec![7]))),
         (&classes, &[10, 8, 9], Some((Dtype::I64, vec![8, 9]))),
         (&classes, &[], None),
         (&Loss::Huber, &[3], Some((Dtype::F32, vec![3]))),
         (&Loss::KlDivergence, &[2, 3], Some((Dtype::F32, vec![2, 3]))),
-        (&Loss::BinaryCrossEntropy, &[], None),
+        (&Loss::BinaryCrossEntropy, &[], Some((Dtype::F32, vec![1]))),
+        (&Loss::KlDivergence, &[], None),
+        (&labels, &[], None),
         (&labels, &[20, 10], Some((Dtype::I64, vec![5]))),
         (&labels, &[10], None),
     ];
@@ -131,13 +135,15 @@ fn losses_name_the_target_they_need() {
 fn targets_that_do_not_fit_are_refused() {
     let classes = Loss::CrossEntropy(CrossEntropy::default());
     let labels = Loss::Ctc { labels: 2 };
-    let rows: [(&Loss, &[usize], &[usize]); 6] = [
+    let rows: [(&Loss, &[usize], &[usize]); 8] = [
         (&labels, &[3, 4], &[3, 2]),
         (&labels, &[3, 4, 5], &[2, 2]),
         (&classes, &[3, 4], &[4]),
         (&classes, &[3, 4, 5], &[3]),
         (&Loss::Huber, &[3, 4], &[3]),
         (&Loss::MeanSquaredError, &[3, 1], &[3]),
+        (&Loss::MeanSquaredError, &[3], &[3, 2]),
+        (&Loss::MeanSquaredError, &[3], &[2, 1]),
     ];
     for (loss, output, target) in rows {
         let mut graph = Graph::new(Provider::Cpu);

@@ -50,6 +50,10 @@ fn elements(
     output: Value,
     target: Value,
 ) -> Result<Elements, GraphError> {
+    let target = match (graph.shape(output), graph.shape(target)) {
+        (&[rows], &[of_rows, 1]) if rows == of_rows => graph.reshape(target, &[rows])?,
+        _ => target,
+    };
     if graph.shape(output) != graph.shape(target) {
         return Err(misfit("the loss", format!("{} for {}", graph.info(target), graph.info(output))));
     }
