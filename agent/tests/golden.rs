@@ -67,6 +67,11 @@ fn transformers_train_as_in_pytorch() {
 }
 
 #[test]
+fn what_its_exporter_calls_a_parameter_trains_as_in_pytorch() {
+    check(&["kinds"]);
+}
+
+#[test]
 fn recurrent_nets_train_as_in_pytorch() {
     check(&["lstm", "gru"]);
 }
@@ -104,6 +109,7 @@ fn every_model_of_the_index_belongs_to_a_test() {
         "vit",
         "encoder",
         "attention",
+        "kinds",
         "lstm",
         "gru",
     ];

@@ -8,6 +8,8 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
+
 
 def export(
     network: nn.Module, inputs: dict[str, Tensor], *,
@@ -50,10 +52,14 @@ def put_back(model: onnx.ModelProto, buffers: dict[str, Tensor]) -> None:
 
 
 def anonymous(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Without the stack traces that the dynamo exporter writes, which name folders of the machine."""
+    """Without the stack traces that the dynamo exporter writes, which name folders of the machine. What it says of a
+    tensor, parameter or buffer, stays."""
     graph = model.graph
     del model.metadata_props[:], graph.metadata_props[:]
     for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        kept = [(entry.key, entry.value) for entry in part.metadata_props if entry.key == KIND]
         del part.metadata_props[:]
+        for key, value in kept:
+            part.metadata_props.add(key=key, value=value)
         part.doc_string = ""
     return model

@@ -138,6 +138,10 @@ GOLDENS = (
     Golden("conv1d", tiny.conv1d, (numbers("signals", 6, 4, 32),), classes(6)),
     Golden("conv3d", tiny.conv3d, (numbers("volumes", 4, 1, 8, 8, 8),), classes(4), optimizers=(CALM,)),
     Golden("encoder", tiny.Encoder, (integers("tokens", 40, 6, 10),), classes(6), optimizers=(ADAMW,)),
+    # The TorchScript exporter does not say which tensors are buffers.
+    Golden(
+        "kinds", tiny.Kinds, (numbers("x", 6, 6, 8),), classes(6), optimizers=(MOMENTUM, ADAMW), variants=(Variant("dynamo"),)
+    ),
     Golden(
         "attention", tiny.Attention,
         (numbers("x", 4, 7, 16), numbers("memory", 4, 5, 16), Input("mask", (4, 7, 7), "pairs")),

@@ -111,9 +111,8 @@ impl ModelFile {
         if let Some(graph) = &mut model.graph {
             cut::cut(graph, &settings.without)?;
         }
-        let graph = graph_of(&model);
-        let output = chosen_output(graph, settings.output.as_deref())?;
-        let roles = Roles::of(graph, &settings.frozen)?;
+        let output = chosen_output(graph_of(&model), settings.output.as_deref())?;
+        let roles = Roles::of(&model, opset, &settings.frozen)?;
         Ok(Self { inputs, roles, output, opset, settings: settings.clone(), model })
     }
 

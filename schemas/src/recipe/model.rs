@@ -217,7 +217,8 @@ pub struct Onnx {
     /// Where the weights begin.
     #[serde(default)]
     pub weights: Weights,
-    /// Parameters that are not trained, by name; `*` stands for any characters.
+    /// Parameters that are not trained, by name; `*` stands for any characters. A batch normalisation whose running
+    /// statistics a pattern fits normalises by these in training, too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub frozen: Vec<String>,
     /// The model's output that the loss is of, where it has several.

@@ -15,6 +15,8 @@ pub enum ImportError {
     TooLarge { what: &'static str, found: u64, most: u64 },
     #[error("operator {op} at node {node:?} (opset {opset}) cannot be trained: {reason}; {help}")]
     Operator { op: String, node: String, opset: i64, reason: String, help: &'static str },
+    #[error("operator {op} at node {node:?} (opset {opset}) cannot be trained. {help}")]
+    Unknown { op: String, node: String, opset: i64, help: &'static str },
     #[error("opset {opset} of the model is not known here: 9 to 24 are; export it again with opset_version=20")]
     Opset { opset: i64 },
     #[error("tensor {name:?} lies in a file beside the model; save the model again as one file (external_data=False)")]
@@ -36,6 +38,13 @@ pub enum ImportError {
         "the weights of the model are in 16 bits: export it in single precision; a recipe's `precision` trains it in 16"
     )]
     Halves,
+    #[error("the weights of the model are in double precision: export it in single precision (model.float())")]
+    Doubles,
+    #[error(
+        "{name:?} is both a running statistic and something else: the exporter wrote equal tensors once; export the model \
+         again with optimize=False"
+    )]
+    Merged { name: String },
     #[error("what begins with {what} cannot be left out (node {node:?}): {reason}")]
     Cut { what: String, node: String, reason: String },
     #[error(
@@ -57,6 +66,8 @@ pub enum Notice {
     Inference,
     /// Two initializers hold the same matrix and are trained as one parameter.
     Tied { kept: String, same: String },
+    /// The exporter's optimizer was at work.
+    Folded,
 }
 
 impl std::fmt::Display for Notice {
@@ -65,6 +76,10 @@ impl std::fmt::Display for Notice {
             Self::Inference => formatter.write_str(
                 "convolutions with a bias and no normalisation: if the module has batch normalisation or dropout, they \
                  were taken out when it was exported; export it in train() mode, with optimize=False",
+            ),
+            Self::Folded => formatter.write_str(
+                "the exporter's optimizer was at work, which makes one tensor of equal ones: layers that begin as copies of \
+                 each other stay so; export it with optimize=False",
             ),
             Self::Tied { kept, same } => {
                 write!(formatter, "{same:?} holds the same weights as {kept:?}: they are trained as one parameter")

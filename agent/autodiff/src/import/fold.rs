@@ -223,6 +223,11 @@ fn sliced(operands: &[&Constant]) -> Option<Constant> {
 
 fn ranged(operands: &[&Constant]) -> Option<Constant> {
     let [start, limit, step] = operands else { return None };
+    if let (Elements::Float(start), Elements::Float(limit), Elements::Float(step)) =
+        (&start.elements, &limit.elements, &step.elements)
+    {
+        return floats_from(operands[0].dtype, (*start.first()?, *limit.first()?, *step.first()?));
+    }
     let (&[start], &[limit], &[step]) = (ints(start)?, ints(limit)?, ints(step)?) else { return None };
     let mut all = Vec::new();
     let mut at = start;
@@ -234,6 +239,18 @@ fn ranged(operands: &[&Constant]) -> Option<Constant> {
         at = at.checked_add(step)?;
     }
     Some(Constant { dtype: operands[0].dtype, ..vector(all) })
+}
+
+/// ONNX's formula: so many elements as fit, each by itself.
+#[expect(clippy::cast_precision_loss, reason = "a count far below 2^52")]
+fn floats_from(dtype: Dtype, (start, limit, step): (f64, f64, f64)) -> Option<Constant> {
+    let count = ((limit - start) / step).ceil();
+    if !(count.is_finite() && count <= ELEMENTS_MAX as f64) {
+        return None;
+    }
+    let elements: Vec<f64> = (0..ELEMENTS_MAX).map(|at| at as f64).take_while(|&at| at < count).collect();
+    let elements: Vec<f64> = elements.into_iter().map(|at| start + at * step).collect();
+    Some(Constant { dtype, shape: vec![elements.len()], elements: Elements::Float(elements) })
 }
 
 #[cfg(test)]
@@ -256,6 +273,15 @@ mod tests {
         check("Gather", &[v(&[4, 5, 6]), scalar(-1)], Some(scalar(6)));
         check("Slice", &[v(&[4, 5, 6]), v(&[-2]), v(&[i64::MAX])], Some(v(&[5, 6])));
         check("Range", &[scalar(0), scalar(5), scalar(2)], Some(v(&[0, 2, 4])));
+        let f = |shape: &[usize], floats: &[f64]| Constant {
+            dtype: Dtype::F32,
+            shape: shape.to_vec(),
+            elements: Elements::Float(floats.to_vec()),
+        };
+        let range = |start, limit, step| [f(&[], &[start]), f(&[], &[limit]), f(&[], &[step])];
+        check("Range", &range(0.0, 3.0, 1.0), Some(f(&[3], &[0.0, 1.0, 2.0])));
+        check("Range", &range(1.0, -0.5, -0.5), Some(f(&[3], &[1.0, 0.5, 0.0])));
+        check("Range", &range(1.0, 0.0, 1.0), Some(f(&[0], &[])));
         check(
             "ConstantOfShape",
             &[v(&[0])],
@@ -272,5 +298,8 @@ mod tests {
         check("ConstantOfShape", &[v(&[-1])], None);
         check("ConstantOfShape", &[v(&[i64::MAX, 2])], None);
         check("Range", &[scalar(0), scalar(i64::MAX), scalar(1)], None);
+        let float = |float| Constant { dtype: Dtype::F32, shape: vec![], elements: Elements::Float(vec![float]) };
+        check("Range", &[float(0.0), float(1.0), float(0.0)], None);
+        check("Range", &[float(0.0), float(1e9), float(1.0)], None);
     }
 }

@@ -32,7 +32,8 @@ impl ModelFile {
             return None;
         }
         let uses = self.uses(name, false, 0);
-        if uses.iter().any(|at| at.node.op_type() == "PRelu") {
+        // A temperature, a gate, a slope: only its model knows where it begins.
+        if shape.is_empty() || uses.iter().any(|at| at.node.op_type() == "PRelu") {
             return None;
         }
         if uses.iter().any(Use::is_scale) {

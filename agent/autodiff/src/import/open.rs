@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use prost::Message;
 
 use super::parameters::Kind;
+use super::translate::refused;
 use super::{Axis, ImportError, ModelFile, ModelInput};
 use crate::graph::{Dtype, dtype_code};
 use crate::onnx::attribute_proto::AttributeType;
@@ -20,7 +21,7 @@ impl ModelFile {
     /// of a row of each input, in their order.
     ///
     /// # Errors
-    /// A row's shape does not fit its input.
+    /// A row's shape does not fit its input, or there are loops or sequences.
     pub fn opened(&self, rows: &[Vec<usize>], batch: usize) -> Result<Vec<u8>, ImportError> {
         let shapes = self.shapes(rows, batch)?;
         let mut model = self.model.clone();
@@ -41,6 +42,10 @@ impl ModelFile {
             }
         }
         drop_unused(graph);
+        let unfolded = graph.node.iter().find_map(|node| refused::unfolded(node, self.opset));
+        if let Some(error) = unfolded {
+            return Err(error);
+        }
         Ok(model.encode_to_vec())
     }
 

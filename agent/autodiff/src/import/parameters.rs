@@ -1,15 +1,17 @@
 //! Which initializers of a file are parameters, which are running statistics, and which are one and the same.
 //!
-//! ONNX does not say what trains. What is taken for a parameter: a tensor of single precision with at least one axis,
-//! all of it finite, that is an operand of an operator where a gradient can flow, and not under a name that exporters
-//! give to constants and PyTorch models to buffers. What is none stays a constant.
+//! ONNX does not say what trains. PyTorch's newer exporter does, beside each initializer. Of other files, what is taken
+//! for a parameter is a tensor of single precision with at least one axis (PyTorch's older exporter: any), all of it
+//! finite, that is an operand of an operator where a gradient can flow, and not under a name that exporters give to
+//! constants and PyTorch models to buffers. What is none stays a constant.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::tensor::{shape_of, singles_of};
-use super::{ImportError, Notice};
+use super::translate::refused;
+use super::{ImportError, Notice, graph_of};
 use crate::graph::{Dtype, dtype_code};
-use crate::onnx::{GraphProto, NodeProto, TensorProto};
+use crate::onnx::{GraphProto, ModelProto, NodeProto, TensorProto};
 use crate::pattern::fits;
 
 /// Operands that are settings of their operator, not data: positions by operator.
@@ -30,6 +32,12 @@ const SETTINGS: &[(&str, &[usize])] = &[
 
 /// Ends of names that PyTorch models commonly give to float buffers which do not train.
 const BUFFERS: &[&str] = &["inv_freq", "attn_mask", "attention_mask", "causal_mask", "mask", "freqs_cos", "freqs_sin"];
+
+/// Under which PyTorch's newer exporter says of a tensor whether it is a parameter or a buffer.
+const KIND: &str = "pkg.torch.export.graph_signature.InputSpec.kind";
+
+/// Under which the optimizer of that exporter says what it computed a tensor from.
+const FOLDED: &str = "pkg.onnxscript.optimizer.folded_from";
 
 /// Names that an error tells.
 const NAMED_MAX: usize = 8;
@@ -59,21 +67,38 @@ pub(super) struct Roles {
 }
 
 impl Roles {
-    pub fn of(graph: &GraphProto, frozen: &[String]) -> Result<Self, ImportError> {
+    pub fn of(model: &ModelProto, opset: i64, frozen: &[String]) -> Result<Self, ImportError> {
+        let graph = graph_of(model);
         let uses = Uses::of(graph);
+        let said = Said::of(graph);
+        let may_be_scalar = model.producer_name() == "pytorch";
         let mut roles = Self { role_by_name: BTreeMap::new(), notices: Vec::new() };
         let mut matrices: Vec<(&TensorProto, Vec<usize>, Vec<f32>)> = Vec::new();
+        let is_frozen = |name: &str| frozen.iter().any(|pattern| fits(pattern, name));
+        let mut names: BTreeSet<&str> = BTreeSet::new();
         for tensor in &graph.initializer {
             let shape = shape_of(tensor)?;
+            let name = tensor.name();
             if i64::from(tensor.data_type()) != dtype_code(Dtype::F32) {
                 continue;
             }
-            if uses.statistics.contains(tensor.name()) {
-                roles.insert(tensor, shape, Kind::Statistics);
+            if uses.statistics.contains(name) {
+                if uses.data.contains(name) {
+                    return Err(ImportError::Merged { name: name.into() });
+                }
+                names.insert(name);
+                // Those that are frozen stay constants, by which every batch is normalised.
+                if !is_frozen(name) && !uses.fixed.contains(name) {
+                    roles.insert(tensor, shape, Kind::Statistics);
+                }
                 continue;
             }
-            let named_constant = is_name_of_constant(tensor.name());
-            if shape.is_empty() || named_constant || !uses.data.contains(tensor.name()) {
+            let is_candidate = match said.kind_by_name.get(name) {
+                Some(kind) => *kind == "PARAMETER",
+                None if said.computed.contains(name) => true,
+                None => (may_be_scalar || !shape.is_empty()) && !is_name_of_constant(name),
+            };
+            if !is_candidate || !uses.data.contains(name) {
                 continue;
             }
             let numbers = singles_of(tensor)?;
@@ -81,42 +106,99 @@ impl Roles {
                 continue;
             }
             let tied = matrices.iter().find_map(|(other, other_shape, other_numbers)| {
-                Some((*other, transposed_to(other_shape, other_numbers, &shape, &numbers)?))
+                // Two that the model has names for are two, though they may begin as copies of each other.
+                let is_computed = is_name_of_computed(name) != is_name_of_computed(other.name());
+                let transposed = transposed_to(other_shape, other_numbers, &shape, &numbers);
+                transposed.filter(|_| is_computed).map(|transposed| (*other, transposed))
             });
             if let Some((other, transposed)) = tied {
                 let kept = other.name().to_owned();
-                roles.notices.push(Notice::Tied { kept: kept.clone(), same: tensor.name().into() });
+                roles.notices.push(Notice::Tied { kept: kept.clone(), same: name.into() });
                 roles.insert(tensor, shape, Kind::Tied { to: kept, transposed });
                 continue;
             }
-            let frozen = frozen.iter().any(|pattern| fits(pattern, tensor.name()));
-            roles.insert(tensor, shape.clone(), Kind::Parameter { frozen });
+            names.insert(name);
+            roles.insert(tensor, shape.clone(), Kind::Parameter { frozen: is_frozen(name) });
             if let [_, _] = shape[..]
                 && numbers.iter().any(|number| *number != numbers[0])
             {
                 matrices.push((tensor, shape, numbers));
             }
         }
-        let trained = || roles.role_by_name.iter().filter(|(_, role)| matches!(role.kind, Kind::Parameter { .. }));
-        let fits_none = |pattern: &&String| !trained().any(|(name, _)| fits(pattern, name));
+        let fits_none = |pattern: &&String| !names.iter().any(|name| fits(pattern, name));
         if let Some(pattern) = frozen.iter().find(fits_none) {
-            let names: Vec<&str> = trained().map(|(name, _)| name.as_str()).take(NAMED_MAX).collect();
-            let more = if trained().count() > NAMED_MAX { ", ..." } else { "" };
-            return Err(ImportError::Frozen { pattern: pattern.clone(), known: names.join(", ") + more });
+            let known: Vec<&str> = names.iter().copied().take(NAMED_MAX).collect();
+            let more = if names.len() > NAMED_MAX { ", ..." } else { "" };
+            return Err(ImportError::Frozen { pattern: pattern.clone(), known: known.join(", ") + more });
         }
-        if roles.role_by_name.values().any(|role| matches!(role.kind, Kind::Parameter { .. })) {
-            roles.notices.extend(uses.notices());
-            Ok(roles)
-        } else {
-            let is_half = |tensor: &TensorProto| {
-                [Dtype::F16, Dtype::Bf16].into_iter().any(|dtype| i64::from(tensor.data_type()) == dtype_code(dtype))
-            };
-            Err(if graph.initializer.iter().any(is_half) { ImportError::Halves } else { ImportError::NothingTrains })
+        let is_parameter = |role: &Role| matches!(role.kind, Kind::Parameter { .. });
+        if !roles.role_by_name.values().any(is_parameter) {
+            return Err(without_parameters(graph, opset));
         }
+        let copies = uses.copies().filter(|(kept, _)| roles.role_by_name.get(*kept).is_some_and(is_parameter));
+        let copies = copies.map(|(kept, same)| Notice::Tied { kept: kept.into(), same: same.into() });
+        roles.notices.extend(copies.collect::<Vec<_>>());
+        roles.notices.extend(uses.notices());
+        roles.notices.extend(said.is_folded.then_some(Notice::Folded));
+        Ok(roles)
     }
 
     fn insert(&mut self, tensor: &TensorProto, shape: Vec<usize>, kind: Kind) {
         self.role_by_name.insert(tensor.name().into(), Role { shape, kind });
+    }
+}
+
+/// Why a file has nothing to train: what may hide it is told first.
+fn without_parameters(graph: &GraphProto, opset: i64) -> ImportError {
+    let is_of = |dtypes: &[Dtype]| {
+        let is_one =
+            |tensor: &TensorProto| dtypes.iter().any(|dtype| i64::from(tensor.data_type()) == dtype_code(*dtype));
+        graph.initializer.iter().any(is_one)
+    };
+    let control = graph.node.iter().find(|node| refused::is_control(node.op_type()));
+    if let Some(error) = control.and_then(|node| refused::error(node, opset)) {
+        return error;
+    }
+    if is_of(&[Dtype::F16, Dtype::Bf16]) {
+        ImportError::Halves
+    } else if is_of(&[Dtype::F64]) {
+        ImportError::Doubles
+    } else {
+        ImportError::NothingTrains
+    }
+}
+
+/// What PyTorch's newer exporter says of the tensors of a file.
+struct Said<'g> {
+    kind_by_name: BTreeMap<&'g str, &'g str>,
+    /// What its optimizer computed from one tensor with a name of the model's own, as a transposed weight.
+    computed: BTreeSet<&'g str>,
+    /// Whether that optimizer was at work, which makes one tensor of equal ones.
+    is_folded: bool,
+}
+
+impl<'g> Said<'g> {
+    fn of(graph: &'g GraphProto) -> Self {
+        let mut said = Self { kind_by_name: BTreeMap::new(), computed: BTreeSet::new(), is_folded: false };
+        for info in &graph.value_info {
+            for entry in &info.metadata_props {
+                match entry.key() {
+                    KIND => {
+                        said.kind_by_name.insert(info.name(), entry.value());
+                    }
+                    FOLDED => {
+                        said.is_folded = true;
+                        // A list as Python writes it.
+                        let from = entry.value().trim_matches(['[', ']', '\'']);
+                        if !from.contains(',') && !is_name_of_constant(from) {
+                            said.computed.insert(info.name());
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        said
     }
 }
 
@@ -135,23 +217,36 @@ struct Uses<'g> {
     nodes: &'g [NodeProto],
     data: BTreeSet<&'g str>,
     statistics: BTreeSet<&'g str>,
+    /// Statistics of a batch normalisation that was in eval() while others were in train().
+    fixed: BTreeSet<&'g str>,
 }
 
 impl<'g> Uses<'g> {
     fn of(graph: &'g GraphProto) -> Self {
-        let mut uses = Self { nodes: &graph.node, data: BTreeSet::new(), statistics: BTreeSet::new() };
+        let mut uses =
+            Self { nodes: &graph.node, data: BTreeSet::new(), statistics: BTreeSet::new(), fixed: BTreeSet::new() };
+        let has_trained = graph.node.iter().any(trains);
         for node in &graph.node {
             let settings =
                 SETTINGS.iter().find(|(op, _)| *op == node.op_type()).map_or(&[][..], |(_, positions)| positions);
             for (position, input) in node.input.iter().enumerate() {
                 if node.op_type() == "BatchNormalization" && position >= 3 {
                     uses.statistics.insert(input);
+                    if has_trained && !trains(node) {
+                        uses.fixed.insert(input);
+                    }
                 } else if !settings.contains(&position) {
                     uses.data.insert(input);
                 }
             }
         }
         uses
+    }
+
+    /// What is an initializer under another name: PyTorch's older exporter writes equal tensors once for an evaluation.
+    fn copies(&self) -> impl Iterator<Item = (&'g str, &'g str)> {
+        let copied = |node: &'g NodeProto| Some((node.input.first()?.as_str(), node.output.first()?.as_str()));
+        self.nodes.iter().filter(|node| node.op_type() == "Identity").filter_map(copied)
     }
 
     /// Signs of an export for inference.
@@ -162,6 +257,17 @@ impl<'g> Uses<'g> {
         let folded = self.nodes.iter().filter(biased).count() > 1 && !normalised.into_iter().any(has);
         if folded { vec![Notice::Inference] } else { Vec::new() }
     }
+}
+
+/// Whether a node is a batch normalisation by the batch. PyTorch's newer exporter never says so.
+fn trains(node: &NodeProto) -> bool {
+    node.op_type() == "BatchNormalization"
+        && node.attribute.iter().any(|attribute| attribute.name() == "training_mode" && attribute.i() != 0)
+}
+
+/// Whether a name is one that exporters give to what they computed from a model's own tensors.
+fn is_name_of_computed(name: &str) -> bool {
+    name.starts_with("onnx::") || is_name_of_constant(name)
 }
 
 /// Whether a name is one that exporters give to constants, or models to buffers.
@@ -176,6 +282,52 @@ fn is_name_of_constant(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::onnx::{AttributeProto, StringStringEntryProto, ValueInfoProto};
+
+    fn tensor(name: &str, dims: &[i64], dtype: Dtype) -> TensorProto {
+        let numbers = (0..dims.iter().product::<i64>()).map(|at| at as f32 * 0.5 - 1.0).collect();
+        let data_type = i32::try_from(dtype_code(dtype)).ok();
+        TensorProto { name: Some(name.into()), dims: dims.into(), data_type, float_data: numbers, ..Default::default() }
+    }
+
+    fn single(name: &str, dims: &[i64]) -> TensorProto {
+        tensor(name, dims, Dtype::F32)
+    }
+
+    /// An operator of some operands, the first of which is `x`.
+    fn node(op: &str, operands: &[&str]) -> NodeProto {
+        let input = ["x"].iter().chain(operands).map(|name| (*name).to_owned()).collect();
+        NodeProto { op_type: Some(op.into()), input, output: vec![format!("{op}.y")], ..Default::default() }
+    }
+
+    fn normalisation(operands: &[&str], training_mode: i64) -> NodeProto {
+        let mode = AttributeProto { name: Some("training_mode".into()), i: Some(training_mode), ..Default::default() };
+        NodeProto { attribute: vec![mode], ..node("BatchNormalization", operands) }
+    }
+
+    /// Of a tensor's name, what its exporter says of it.
+    fn said(name: &str, key: &str, value: &str) -> ValueInfoProto {
+        let entry = StringStringEntryProto { key: Some(key.into()), value: Some(value.into()) };
+        ValueInfoProto { name: Some(name.into()), metadata_props: vec![entry], ..Default::default() }
+    }
+
+    fn model(initializer: Vec<TensorProto>, node: Vec<NodeProto>, value_info: Vec<ValueInfoProto>) -> ModelProto {
+        let graph = GraphProto { initializer, node, value_info, ..Default::default() };
+        ModelProto { producer_name: Some("pytorch".into()), graph: Some(graph), ..Default::default() }
+    }
+
+    fn roles(model: &ModelProto, frozen: &[&str]) -> Result<BTreeMap<String, Kind>, ImportError> {
+        let frozen: Vec<String> = frozen.iter().map(|pattern| (*pattern).to_owned()).collect();
+        let roles = Roles::of(model, 20, &frozen)?;
+        Ok(roles.role_by_name.into_iter().map(|(name, role)| (name, role.kind)).collect())
+    }
+
+    fn named(kinds: &[(&str, Kind)]) -> BTreeMap<String, Kind> {
+        kinds.iter().map(|(name, kind)| ((*name).to_owned(), kind.clone())).collect()
+    }
+
+    const TRAINS: Kind = Kind::Parameter { frozen: false };
+    const FROZEN: Kind = Kind::Parameter { frozen: true };
 
     #[test]
     fn names_of_constants_are_known() {
@@ -185,5 +337,89 @@ mod tests {
         for name in ["val_", "value_1", "onnx::MatMul_7", "layers.0.weight", "mask.weight"] {
             assert!(!is_name_of_constant(name), "{name}");
         }
+    }
+
+    #[test]
+    fn what_the_exporter_says_of_a_tensor_counts_more_than_its_name_and_shape() {
+        let tensors = || vec![single("scale", &[]), single("mask", &[4]), single("places", &[4]), single("w", &[4, 4])];
+        let nodes = || vec![node("Mul", &["scale"]), node("Add", &["mask", "places"]), node("MatMul", &["w"])];
+        let parameters = ["scale", "mask", "w"].map(|name| said(name, KIND, "PARAMETER"));
+        let signed = model(tensors(), nodes(), [&parameters[..], &[said("places", KIND, "BUFFER")]].concat());
+        let expected = named(&[("scale", TRAINS), ("mask", TRAINS), ("w", TRAINS)]);
+        assert_eq!(roles(&signed, &[]), Ok(expected));
+
+        let unsigned = model(tensors(), nodes(), vec![]);
+        let expected = named(&[("scale", TRAINS), ("places", TRAINS), ("w", TRAINS)]);
+        assert_eq!(roles(&unsigned, &[]), Ok(expected));
+
+        let other = ModelProto { producer_name: Some("tf2onnx".into()), ..unsigned };
+        assert_eq!(roles(&other, &[]), Ok(named(&[("places", TRAINS), ("w", TRAINS)])));
+    }
+
+    #[test]
+    fn layers_that_begin_as_copies_are_two_and_what_was_computed_from_one_is_not() {
+        let mut turned = single("onnx::MatMul_9", &[2, 2]);
+        turned.float_data = vec![-1.0, 0.0, -0.5, 0.5];
+        let again = TensorProto { name: Some("onnx::MatMul_10".into()), ..turned.clone() };
+        let tensors = vec![single("a.weight", &[2, 2]), single("b.weight", &[2, 2]), turned, again];
+        let nodes = tensors.iter().map(|tensor| node("MatMul", &[tensor.name()])).collect();
+        let tied = Kind::Tied { to: "a.weight".into(), transposed: true };
+        let expected =
+            [("a.weight", TRAINS), ("b.weight", TRAINS), ("onnx::MatMul_9", tied.clone()), ("onnx::MatMul_10", tied)];
+        assert_eq!(roles(&model(tensors.clone(), nodes, vec![]), &[]), Ok(named(&expected)));
+
+        let computed: Vec<TensorProto> = tensors[2..].to_vec();
+        let nodes = computed.iter().map(|tensor| node("MatMul", &[tensor.name()])).collect();
+        let expected = [("onnx::MatMul_9", TRAINS), ("onnx::MatMul_10", TRAINS)];
+        assert_eq!(roles(&model(computed, nodes, vec![]), &[]), Ok(named(&expected)));
+    }
+
+    #[test]
+    fn what_the_exporters_optimizer_computed_from_a_weight_trains() {
+        let tensors = vec![single("val_1", &[4, 4]), single("val_2", &[4]), single("bias", &[4])];
+        let nodes = vec![node("MatMul", &["val_1"]), node("Mul", &["val_2"]), node("Add", &["bias"])];
+        let infos = vec![said("val_1", FOLDED, "['lin.weight']"), said("val_2", FOLDED, "['val_0', 'val_9']")];
+        let model = model(tensors, nodes, infos);
+        assert_eq!(roles(&model, &[]), Ok(named(&[("val_1", TRAINS), ("bias", TRAINS)])));
+        assert_eq!(Roles::of(&model, 20, &[]).map(|roles| roles.notices), Ok(vec![Notice::Folded]));
+    }
+
+    #[test]
+    fn statistics_are_fixed_by_a_pattern_or_by_the_modules_eval() {
+        let names = |layer: &str| ["weight", "bias", "running_mean", "running_var"].map(|end| format!("{layer}.{end}"));
+        let (first, second) = (names("0"), names("1"));
+        let tensors = first.iter().chain(&second).map(|name| single(name, &[4])).collect::<Vec<_>>();
+        let nodes = |modes: [i64; 2]| {
+            let of =
+                |names: &[String; 4], mode| normalisation(&names.iter().map(String::as_str).collect::<Vec<_>>(), mode);
+            vec![of(&first, modes[0]), of(&second, modes[1])]
+        };
+        let statistics = |modes, frozen: &[&str]| {
+            let roles = roles(&model(tensors.clone(), nodes(modes), vec![]), frozen).expect("it is sound");
+            roles.into_iter().filter(|(_, kind)| *kind == Kind::Statistics).map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        let all = ["0.running_mean", "0.running_var", "1.running_mean", "1.running_var"];
+        assert_eq!(statistics([1, 1], &[]), all);
+        assert_eq!(statistics([0, 0], &[]), all);
+        assert_eq!(statistics([0, 1], &[]), all[2..]);
+        assert_eq!(statistics([1, 1], &["1.*"]), all[..2]);
+        assert_eq!(statistics([1, 1], &["0.running_*"]), all[2..]);
+        let frozen =
+            roles(&model(tensors.clone(), nodes([1, 1]), vec![]), &["0.running_*", "1.*"]).expect("it is sound");
+        assert_eq!((&frozen["0.weight"], &frozen["1.weight"]), (&TRAINS, &FROZEN));
+    }
+
+    #[test]
+    fn what_hides_or_spoils_the_parameters_is_told() {
+        let ones = vec![single("ones", &[4]), single("zeros", &[4])];
+        let merged = model(ones, vec![normalisation(&["ones", "zeros", "zeros", "ones"], 1)], vec![]);
+        assert_eq!(roles(&merged, &[]), Err(ImportError::Merged { name: "ones".into() }));
+
+        let control = roles(&model(vec![], vec![node("If", &[])], vec![]), &[]);
+        assert!(matches!(control, Err(ImportError::Operator { ref op, .. }) if op == "If"), "{control:?}");
+        let doubles = model(vec![tensor("w", &[4], Dtype::F64)], vec![node("Mul", &["w"])], vec![]);
+        assert_eq!(roles(&doubles, &[]), Err(ImportError::Doubles));
+        let nothing = model(vec![single("w", &[4])], vec![], vec![]);
+        assert_eq!(roles(&nothing, &[]), Err(ImportError::NothingTrains));
     }
 }

@@ -6,7 +6,7 @@
 
 mod modern;
 mod noise;
-mod refused;
+pub(super) mod refused;
 mod sequence;
 mod training;
 
@@ -16,8 +16,8 @@ use super::tensor::{attributes_of, constant_of, tensor_attribute};
 use super::{ImportError, OTHER_SIZES, fold, malformed};
 use crate::families::{Forward, Parameter};
 use crate::graph::{Attribute, Constant, Dtype, Elements, Graph, GraphError, Node, Value};
-use crate::lower;
 use crate::onnx::{GraphProto, NodeProto};
+use crate::{lower, operators};
 
 /// What a name of the file stands for.
 #[derive(Debug, Clone, PartialEq)]
@@ -155,8 +155,8 @@ impl<'f, 'g> Translator<'f, 'g> {
         if !super::is_own(node.domain()) {
             return Err(self.refused(node, "it is not one of ONNX's own operators", refused::STANDARD));
         }
-        if let Some((reason, help)) = refused::reason_of(node.op_type()) {
-            return Err(self.refused(node, reason, help));
+        if let Some(error) = refused::error(node, self.opset) {
+            return Err(error);
         }
         if let Some(bound) = self.sequence(node)? {
             return Ok(vec![Some(bound)]);
@@ -241,7 +241,8 @@ impl<'f, 'g> Translator<'f, 'g> {
     fn explained(&self, node: &NodeProto, error: ImportError) -> ImportError {
         match error {
             ImportError::Graph(GraphError::UnknownShape { .. }) => {
-                self.refused(node, "it is not known here", "write this part of the model with other operators")
+                let (op, help) = (node.op_type(), operators::help_for(node.op_type()));
+                ImportError::Unknown { op: op.into(), node: node_name(node).into(), opset: self.opset, help }
             }
             ImportError::Graph(GraphError::InvalidOperands { reason, .. }) => self.refused(node, &reason, OTHER_SIZES),
             other => other,
@@ -254,7 +255,7 @@ impl<'f, 'g> Translator<'f, 'g> {
 }
 
 /// The node's name, or that of what it gives where it has none.
-fn node_name(node: &NodeProto) -> &str {
+pub(super) fn node_name(node: &NodeProto) -> &str {
     match node.name() {
         "" => node.output.first().map_or("", String::as_str),
         name => name,

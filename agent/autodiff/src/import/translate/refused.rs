@@ -1,17 +1,26 @@
 //! Operators that are refused whatever their operands, with what to do instead.
 
+use super::node_name;
+use crate::import::ImportError;
+use crate::onnx::NodeProto;
+
 /// What to do where an operator is not ONNX's own.
 pub(super) const STANDARD: &str = "export the model with standard operators only";
 
 const CONTROL: &str =
     "export the model so that its control flow does not depend on data (fixed sizes, torch.where instead of if)";
+const CONTROL_FLOW: &str = "control flow cannot be differentiated";
+const LOOPS: &[&str] = &["Loop", "Scan"];
+const SEQUENCES: &[&str] = &["SequenceMap", "SequenceInsert", "SequenceErase", "SequenceEmpty"];
+const OPTIONALS: &[&str] = &["Optional", "OptionalGetElement", "OptionalHasElement"];
 const QUANTISED: &str = "export the model before it is quantised";
 const SIZES: &str = "write this part of the model with sizes that do not depend on data, such as masks";
 
 const REFUSED: &[(&[&str], &str, &str)] = &[
-    (&["If", "Loop", "Scan"], "control flow cannot be differentiated", CONTROL),
-    (&["SequenceMap", "SequenceInsert", "SequenceErase", "SequenceEmpty"], "sequences of changing length", CONTROL),
-    (&["Optional", "OptionalGetElement", "OptionalHasElement"], "optional values", CONTROL),
+    (&["If"], CONTROL_FLOW, CONTROL),
+    (LOOPS, CONTROL_FLOW, CONTROL),
+    (SEQUENCES, "sequences of changing length", CONTROL),
+    (OPTIONALS, "optional values", CONTROL),
     (
         &[
             "QuantizeLinear",
@@ -39,6 +48,25 @@ const REFUSED: &[(&[&str], &str, &str)] = &[
 ];
 
 /// Why an operator is refused, and what to do instead.
-pub(super) fn reason_of(op: &str) -> Option<(&'static str, &'static str)> {
+fn reason_of(op: &str) -> Option<(&'static str, &'static str)> {
     REFUSED.iter().find(|(ops, _, _)| ops.contains(&op)).map(|(_, reason, help)| (*reason, *help))
+}
+
+/// Whether an operator is one of control flow, which may hide what trains.
+pub(in crate::import) fn is_control(op: &str) -> bool {
+    op == "If" || LOOPS.contains(&op)
+}
+
+/// The error of what a runtime never folds away, and need not be given: some of it ends the process.
+pub(in crate::import) fn unfolded(node: &NodeProto, opset: i64) -> Option<ImportError> {
+    let op = node.op_type();
+    let is_one = [LOOPS, SEQUENCES, OPTIONALS].into_iter().any(|ops| ops.contains(&op));
+    is_one.then(|| error(node, opset)).flatten()
+}
+
+/// The error of an operator that is refused whatever its operands.
+pub(in crate::import) fn error(node: &NodeProto, opset: i64) -> Option<ImportError> {
+    let (reason, help) = reason_of(node.op_type())?;
+    let (op, node) = (node.op_type().into(), node_name(node).into());
+    Some(ImportError::Operator { op, node, opset, reason: reason.into(), help })
 }
