@@ -24,7 +24,7 @@ pub fn plan(
     Ok(Plan {
         model: model(&recipe.model, &recipe.without.layers, file)?,
         without: recipe.without.layers.clone(),
-        loss: loss(&recipe.loss),
+        loss: loss(&recipe.loss, recipe.data.task),
         optimizer: optimizer(&recipe.optimizer),
         augment: recipe.augment.iter().map(augmentation).collect(),
         batch_size: size(recipe.batch_size),
@@ -148,13 +148,14 @@ fn norm(norm: recipe::Norm) -> Norm {
     }
 }
 
-fn loss(loss: &recipe::Loss) -> Loss {
+fn loss(loss: &recipe::Loss, task: recipe::Task) -> Loss {
     let settings = loss.settings();
     match settings.name {
         recipe::LossName::CrossEntropy => Loss::CrossEntropy {
             smoothing: settings.label_smoothing,
             class_weights: settings.class_weights.map(|weights| weights.into_iter().map(single).collect()),
             ignored: settings.ignore_index,
+            classes_last: task == recipe::Task::LanguageModel,
         },
         recipe::LossName::BinaryCrossEntropy => Loss::BinaryCrossEntropy,
         recipe::LossName::MeanSquaredError => Loss::MeanSquaredError,

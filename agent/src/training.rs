@@ -29,7 +29,7 @@ pub use metrics::{Metric, Reading, Scores};
 pub use model::ModelPlan;
 pub use plan::{Adam, BestBy, Loss, OptimizerPlan, Plan};
 pub use regatta_autodiff::families::{Activation, Norm, Pool};
-pub use regatta_autodiff::step::Precision;
+pub use regatta_autodiff::step::{ClassAxis, Precision};
 pub use schedule::Schedule;
 pub use stream::{Batches, Place, ReadBlock, Source, Stream};
 
@@ -270,7 +270,7 @@ impl<'engine> Training<'engine> {
         }
         let tensors = self.evaluation.as_mut().expect("it was made above");
         let target = &self.source.validation().target;
-        let mut scores = Scores::new(&self.plan.metrics, target, self.plan.reading(&self.shape.plan().model))?;
+        let mut scores = Scores::new(&self.plan.metrics, target, plan::reading(self.shape.plan()))?;
         let summed = tensors.evaluate(&mut self.shape.evaluation, target, &mut scores, &self.interrupt)?;
         // Where no position counts, there is no loss either.
         let loss = if summed.weight > 0.0 { summed.loss / summed.weight } else { summed.loss };

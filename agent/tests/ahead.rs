@@ -22,7 +22,12 @@ fn plan() -> Plan {
 }
 
 fn plans() -> Vec<Plan> {
-    let weighted = Loss::CrossEntropy { smoothing: 0.1, class_weights: Some(vec![1.0, 2.0, 0.5]), ignored: None };
+    let weighted = Loss::CrossEntropy {
+        smoothing: 0.1,
+        class_weights: Some(vec![1.0, 2.0, 0.5]),
+        ignored: None,
+        classes_last: false,
+    };
     vec![
         plan(),
         Plan { accumulate: 4, average: Some(0.9), clip_norm: Some(0.5), ..plan() },

@@ -211,7 +211,8 @@ fn wrong_archives_are_refused() {
         (with_y(npy("<f4", false, "(4,)", &f32::NAN.to_le_bytes().repeat(4))), "Label"),
         (with_y(npy("<u8", false, "(4,)", &u64::MAX.to_le_bytes().repeat(4))), "Label"),
         (with_y(npy("|u1", false, "(4,)", &[0; 4])), "OneClass"),
-        (with_y(npy("|u1", false, "(4, 2)", &[0; 8])), "WideTarget"),
+        (with_y(npy("|u1", false, "(4, 2)", &[0; 8])), "OneClass"),
+        (with_y(npy("|u1", false, "(4, 2)", &[0, 1, 1, 0, 1, 0, 0, 1])), "OneHot"),
         (npz(&[("x", npy("|u1", false, "(1, 1)", &[1])), ("y", npy("|u1", false, "(1,)", &[1]))]), "TooFewRows"),
     ];
     for (bytes, expected) in table {
@@ -403,7 +404,16 @@ fn targets_are_as_the_task_takes_them() {
     assert!(matches!(&dataset.train.target, Target::Classes { shape, classes: 4, .. } if shape == &[3]));
     refused(&transcription, &with(npy("|u1", false, "(4, 2)", &[1, 2, 0, 3, 1, 0, 1, 1])), "BlankLabel");
     refused(&transcription, &with(npy("|u1", false, "(4, 1, 2)", &[1, 2, 3, 0, 1, 0, 1, 1])), "TranscriptShape");
-    // A class for each pixel.
+    // A class for each place; for each pixel.
+    let places = with(npy("|u1", false, "(4, 3)", &[0, 1, 1, 0, 0, 1, 0, 1, 0, 1, 1, 1]));
+    for task in [Task::Classification, Task::LanguageModel] {
+        let dataset = read(&data(DataFormat::Npz, task), &places).unwrap();
+        assert!(matches!(&dataset.train.target, Target::Classes { shape, classes: 2, .. } if shape == &[3]));
+    }
+    let one_a_row = with(npy("|u1", false, "(4, 3)", &[0, 1, 0, 0, 0, 1, 0, 1, 0, 1, 0, 0]));
+    refused(&npz_data(), &one_a_row, "OneHot");
+    let dataset = read(&data(DataFormat::Npz, Task::LanguageModel), &one_a_row).unwrap();
+    assert_eq!(dataset.train.target.shape(), [3]);
     let pixels = with(npy("|u1", false, "(4, 2, 2)", &[0, 1, 2, 0, 1, 1, 2, 2, 0, 0, 0, 0, 2, 1, 0, 2]));
     let dataset = read(&npz_data(), &pixels).unwrap();
     assert!(matches!(&dataset.train.target, Target::Classes { shape, .. } if shape == &[2, 2]));

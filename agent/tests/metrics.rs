@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
-use regatta_agent::training::{Metric, Metrics, Reading, Scores, Target, TrainingError};
-
-const POSITIONS: Reading = Reading::Positions { ignored: None };
+use regatta_agent::training::{ClassAxis, Metric, Metrics, Reading, Scores, Target, TrainingError};
 
 /// No row is another one with a number added, which would be a tie but for rounding.
 fn outputs(rows: usize, columns: usize) -> Vec<f32> {
@@ -23,10 +21,22 @@ fn values(values: Vec<f32>, width: usize) -> Target {
     Target::Values { values, shape: vec![width] }
 }
 
-/// In batches of seven rows, so that the last one is smaller.
+/// Of a model that knows the target's classes, and has them last.
+fn reading(target: &Target, ignored: Option<i64>) -> Reading {
+    match target {
+        Target::Classes { classes, .. } => Reading::Classes { classes: *classes, axis: ClassAxis::Last, ignored },
+        Target::Values { .. } => Reading::Values,
+    }
+}
+
 fn scores(metrics: &[Metric], outputs: &[f32], target: &Target, ignored: Option<i64>) -> Metrics {
+    read(metrics, outputs, target, reading(target, ignored))
+}
+
+/// In batches of seven rows, so that the last one is smaller.
+fn read(metrics: &[Metric], outputs: &[f32], target: &Target, reading: Reading) -> Metrics {
     let width = outputs.len() / target.rows();
-    let mut scores = Scores::new(metrics, target, Reading::Positions { ignored }).unwrap();
+    let mut scores = Scores::new(metrics, target, reading).unwrap();
     for (batch, outputs) in outputs.chunks(7 * width).enumerate() {
         scores.add(outputs, target, batch * 7).unwrap();
     }
@@ -84,7 +94,7 @@ fn perplexity_is_the_exponential_of_the_loss() {
 }
 
 #[test]
-fn the_class_axis_is_the_last_for_tokens_and_the_first_for_pixels() {
+fn the_class_axis_is_the_last_for_tokens_the_first_for_pixels_and_either_for_places() {
     // Two rows of four positions; the right class has the greatest output at all but the last position.
     let labels = vec![0, 1, 2, 0, 2, 1, 0, 1];
     let is_best = |position: usize, class: usize| {
@@ -101,8 +111,22 @@ fn the_class_axis_is_the_last_for_tokens_and_the_first_for_pixels() {
     let expected = [("validation_accuracy", 7.0 / 8.0)];
     check(&scores(&[Metric::Accuracy], &last, &of(vec![4]), None), &expected);
     check(&scores(&[Metric::Accuracy], &first, &of(vec![2, 2]), None), &expected);
+    let reading = Reading::Classes { classes: 3, axis: ClassAxis::First, ignored: None };
+    check(&read(&[Metric::Accuracy], &first, &of(vec![4]), reading), &expected);
     // Without the three positions of class one, two of which are met.
     check(&scores(&[Metric::Accuracy], &last, &of(vec![4]), Some(1)), &[("validation_accuracy", 1.0)]);
+}
+
+#[test]
+fn a_model_may_tell_more_classes_apart_than_the_data_has() {
+    let (own, target) = (outputs(60, 4), classes(labels(60, 4), 4));
+    // A fifth class, which no row is of and no answer names.
+    let more: Vec<f32> = own.chunks(4).flat_map(|row| [row, &[-1e4]].concat()).collect();
+    let metrics = [Metric::Accuracy, Metric::F1, Metric::Auroc];
+    let expected = scores(&metrics, &own, &target, None);
+    let reading = Reading::Classes { classes: 5, axis: ClassAxis::Last, ignored: None };
+    let expected: Vec<_> = expected.into_iter().collect();
+    check(&read(&metrics, &more, &target, reading), &expected);
 }
 
 #[test]
@@ -144,13 +168,15 @@ fn outputs_that_are_no_numbers_are_measured_without_a_panic() {
 #[test]
 fn metrics_and_outputs_that_do_not_fit_are_refused() {
     let (of_classes, of_values) = (classes(labels(6, 3), 3), values(vec![0.0; 6], 1));
-    let refused =
-        |metric, target| matches!(Scores::new(&[metric], target, POSITIONS), Err(TrainingError::Configuration { .. }));
+    let refused = |metric, target| {
+        matches!(Scores::new(&[metric], target, reading(target, None)), Err(TrainingError::Configuration { .. }))
+    };
     assert!(refused(Metric::R2, &of_classes) && refused(Metric::MeanAbsoluteError, &of_classes));
     assert!(refused(Metric::Top5Accuracy, &of_values) && refused(Metric::LabelErrorRate, &of_classes));
     let large = Target::classes(vec![0; 20_000], Vec::new(), 50_000);
     assert!(refused(Metric::Auroc, &large));
-    let mut scores = Scores::new(&[Metric::Accuracy], &of_classes, POSITIONS).unwrap();
+    let mut scores = Scores::new(&[Metric::Accuracy], &of_classes, reading(&of_classes, None)).unwrap();
+    assert!(scores.add(&[0.0; 3], &of_values, 0).is_err());
     assert!(scores.add(&[0.0; 4], &of_classes, 0).is_err());
     assert!(scores.add(&[0.0; 9], &of_classes, 4).is_err());
     assert!(scores.add(&[0.0; 9], &of_classes, 3).is_ok());

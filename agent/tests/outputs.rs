@@ -10,10 +10,12 @@ use library::{device, library};
 use prost::Message;
 use regatta_agent::runtime::{Array, Device, Interrupt, Runtime};
 use regatta_agent::training::{
-    Activation, Dataset, Engine, Feature, Loss, Metric, Metrics, ModelPlan, OptimizerPlan, Plan, Split, Target, Values,
+    Activation, Dataset, Engine, Feature, Loss, Metric, Metrics, ModelPlan, OptimizerPlan, Plan, Split, Target,
+    TrainingError, Values,
 };
 use regatta_autodiff::import::Settings;
-use regatta_autodiff::onnx::{ModelProto, NodeProto, TensorProto, tensor_proto, type_proto};
+use regatta_autodiff::onnx::attribute_proto::AttributeType;
+use regatta_autodiff::onnx::{AttributeProto, ModelProto, NodeProto, TensorProto, tensor_proto, type_proto};
 use regatta_checkpoint::Trained;
 
 const SGD: OptimizerPlan =
@@ -21,8 +23,9 @@ const SGD: OptimizerPlan =
 const WIDTH: usize = 6;
 const VALIDATION_ROWS: usize = 31;
 
-/// An operator that takes the model's outputs, and the whole numbers that are its second input.
-type Then = (&'static str, &'static [i64]);
+/// An operator that takes the model's outputs, and the whole numbers that are its second input; a transposition's are
+/// its attribute.
+type Then = (&'static str, Vec<i64>);
 
 #[test]
 fn number_of_a_row_needs_no_axis_of_its_own() {
@@ -36,7 +39,7 @@ fn number_of_a_row_needs_no_axis_of_its_own() {
         (Loss::Huber { delta: 0.3 }, numbers, &of_numbers),
         (Loss::BinaryCrossEntropy, answers, &of_answers),
     ];
-    let (column, flat) = (file(1, &[]), file(1, &[("Squeeze", &[-1])]));
+    let (column, flat) = (file(1, &[]), file(1, &[("Squeeze", vec![-1])]));
     for (loss, value, metrics) in rows {
         let target = |rows: usize| Target::Values { values: (0..rows).flat_map(value).collect(), shape: vec![1] };
         let data = data(target);
@@ -54,6 +57,66 @@ fn number_of_a_row_needs_no_axis_of_its_own() {
             assert!((f64::from(sum) / VALIDATION_ROWS as f64 - error).abs() < 1e-5);
         }
     }
+}
+
+#[test]
+fn classes_of_places_may_be_the_first_axis_or_the_last() {
+    let metrics = [Metric::Top5Accuracy, Metric::F1, Metric::Auroc];
+    for (places, classes) in [(5, 7), (7, 5)] {
+        // The model knows a class more than the data has.
+        let data = labelled(places, classes - 1);
+        let first = file(classes * places, &[("Reshape", vec![-1, classes as i64, places as i64])]);
+        let last = with_classes_last(places, classes);
+        let (expected, _) = trained(&first, &Loss::cross_entropy(), &metrics, &data);
+        let (found, checkpoint) = trained(&last, &Loss::cross_entropy(), &metrics, &data);
+        alike(&found, &expected);
+        assert_eq!(found.len(), 2 + metrics.len(), "{found:?}");
+        check_accuracy(&found, &last, &checkpoint, &data, (places, classes));
+    }
+}
+
+#[test]
+fn as_many_places_as_classes_need_it_said_that_the_classes_are_last() {
+    let (data, last) = (labelled(6, 6), with_classes_last(6, 6));
+    let mut engine = Engine::new(&library(), device(), 1).unwrap();
+    let refused = engine.start(&plan(&last, &Loss::cross_entropy(), &[]), &data, None);
+    assert!(matches!(refused, Err(TrainingError::Configuration { .. })));
+
+    let said = Loss::CrossEntropy { smoothing: 0.0, class_weights: None, ignored: None, classes_last: true };
+    let (found, checkpoint) = trained(&last, &said, &[], &data);
+    check_accuracy(&found, &last, &checkpoint, &data, (6, 6));
+}
+
+/// What the exported model answers is right as often as its training said.
+fn check_accuracy(
+    measured: &Metrics,
+    file: &[u8],
+    checkpoint: &[u8],
+    data: &Dataset,
+    (places, classes): (usize, usize),
+) {
+    let onnx = Trained::read(checkpoint).unwrap().onnx(Some(file)).unwrap();
+    let outputs = run(&onnx, &data.validation, &[VALIDATION_ROWS, places, classes]);
+    let Target::Classes { labels, .. } = &data.validation.target else { panic!("classes") };
+    let answer = |logits: &[f32]| (0..classes).max_by(|one, other| logits[*one].total_cmp(&logits[*other])).unwrap();
+    let right = outputs.chunks(classes).zip(labels).filter(|(logits, label)| answer(logits) as i64 == **label).count();
+    let share = right as f64 / labels.len() as f64;
+    assert!((share - measured["validation_accuracy"]).abs() < 1e-6, "{share} and not {measured:?}");
+}
+
+/// Outputs `[places, classes]` by the same weights as if they were `[classes, places]`.
+fn with_classes_last(places: usize, classes: usize) -> Vec<u8> {
+    let reshaped = ("Reshape", vec![-1, classes as i64, places as i64]);
+    file(classes * places, &[reshaped, ("Transpose", vec![0, 2, 1])])
+}
+
+/// At each place, in which of as many equal parts as there are classes one of the row's features is.
+fn labelled(places: usize, classes: usize) -> Arc<Dataset> {
+    let label = |at: usize| {
+        let (row, place) = (at / places, at % places);
+        ((feature(row * WIDTH + place % WIDTH) + 0.5) * classes as f32) as i64
+    };
+    data(|rows| Target::classes((0..rows * places).map(label).collect(), vec![places], classes))
 }
 
 /// Of a row of features: something that can be learned.
@@ -112,19 +175,30 @@ fn file(outputs: usize, then: &[Then]) -> Vec<u8> {
         for output in graph.node.iter_mut().flat_map(|node| &mut node.output).filter(|name| *name == "output") {
             output.clone_from(&before);
         }
-        graph.initializer.push(TensorProto {
-            name: Some(second.clone()),
-            dims: vec![numbers.len() as i64],
-            data_type: Some(tensor_proto::DataType::Int64 as i32),
-            int64_data: numbers.to_vec(),
-            ..TensorProto::default()
-        });
-        graph.node.push(NodeProto {
+        let mut node = NodeProto {
             op_type: Some((*operator).to_owned()),
-            input: vec![before, second],
+            input: vec![before],
             output: vec!["output".to_owned()],
             ..NodeProto::default()
-        });
+        };
+        if *operator == "Transpose" {
+            node.attribute.push(AttributeProto {
+                name: Some("perm".to_owned()),
+                r#type: Some(AttributeType::Ints as i32),
+                ints: numbers.clone(),
+                ..AttributeProto::default()
+            });
+        } else {
+            graph.initializer.push(TensorProto {
+                name: Some(second.clone()),
+                dims: vec![numbers.len() as i64],
+                data_type: Some(tensor_proto::DataType::Int64 as i32),
+                int64_data: numbers.clone(),
+                ..TensorProto::default()
+            });
+            node.input.push(second);
+        }
+        graph.node.push(node);
         let Some(type_proto::Value::TensorType(told)) = &mut graph.output[0].r#type.as_mut().unwrap().value else {
             panic!("no tensor")
         };

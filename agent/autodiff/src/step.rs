@@ -16,7 +16,7 @@ mod program;
 pub use augment::Augment;
 pub use clip::Clip;
 pub use layout::Piece;
-pub use loss::{CrossEntropy, Loss};
+pub use loss::{ClassAxis, CrossEntropy, Loss};
 pub use noise::{NOISE_ROWS, Noise};
 pub use optimizer::{Optimizer, Update};
 pub use program::{DataInput, DataRole, Port, Program, ResultOutput, ResultRole, Scalar, ScalarRole, State};

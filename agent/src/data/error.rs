@@ -79,8 +79,11 @@ pub enum DataError {
     TooManyTexts { column: String, count: usize },
     #[error("row {row} is of class {value}: number the classes 0, 1, 2 ... below {max}", max = LIMITS.classes_max)]
     Label { row: usize, value: f64 },
-    #[error("the target has {width} numbers a row: a classification takes one class a row")]
-    WideTarget { width: usize },
+    #[error(
+        "each row of the target has a one among {width} numbers: write the number of its class in their place; or, where \
+         they are labels of places, `task: language_model`"
+    )]
+    OneHot { width: usize },
     #[error("the target holds texts such as `{text}`: a regression takes numbers; or is the task a classification?")]
     TextTarget { text: String },
     #[error("the target holds texts such as `{text}`: a transcription takes the numbers of labels, from 1 on")]

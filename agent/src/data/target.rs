@@ -11,7 +11,19 @@ use crate::training::Target;
 pub fn target(task: Task, raw: RawTarget) -> Result<Target, DataError> {
     let target = of_a_part(task, raw)?;
     check_classes(&target)?;
-    Ok(target)
+    match target {
+        // Of language there are labels for each place alone.
+        Target::Classes { .. } if task == Task::Classification && is_one_hot(&target) => {
+            Err(DataError::OneHot { width: target.width() })
+        }
+        target => Ok(target),
+    }
+}
+
+/// Whether every row has a one and else zeros.
+fn is_one_hot(target: &Target) -> bool {
+    let (Target::Classes { labels, classes: 2, .. }, &[width]) = (target, target.shape()) else { return false };
+    labels.chunks_exact(width).all(|row| row.iter().sum::<i64>() == 1)
 }
 
 /// The target of a part of the rows, which may be of one class.
@@ -59,8 +71,6 @@ fn classes(task: Task, raw: RawTarget) -> Result<Target, DataError> {
         RawTarget::Numbers { shape, values } => {
             let shape = match (task, shape.as_slice()) {
                 (Task::Classification, [1]) => Vec::new(),
-                // Probably a row of zeros and a one: a class for each pixel has two axes at least.
-                (Task::Classification, [width]) => return Err(DataError::WideTarget { width: *width }),
                 _ => shape,
             };
             let width: usize = shape.iter().product();

@@ -7,6 +7,8 @@ mod auroc;
 mod residuals;
 mod transcripts;
 
+use regatta_autodiff::step::ClassAxis;
+
 use super::TrainingError;
 use super::dataset::Target;
 use answers::{Accuracy, F1, Top5};
@@ -40,8 +42,11 @@ pub enum Metric {
 /// How outputs are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
-    /// An answer for each position of the target. Positions of the class `ignored` do not count.
-    Positions { ignored: Option<i64> },
+    /// For each position of the target a number for each of so many classes. Positions of the class `ignored` do not
+    /// count.
+    Classes { classes: usize, axis: ClassAxis, ignored: Option<i64> },
+    /// A number for each of the target.
+    Values,
     /// Frames of logits, of which the greatest tells the label or the blank, with fewer labels a row.
     Transcripts { frames: usize, classes: usize },
 }
@@ -70,9 +75,9 @@ impl Metric {
     /// `Configuration` when the metric does not go with the target, or would take too much memory.
     fn measure(self, target: &Target, reading: Reading) -> Result<Option<Box<dyn Measure>>, TrainingError> {
         let count = target.rows() * target.width();
-        let (of_classes, columns) = match target {
-            Target::Classes { classes, .. } => (true, *classes),
-            Target::Values { .. } => (false, target.width()),
+        let (of_classes, columns) = match reading {
+            Reading::Classes { classes, .. } | Reading::Transcripts { classes, .. } => (true, classes),
+            Reading::Values => (false, target.width()),
         };
         let is_transcript = matches!(reading, Reading::Transcripts { .. });
         let measure: Box<dyn Measure> = match self {
@@ -143,9 +148,6 @@ impl Scores {
 
     /// The outputs of the rows of `target` from `first` on, in row-major order.
     ///
-    /// The class axis of an output is its last one; where a row's target has two axes or more (the pixels of an
-    /// image) it is the first one.
-    ///
     /// # Errors
     /// `Configuration` when the outputs do not fit the target.
     pub fn add(&mut self, outputs: &[f32], target: &Target, first: usize) -> Result<(), TrainingError> {
@@ -159,15 +161,17 @@ impl Scores {
                     self.measures.iter_mut().for_each(|(_, measure)| measure.add(outputs, truth));
                 }
             }
-            (Reading::Positions { .. }, Target::Classes { labels, shape, classes, .. }) => {
+            (Reading::Classes { classes, axis, ignored }, Target::Classes { labels, shape, .. }) => {
                 let positions: usize = shape.iter().product();
                 let rows = rows_of(outputs, positions * classes)?;
                 let labels = labels.get(first * positions..(first + rows) * positions);
                 let labels = labels.ok_or_else(|| wrong("there are more outputs than rows".into()))?;
-                let class_step = if shape.len() > 1 { positions } else { 1 };
-                self.add_classes(outputs, labels, positions, *classes, class_step);
+                let class_step = if axis.of(shape.len() + 1) == Some(0) { positions } else { 1 };
+                let labels =
+                    labels.iter().map(|label| usize::try_from(*label).ok().filter(|_| ignored != Some(*label)));
+                self.add_classes(outputs, labels, positions, classes, class_step);
             }
-            (_, Target::Values { values, .. }) => {
+            (Reading::Values, Target::Values { values, .. }) => {
                 let width = target.width();
                 let rows = rows_of(outputs, width)?;
                 let values = values.get(first * width..(first + rows) * width);
@@ -176,16 +180,25 @@ impl Scores {
                     self.measures.iter_mut().for_each(|(_, measure)| measure.add(outputs, Truth::Values(values)));
                 }
             }
+            (Reading::Classes { .. } | Reading::Transcripts { .. }, Target::Values { .. })
+            | (Reading::Values, Target::Classes { .. }) => {
+                return Err(wrong("the outputs are read as others than the targets are".into()));
+            }
         }
         Ok(())
     }
 
-    fn add_classes(&mut self, outputs: &[f32], labels: &[i64], positions: usize, classes: usize, class_step: usize) {
-        for (at, label) in labels.iter().enumerate() {
-            let Ok(class) = usize::try_from(*label) else { continue };
-            if class >= classes || self.reading == (Reading::Positions { ignored: Some(*label) }) {
-                continue;
-            }
+    /// Positions without a class do not count.
+    fn add_classes(
+        &mut self,
+        outputs: &[f32],
+        labels: impl Iterator<Item = Option<usize>>,
+        positions: usize,
+        classes: usize,
+        class_step: usize,
+    ) {
+        for (at, class) in labels.enumerate() {
+            let Some(class) = class.filter(|class| *class < classes) else { continue };
             let (row, position) = (at / positions, at % positions);
             let start = row * positions * classes + if class_step == 1 { position * classes } else { position };
             self.position.clear();

@@ -2,7 +2,7 @@
 
 use regatta_autodiff::families::Model;
 use regatta_autodiff::graph::{Dtype, Provider};
-use regatta_autodiff::step::{self, Clip, Optimizer, Precision, Scalar, ScalarRole, StepPlan, Update};
+use regatta_autodiff::step::{self, ClassAxis, Clip, Optimizer, Precision, Scalar, ScalarRole, StepPlan, Update};
 
 use super::augment::Augmentation;
 use super::dataset::Target;
@@ -68,6 +68,9 @@ pub enum Loss {
         class_weights: Option<Vec<f32>>,
         /// Positions of this class do not count.
         ignored: Option<i64>,
+        /// Whether outputs with as many positions as classes are `[positions, classes]`. Where this is false nobody
+        /// knows, and a model of a file with such outputs is refused.
+        classes_last: bool,
     },
     BinaryCrossEntropy,
     MeanSquaredError,
@@ -84,32 +87,45 @@ pub enum Loss {
 impl Loss {
     /// Cross-entropy in which every position and class counts alike.
     pub fn cross_entropy() -> Self {
-        Self::CrossEntropy { smoothing: 0.0, class_weights: None, ignored: None }
+        Self::CrossEntropy { smoothing: 0.0, class_weights: None, ignored: None, classes_last: false }
     }
 
-    /// The class whose positions do not count.
-    fn ignored(&self) -> Option<i64> {
-        match self {
-            Self::CrossEntropy { ignored, .. } => *ignored,
-            _ => None,
-        }
-    }
-
-    /// Of targets with so many labels a row.
-    fn form(&self, labels: usize) -> step::Loss {
-        match self {
-            Self::CrossEntropy { smoothing, class_weights, ignored } => step::Loss::CrossEntropy(step::CrossEntropy {
-                smoothed: *smoothing > 0.0,
-                weighted: class_weights.is_some(),
-                ignored: *ignored,
-            }),
+    /// Of the model's outputs against such targets.
+    fn form(&self, model: &Model, target: &Target) -> Result<step::Loss, TrainingError> {
+        Ok(match self {
+            Self::CrossEntropy { smoothing, class_weights, ignored, classes_last } => {
+                // Every family has its classes last.
+                let classes_last = *classes_last || !matches!(model, Model::Imported(_));
+                step::Loss::CrossEntropy(step::CrossEntropy {
+                    axis: class_axis(&model.output(), target.shape(), classes_last)?,
+                    smoothed: *smoothing > 0.0,
+                    weighted: class_weights.is_some(),
+                    ignored: *ignored,
+                })
+            }
             Self::BinaryCrossEntropy => step::Loss::BinaryCrossEntropy,
             Self::MeanSquaredError => step::Loss::MeanSquaredError,
             Self::MeanAbsoluteError => step::Loss::MeanAbsoluteError,
             Self::Huber { .. } => step::Loss::Huber,
             Self::KlDivergence => step::Loss::KlDivergence,
-            Self::Ctc => step::Loss::Ctc { labels },
+            Self::Ctc => step::Loss::Ctc { labels: target.width() },
+        })
+    }
+}
+
+/// Where outputs of a row have their classes, by the shape of its target.
+fn class_axis(output: &[usize], target: &[usize], classes_last: bool) -> Result<ClassAxis, TrainingError> {
+    match (output, target) {
+        (&[one, other], &[places]) if one == places && other == places && !classes_last => {
+            let reason = format!(
+                "the model gives {one} x {other} numbers a row for {places} places, so nobody can tell which of its axes \
+                 has the classes: let it give one class more, which no target has; or, where its outputs are \
+                 [places, classes], write `task: language_model`"
+            );
+            Err(TrainingError::Configuration { reason })
         }
+        (&[one, other], &[places]) if other == places && one != places => Ok(ClassAxis::First),
+        _ => Ok(ClassAxis::Last),
     }
 }
 
@@ -252,7 +268,7 @@ impl Plan {
     ///
     /// A minibatch of rows that are not in memory comes as a whole, as if it were all of the data.
     pub(super) fn shape(&self, model: Model, source: &Source, on: Surroundings) -> Result<StepPlan, TrainingError> {
-        let loss = self.loss.form(source.validation().target.width());
+        let loss = self.loss.form(&model, &source.validation().target)?;
         self.check_target(&model, &loss, &source.validation().target)?;
         if let (Loss::Ctc, [frames, _]) = (&self.loss, &model.output()[..]) {
             source.targets().try_for_each(|target| check_frames(target, *frames))?;
@@ -310,7 +326,8 @@ impl Plan {
         }
         let reason = format!(
             "the loss of outputs of shape {output:?} does not go with targets of shape {:?}{}; cross-entropy goes with \
-             classes, with as many weights, ctc with labels and outputs [frames, classes], the other losses with values",
+             classes, with as many weights, where targets have axes with outputs [classes, places], [places, classes] or \
+             [classes, height, width]; ctc with labels and outputs [frames, classes], the other losses with values",
             target.shape(),
             classes.map_or_else(String::new, |classes| format!(" of {classes} classes")),
         );
@@ -358,14 +375,6 @@ impl Plan {
         }
     }
 
-    /// How a validation reads the model's outputs.
-    pub(super) fn reading(&self, model: &Model) -> Reading {
-        match (&self.loss, &model.output()[..]) {
-            (Loss::Ctc, &[frames, classes]) => Reading::Transcripts { frames, classes },
-            (loss, _) => Reading::Positions { ignored: loss.ignored() },
-        }
-    }
-
     /// The share of a row itself in this step's minibatch, where rows are mixed.
     pub(super) fn mixup_share(&self, step: u64) -> f64 {
         augment::share(&self.augment, self.seed, step)
@@ -375,6 +384,18 @@ impl Plan {
     pub(super) fn learning_rate(&self) -> f64 {
         let rate = self.optimizer.numbers().into_iter().find(|(role, _)| *role == ScalarRole::LearningRate);
         rate.expect("every optimizer has a learning rate").1
+    }
+}
+
+/// How a validation reads the model's outputs.
+pub(super) fn reading(plan: &StepPlan) -> Reading {
+    let output = plan.model.output();
+    match (&plan.loss, plan.loss.classes(&output)) {
+        (step::Loss::CrossEntropy(form), Some(classes)) => {
+            Reading::Classes { classes, axis: form.axis, ignored: form.ignored }
+        }
+        (step::Loss::Ctc { .. }, Some(classes)) => Reading::Transcripts { frames: output[0], classes },
+        _ => Reading::Values,
     }
 }
 

@@ -18,8 +18,8 @@ pub struct Data {
     /// CSV and Parquet: by default every column but the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<Columns>,
-    /// npz: the array of targets, `[rows]` or `[rows, width]`. CSV and Parquet: the column. Not needed where the format
-    /// says what the target is: npy, images, tokens.
+    /// npz and shards: the array of targets, of a shape that the task takes. CSV and Parquet: the column. Not needed where
+    /// the format says what the target is: npy, images, tokens.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub target: String,
     /// The share of rows kept for validation, between 0 and 1. Not used where `validation_target` names rows of their own.
@@ -108,13 +108,20 @@ pub enum DataFormat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Task {
+    /// A class a row, with targets `[rows]`; or, of an ONNX model, a class for each place: `[rows, length]` for outputs
+    /// `[rows, classes, length]` or `[rows, length, classes]`, `[rows, height, width]` for outputs
+    /// `[rows, classes, height, width]`. Classes are whole numbers from 0 on; in tables they may be texts.
     Classification,
+    /// Numbers: `[rows]`, which outputs `[rows]` or `[rows, 1]` answer, or `[rows, width]`, or any shape that the outputs
+    /// of an ONNX model have.
     Regression,
-    /// Several yes-or-no questions a row.
+    /// Several yes-or-no questions a row, each 0 or 1, with targets of the shapes of a regression.
     Multilabel,
-    /// The next token of each position.
+    /// The next token of each position; or any class for each place, with targets `[rows, length]`. Where a model has as
+    /// many classes as places, its outputs are read as `[rows, length, classes]`.
     LanguageModel,
-    /// Labels in order, fewer than the model's frames; class 0 is no label, and pads a row's labels.
+    /// Labels in order, fewer than the model's frames, with targets `[rows, labels]`; class 0 is no label, and pads a
+    /// row's labels.
     Transcription,
 }
 

@@ -35,17 +35,37 @@ pub enum Loss {
 }
 
 /// Softmax cross-entropy of logits against class indices.
-///
-/// The classes are the last axis of the output where the target has the shape of the others (`[B, T, C]` for `[B, T]`),
-/// else axis 1 (`[B, C, H, W]` for `[B, H, W]`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CrossEntropy {
+    pub axis: ClassAxis,
     /// Whether a share of the target is spread over all classes; which, is a value.
     pub smoothed: bool,
     /// Whether classes count differently; how much, is a value.
     pub weighted: bool,
     /// Positions with this target do not count.
     pub ignored: Option<i64>,
+}
+
+/// Which axis of the outputs has the classes, where a row has two axes. Of one axis it is that one (`[B, C]`), of three
+/// or more the first (`[B, C, H, W]` for targets `[B, H, W]`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ClassAxis {
+    /// `[B, T, C]` for targets `[B, T]`
+    #[default]
+    Last,
+    /// `[B, C, T]` for targets `[B, T]`
+    First,
+}
+
+impl ClassAxis {
+    /// The axis among those of a row that has so many; `None` where it has none.
+    pub fn of(self, axes: usize) -> Option<usize> {
+        match (axes, self) {
+            (0, _) => None,
+            (2, Self::Last) => Some(1),
+            _ => Some(0),
+        }
+    }
 }
 
 /// The numbers of a loss as values of the graph, of the type of the output. Those that the loss does not ask for are
@@ -105,12 +125,13 @@ impl Loss {
     /// cannot be of such rows.
     pub fn target(&self, output: &[usize]) -> Option<(Dtype, Vec<usize>)> {
         match (self, output) {
-            (Self::CrossEntropy(_) | Self::KlDivergence | Self::Ctc { .. }, []) => None,
+            (Self::CrossEntropy(form), output) => {
+                let axis = form.axis.of(output.len())?;
+                Some((Dtype::I64, [&output[..axis], &output[axis + 1..]].concat()))
+            }
+            (Self::KlDivergence | Self::Ctc { .. }, []) => None,
             // A number a row, with an axis of its own or without.
             (_, []) => Some((Dtype::F32, vec![1])),
-            (Self::CrossEntropy(_), [_]) => Some((Dtype::I64, vec![])),
-            (Self::CrossEntropy(_), [positions, _]) => Some((Dtype::I64, vec![*positions])),
-            (Self::CrossEntropy(_), [_, space @ ..]) => Some((Dtype::I64, space.to_vec())),
             (Self::Ctc { labels }, [_, _]) => Some((Dtype::I64, vec![*labels])),
             (Self::Ctc { .. }, _) => None,
             (_, output) => Some((Dtype::F32, output.to_vec())),
@@ -120,8 +141,8 @@ impl Loss {
     /// How many classes the rows of shape `output` tell apart, where the loss is of classes.
     pub fn classes(&self, output: &[usize]) -> Option<usize> {
         match (self, output) {
-            (Self::CrossEntropy(_), [classes] | [_, classes] | [classes, _, _, ..])
-            | (Self::Ctc { .. }, [_, classes]) => Some(*classes),
+            (Self::CrossEntropy(form), output) => form.axis.of(output.len()).map(|axis| output[axis]),
+            (Self::Ctc { .. }, [_, classes]) => Some(*classes),
             _ => None,
         }
     }

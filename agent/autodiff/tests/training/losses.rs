@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use regatta_autodiff::graph::{Dtype, Graph, GraphError, Provider, Value};
 use regatta_autodiff::step::loss::{Settings, batch_loss, summed_loss};
-use regatta_autodiff::step::{CrossEntropy, Loss};
+use regatta_autodiff::step::{ClassAxis, CrossEntropy, Loss};
 
 use crate::evaluator::{Tensor, evaluate};
 
@@ -33,11 +33,19 @@ pub struct Figures {
 
 #[test]
 fn cross_entropy_is_pytorchs() {
-    let shapes: [(&[usize], &[usize]); 4] =
-        [(&[3, 4], &[3]), (&[2, 5, 4], &[2, 5]), (&[2, 4, 3, 2], &[2, 3, 2]), (&[2, 4, 3], &[2, 3])];
-    for (output, target) in shapes {
+    let shapes: [(&[usize], &[usize], ClassAxis); 7] = [
+        (&[3, 4], &[3], ClassAxis::Last),
+        (&[2, 5, 4], &[2, 5], ClassAxis::Last),
+        (&[2, 4, 3, 2], &[2, 3, 2], ClassAxis::Last),
+        (&[2, 4, 3], &[2, 3], ClassAxis::First),
+        (&[2, 4, 4], &[2, 4], ClassAxis::Last),
+        (&[2, 4, 4], &[2, 4], ClassAxis::First),
+        (&[2, 4, 4, 4], &[2, 4, 4], ClassAxis::Last),
+    ];
+    for (output, target, axis) in shapes {
         for form in 0..8 {
             let form = CrossEntropy {
+                axis,
                 smoothed: form & 1 != 0,
                 weighted: form & 2 != 0,
                 ignored: (form & 4 != 0).then_some(IGNORED),
@@ -100,7 +108,7 @@ fn row_that_its_frames_cannot_tell_has_no_loss_and_no_gradient() {
 #[test]
 fn batch_of_ignored_positions_has_no_loss_and_no_gradient() {
     for weighted in [false, true] {
-        let form = CrossEntropy { smoothed: true, weighted, ignored: Some(IGNORED) };
+        let form = CrossEntropy { smoothed: true, weighted, ignored: Some(IGNORED), ..CrossEntropy::default() };
         let target = Tensor::ints(&[2], vec![IGNORED; 2]);
         let (figures, gradient) = measured(&case(Loss::CrossEntropy(form), spread(&[2, 4], -2.0, 2.0), target));
 
@@ -113,11 +121,15 @@ fn batch_of_ignored_positions_has_no_loss_and_no_gradient() {
 fn losses_name_the_target_they_need() {
     let classes = Loss::CrossEntropy(CrossEntropy::default());
     let labels = Loss::Ctc { labels: 5 };
-    let rows: [(_, &[usize], _); 11] = [
+    let first = Loss::CrossEntropy(CrossEntropy { axis: ClassAxis::First, ..CrossEntropy::default() });
+    let rows: [(_, &[usize], _); 14] = [
         (&classes, &[10], Some((Dtype::I64, vec![]))),
         (&classes, &[7, 10], Some((Dtype::I64, vec![7]))),
         (&classes, &[10, 8, 9], Some((Dtype::I64, vec![8, 9]))),
         (&classes, &[], None),
+        (&first, &[10], Some((Dtype::I64, vec![]))),
+        (&first, &[10, 7], Some((Dtype::I64, vec![7]))),
+        (&first, &[10, 8, 9], Some((Dtype::I64, vec![8, 9]))),
         (&Loss::Huber, &[3], Some((Dtype::F32, vec![3]))),
         (&Loss::KlDivergence, &[2, 3], Some((Dtype::F32, vec![2, 3]))),
         (&Loss::BinaryCrossEntropy, &[], Some((Dtype::F32, vec![1]))),
@@ -135,11 +147,13 @@ fn losses_name_the_target_they_need() {
 fn targets_that_do_not_fit_are_refused() {
     let classes = Loss::CrossEntropy(CrossEntropy::default());
     let labels = Loss::Ctc { labels: 2 };
-    let rows: [(&Loss, &[usize], &[usize]); 8] = [
+    let rows: [(&Loss, &[usize], &[usize]); 10] = [
         (&labels, &[3, 4], &[3, 2]),
         (&labels, &[3, 4, 5], &[2, 2]),
         (&classes, &[3, 4], &[4]),
         (&classes, &[3, 4, 5], &[3]),
+        (&classes, &[3, 4, 5], &[3, 5]),
+        (&classes, &[3], &[3]),
         (&Loss::Huber, &[3, 4], &[3]),
         (&Loss::MeanSquaredError, &[3, 1], &[3]),
         (&Loss::MeanSquaredError, &[3], &[3, 2]),
@@ -321,8 +335,7 @@ fn transcripts(case: &Case, labels: usize) -> Figures {
 fn cross_entropy(case: &Case) -> Figures {
     let Loss::CrossEntropy(form) = &case.loss else { panic!("another loss") };
     let (shape, positions) = (&case.output.shape, case.target.shape.iter().product::<usize>());
-    let last = shape.len() - 1;
-    let classes_last = shape[..last] == case.target.shape;
+    let classes_last = shape.len() == 3 && form.axis == ClassAxis::Last;
     let inner = if classes_last { 1 } else { shape[2..].iter().product() };
     let (epsilon, per_row) = (if form.smoothed { SMOOTHING } else { 0.0 }, positions / shape[0]);
     let mut figures = Figures::default();

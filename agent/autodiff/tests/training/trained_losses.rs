@@ -8,7 +8,7 @@ use regatta_autodiff::families::{Activation, Mlp, Model, Transformer};
 use regatta_autodiff::graph::{Attribute, Constant, Dtype, Elements, Graph, Provider, Value};
 use regatta_autodiff::import::{ModelFile, Settings};
 use regatta_autodiff::onnx::ModelProto;
-use regatta_autodiff::step::{CrossEntropy, Loss, Program, ResultRole, StepPlan, evaluation, training_step};
+use regatta_autodiff::step::{ClassAxis, CrossEntropy, Loss, Program, ResultRole, StepPlan, evaluation, training_step};
 
 use crate::evaluator::{Tensor, evaluate};
 use crate::losses::{CLASS_WEIGHTS, Case, DELTA, Figures, IGNORED, SMOOTHING, reference};
@@ -26,27 +26,38 @@ const SEVERAL: usize = 8;
 
 #[test]
 fn rows_of_classes_and_of_numbers() {
-    for loss in cross_entropies().into_iter().chain(losses_of_elements()) {
+    for loss in cross_entropies(ClassAxis::Last).into_iter().chain(losses_of_elements()) {
         check(&rows(), loss, &[BATCH, CLASSES]);
     }
 }
 
 #[test]
 fn a_token_for_each_position() {
-    for loss in cross_entropies().into_iter().chain([Loss::KlDivergence, Loss::MeanSquaredError]) {
+    for loss in cross_entropies(ClassAxis::Last).into_iter().chain([Loss::KlDivergence, Loss::MeanSquaredError]) {
         check(&decoder(), loss, &[BATCH, 3, CLASSES]);
     }
 }
 
 #[test]
 fn a_class_for_each_place_of_an_image() {
-    for loss in cross_entropies().into_iter().chain([Loss::BinaryCrossEntropy, Loss::Huber]) {
-        check(&segmentation(), loss, &[BATCH, CLASSES, 3, 2]);
+    for loss in cross_entropies(ClassAxis::Last).into_iter().chain([Loss::BinaryCrossEntropy, Loss::Huber]) {
+        check(&convolutions(&[3, 2]), loss, &[BATCH, CLASSES, 3, 2]);
     }
 }
 
-fn cross_entropies() -> Vec<Loss> {
+#[test]
+fn a_class_for_each_place_of_a_sequence() {
+    // As many places as classes, too.
+    for length in [3, CLASSES] {
+        for loss in cross_entropies(ClassAxis::First).into_iter().chain([Loss::BinaryCrossEntropy, Loss::Huber]) {
+            check(&convolutions(&[length]), loss, &[BATCH, CLASSES, length]);
+        }
+    }
+}
+
+fn cross_entropies(axis: ClassAxis) -> Vec<Loss> {
     let form = |form: u8| CrossEntropy {
+        axis,
         smoothed: form & 1 != 0,
         weighted: form & 2 != 0,
         ignored: (form & 4 != 0).then_some(IGNORED),
@@ -146,16 +157,17 @@ fn decoder() -> Model {
     })
 }
 
-/// Two convolutions, as a file that another program wrote.
-fn segmentation() -> Model {
+/// Two convolutions over this space, as a file that another program wrote.
+fn convolutions(space: &[usize]) -> Model {
+    let (kernel, point) = (vec![3; space.len()], vec![1; space.len()]);
     let mut graph = Graph::new(Provider::Cpu);
-    let x = graph.input("image", Dtype::F32, &[BATCH, 2, 3, 2]).unwrap();
-    let hidden = convolved(&mut graph, x, &[3, 2, 3, 3]);
+    let x = graph.input("image", Dtype::F32, &[&[BATCH, 2], space].concat()).unwrap();
+    let hidden = convolved(&mut graph, x, &[&[5, 2], &kernel[..]].concat());
     let hidden = graph.tanh(hidden).unwrap();
-    let y = convolved(&mut graph, hidden, &[CLASSES, 3, 1, 1]);
+    let y = convolved(&mut graph, hidden, &[&[CLASSES, 5], &point[..]].concat());
     graph.output(y);
     let file = ModelFile::read(&foreign(&graph.encode()), &Settings::default()).unwrap();
-    let rows = [vec![2, 3, 2]];
+    let rows = [[&[2], space].concat()];
     let opened = file.opened(&rows, BATCH).unwrap();
     Model::Imported(Arc::new(file.closed(&rows, &[(BATCH, opened)]).unwrap()))
 }
@@ -178,6 +190,6 @@ fn convolved(graph: &mut Graph, x: Value, shape: &[usize]) -> Value {
     let kernel = graph.constant(Constant { dtype: Dtype::F32, shape: shape.to_vec(), elements });
     let bias = spread("bias", &shape[..1], -0.5, 0.5).elements;
     let bias = graph.constant(Constant { dtype: Dtype::F32, shape: shape[..1].to_vec(), elements: bias });
-    let pads = Attribute::Ints(vec![shape[2] as i64 / 2; 4]);
+    let pads = Attribute::Ints(vec![shape[2] as i64 / 2; 2 * (shape.len() - 2)]);
     graph.node("Conv", &[x, kernel, bias], &[("pads", pads)]).unwrap()
 }

@@ -7,7 +7,7 @@ use regatta_autodiff::families::{Activation, Mlp, Model};
 use regatta_autodiff::graph::{Dtype, Graph, GraphError, Provider};
 use regatta_autodiff::onnx::ModelProto;
 use regatta_autodiff::step::{
-    Clip, CrossEntropy, Loss, Optimizer, ResultRole, StepError, StepPlan, Update, accumulation, evaluation,
+    ClassAxis, Clip, CrossEntropy, Loss, Optimizer, ResultRole, StepError, StepPlan, Update, accumulation, evaluation,
     training_step,
 };
 
@@ -18,7 +18,8 @@ const ROWS: usize = 7;
 const BATCH: usize = 4;
 const INPUTS: usize = 3;
 
-const CLASSES: Loss = Loss::CrossEntropy(CrossEntropy { smoothed: false, weighted: false, ignored: None });
+const CLASSES: Loss =
+    Loss::CrossEntropy(CrossEntropy { axis: ClassAxis::Last, smoothed: false, weighted: false, ignored: None });
 const VALUES: Loss = Loss::MeanSquaredError;
 
 #[test]

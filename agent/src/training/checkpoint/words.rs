@@ -1,7 +1,7 @@
 //! The shape of a training in words that stay the same whatever the types are called: a checkpoint resumes only a
 //! training of the same.
 
-use regatta_autodiff::step::{Augment, CrossEntropy, Loss, Optimizer, Precision};
+use regatta_autodiff::step::{Augment, ClassAxis, CrossEntropy, Loss, Optimizer, Precision};
 
 use super::Subject;
 
@@ -35,10 +35,11 @@ fn when(holds: bool, word: &str) -> String {
 
 fn loss(loss: &Loss) -> String {
     match loss {
-        Loss::CrossEntropy(CrossEntropy { smoothed, weighted, ignored }) => {
+        Loss::CrossEntropy(CrossEntropy { axis, smoothed, weighted, ignored }) => {
             let ignored = ignored.map_or_else(String::new, |class| format!(" ignoring {class}"));
             let (smoothed, weighted) = (when(*smoothed, " smoothed"), when(*weighted, " weighted"));
-            format!("cross_entropy{smoothed}{weighted}{ignored}")
+            let axis = when(*axis == ClassAxis::First, " of the first axis");
+            format!("cross_entropy{axis}{smoothed}{weighted}{ignored}")
         }
         Loss::BinaryCrossEntropy => "binary_cross_entropy".into(),
         Loss::MeanSquaredError => "mean_squared_error".into(),

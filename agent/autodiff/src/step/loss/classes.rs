@@ -79,11 +79,10 @@ struct Sums {
     correct: Value,
 }
 
-/// Which axis the classes are, from the target's shape.
-fn class_axis(output: &[usize], target: &[usize]) -> Option<usize> {
-    let without = |axis: usize| [&output[..axis], &output[axis + 1..]].concat();
-    let last = output.len().checked_sub(1).filter(|&last| last > 0)?;
-    [last, 1].into_iter().find(|&axis| without(axis) == target)
+/// Which axis of a batch's outputs the classes are, where its targets have the shape of the others.
+fn class_axis(form: &CrossEntropy, output: &[usize], target: &[usize]) -> Option<usize> {
+    let axis = 1 + form.axis.of(output.len().checked_sub(1)?)?;
+    ([&output[..axis], &output[axis + 1..]].concat() == target).then_some(axis)
 }
 
 impl Positions {
@@ -96,7 +95,7 @@ impl Positions {
         row_weights: Option<Value>,
     ) -> Result<Self, GraphError> {
         let (shape, target_shape) = (graph.shape(output).to_vec(), graph.shape(target).to_vec());
-        let axis = class_axis(&shape, &target_shape)
+        let axis = class_axis(form, &shape, &target_shape)
             .ok_or_else(|| misfit(NAME, format!("{} for {}", graph.info(target), graph.info(output))))?;
         let (classes, outer) = (shape[axis], shape[..axis].iter().product::<usize>());
         let inner = shape[axis + 1..].iter().product::<usize>();
