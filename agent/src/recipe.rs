@@ -41,6 +41,7 @@ pub fn plan(
         recompute: recipe.recompute,
         best_by: None,
         schedule: schedule(&recipe.schedule),
+        warm_up: recipe.schedule.warm_up(),
         metrics: unasked(recipe.data.task).iter().copied().chain(recipe.metrics.iter().copied().map(metric)).collect(),
         epochs,
         seed,
@@ -229,12 +230,12 @@ fn optimizer(optimizer: &recipe::Optimizer) -> OptimizerPlan {
 
 fn schedule(schedule: &recipe::Schedule) -> Schedule {
     match *schedule {
-        recipe::Schedule::Constant => Schedule::Constant,
-        recipe::Schedule::Step { every, factor } => Schedule::Step { every, factor },
-        recipe::Schedule::Cosine { floor } => Schedule::Cosine { floor },
-        recipe::Schedule::Linear { floor } => Schedule::Linear { floor },
+        recipe::Schedule::Constant { .. } => Schedule::Constant,
+        recipe::Schedule::Step { every, factor, .. } => Schedule::Step { every, factor },
+        recipe::Schedule::Cosine { floor, .. } => Schedule::Cosine { floor },
+        recipe::Schedule::Linear { floor, .. } => Schedule::Linear { floor },
         recipe::Schedule::OneCycle { rise, start, floor } => Schedule::OneCycle { rise, start, floor },
-        recipe::Schedule::Exponential { factor } => Schedule::Exponential { factor },
+        recipe::Schedule::Exponential { factor, .. } => Schedule::Exponential { factor },
         recipe::Schedule::Plateau { factor, patience } => Schedule::Plateau { factor, patience },
     }
 }

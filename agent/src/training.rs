@@ -253,7 +253,8 @@ impl<'engine> Training<'engine> {
         if place_in_update + 1 < u64::from(self.plan.accumulate) {
             return Purpose::Adds { begins: place_in_update == 0 };
         }
-        let moment = Moment { step, steps_per_epoch: self.steps_per_epoch(), epochs: self.plan.epochs };
+        let (steps_per_epoch, epochs, warm_up) = (self.steps_per_epoch(), self.plan.epochs, self.plan.warm_up);
+        let moment = Moment { step, steps_per_epoch, epochs, warm_up };
         Purpose::Updates { learning_rate: self.plan.learning_rate() * self.plan.schedule.factor(moment, plateau) }
     }
 

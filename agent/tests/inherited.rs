@@ -106,6 +106,7 @@ fn a_copy_goes_on_with_each_value_that_may_change() {
         (json!({"schedule": {"name": "step", "factor": 0.5, "every": "$value"}}), json!([1, 3])),
         (json!({"schedule": {"name": "exponential", "factor": "$value"}}), json!([0.5, 0.9])),
         (json!({"schedule": {"name": "cosine", "floor": "$value"}}), json!([0.1, 0.9])),
+        (json!({"schedule": {"name": "constant", "warm_up": "$value"}}), json!([0.4, 0.8])),
         (json!({"schedule": {"name": "one_cycle", "rise": "$value"}}), json!([0.3, 0.8])),
         (json!({"schedule": {"name": "one_cycle", "rise": 0.8, "start": "$value"}}), json!([0.1, 0.9])),
         (json!({"schedule": {"name": "plateau", "factor": "$value", "patience": 1}}), json!([0.5, 0.1])),

@@ -228,6 +228,7 @@ fn resumed_training_goes_on_with_its_schedule_average_and_accumulation() {
         for stop in [4, 6, 20, 25] {
             let plan = Plan {
                 schedule,
+                warm_up: 0.25,
                 epochs: 4,
                 average: Some(0.9),
                 accumulate: 3,
@@ -271,6 +272,10 @@ fn schedule_changes_the_steps_and_accumulation_joins_minibatches() {
     let still = Plan { schedule: Schedule::OneCycle { rise: 0.5, start: 0.0, floor: 0.0 }, ..base.clone() };
     assert_eq!(train(&still)[0], plain[0]);
     assert_ne!(train(&still)[1..], plain[1..]);
+    // Ten steps, of which the first has a half of the rate.
+    let warmed = train(&Plan { warm_up: 0.2, ..base.clone() });
+    assert_eq!(warmed[0], plain[0]);
+    assert_ne!(warmed[1], plain[1]);
     let joined = train(&Plan { accumulate: 4, ..base.clone() });
     assert_eq!(joined[0], plain[0]);
     assert_ne!(joined[1..], plain[1..]);
@@ -393,6 +398,7 @@ fn plans_and_data_that_cannot_be_trained_are_refused_at_the_start() {
         Plan { clip_value: Some(f32::NAN), ..good.clone() },
         Plan { accumulate: 0, ..good.clone() },
         Plan { average: Some(1.0), ..good.clone() },
+        Plan { warm_up: 1.0, ..good.clone() },
         Plan { schedule: Schedule::Step { every: 0, factor: 0.1 }, ..good.clone() },
         plan(OptimizerPlan::Lion { learning_rate: 0.1, beta1: 0.9, beta2: 1.0, weight_decay: 0.0 }, 0.0),
         plan(OptimizerPlan::AdamW(ADAM), 1.0),

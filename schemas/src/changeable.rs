@@ -14,7 +14,7 @@ use crate::study::{Parameter, RecipeTemplate, Stopper, StudyFile};
 /// Places in a recipe whose numbers may change, `[]` for any place in a list.
 ///
 /// At 0 some of them leave a part of the step out; a copy therefore keeps what is 0 and lets nothing become it.
-const CHANGEABLE: [&str; 21] = [
+const CHANGEABLE: [&str; 22] = [
     "optimizer.learning_rate",
     "optimizer.momentum",
     "optimizer.weight_decay",
@@ -28,6 +28,7 @@ const CHANGEABLE: [&str; 21] = [
     "schedule.rise",
     "schedule.start",
     "schedule.patience",
+    "schedule.warm_up",
     "loss.label_smoothing",
     "loss.delta",
     "model.dropout",

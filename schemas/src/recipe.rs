@@ -112,7 +112,7 @@ pub struct Training {
 }
 
 fn is_constant(schedule: &Schedule) -> bool {
-    *schedule == Schedule::Constant
+    *schedule == Schedule::default()
 }
 
 fn yes() -> bool {

@@ -42,6 +42,9 @@ pub struct Plan {
     /// What is measured at the ends of epochs by which the best weights are kept beside the last; `None`: only the last.
     pub best_by: Option<BestBy>,
     pub schedule: Schedule,
+    /// The share of all steps, in `0 .. 1`, in which the learning rate first rises to the optimizer's own; the schedule
+    /// runs over the rest.
+    pub warm_up: f64,
     /// What is measured on the validation rows beside the loss, and beside the accuracy for classes.
     pub metrics: Vec<Metric>,
     /// Epochs of the whole training, which a schedule runs over.
@@ -205,6 +208,7 @@ impl Plan {
             recompute: false,
             best_by: None,
             schedule: Schedule::Constant,
+            warm_up: 0.0,
             metrics: Vec::new(),
             epochs: 1,
             seed,
@@ -223,6 +227,7 @@ impl Plan {
             ("clip_value is above 0", self.clip_value.is_none_or(|value| positive(f64::from(value)))),
             ("accumulate is at least 1", self.accumulate > 0),
             ("average is in 0 .. 1", self.average.is_none_or(share)),
+            ("warm_up is in 0 .. 1", share(self.warm_up)),
             ("recompute is for the families cnn, resnet and transformer", !self.recompute || self.model.has_parts()),
         ];
         match &self.loss {

@@ -31,6 +31,20 @@ pub(super) struct Moment {
     pub steps_per_epoch: u64,
     /// Of the whole training.
     pub epochs: u32,
+    /// The share of the whole training's steps in which the factor rises to one, before the schedule begins.
+    pub warm_up: f64,
+}
+
+impl Moment {
+    #[expect(clippy::cast_precision_loss, reason = "a training has fewer than 2^52 steps")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a number of steps")]
+    fn warm_up_steps(self) -> u64 {
+        (self.warm_up * self.steps() as f64).round() as u64
+    }
+
+    fn steps(self) -> u64 {
+        self.steps_per_epoch * u64::from(self.epochs)
+    }
 }
 
 /// What a plateau has seen.
@@ -53,11 +67,17 @@ impl Default for Plateau {
 }
 
 impl Schedule {
-    /// The factor of the learning rate in the step at `moment`.
+    /// The factor of the learning rate in the step at `moment`: a straight line that reaches one in the last step of the
+    /// warm-up, and from there the schedule over what is left.
+    #[expect(clippy::cast_precision_loss, reason = "a training has fewer than 2^52 steps")]
     pub(super) fn factor(self, moment: Moment, plateau: Plateau) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "a training has fewer than 2^52 steps")]
-        let share = moment.step as f64 / (moment.steps_per_epoch * u64::from(moment.epochs)).max(1) as f64;
-        let epoch = moment.step / moment.steps_per_epoch.max(1);
+        let warm_up = moment.warm_up_steps();
+        if moment.step < warm_up {
+            return (moment.step + 1) as f64 / warm_up as f64;
+        }
+        let step = moment.step - warm_up;
+        let share = step as f64 / (moment.steps().saturating_sub(warm_up)).max(1) as f64;
+        let epoch = step / moment.steps_per_epoch.max(1);
         let power = |factor: f64, times: u64| factor.powi(i32::try_from(times).unwrap_or(i32::MAX));
         match self {
             Self::Constant => 1.0,
@@ -122,7 +142,38 @@ mod tests {
     use super::*;
 
     fn factor(schedule: Schedule, step: u64) -> f64 {
-        schedule.factor(Moment { step, steps_per_epoch: 10, epochs: 4 }, Plateau::default())
+        warmed(schedule, 0.0, step)
+    }
+
+    fn warmed(schedule: Schedule, warm_up: f64, step: u64) -> f64 {
+        schedule.factor(Moment { step, steps_per_epoch: 10, epochs: 4, warm_up }, Plateau::default())
+    }
+
+    #[test]
+    fn warm_up_rises_to_one_and_leaves_the_rest_to_the_schedule() {
+        let (cosine, halves) = (Schedule::Cosine { floor: 0.2 }, Schedule::Exponential { factor: 0.5 });
+        let rows = [
+            (Schedule::Constant, 0.1, 0, 0.25),
+            (Schedule::Constant, 0.1, 2, 0.75),
+            (Schedule::Constant, 0.1, 3, 1.0),
+            (Schedule::Constant, 0.1, 4, 1.0),
+            (Schedule::Constant, 0.1, 60, 1.0),
+            (cosine, 0.5, 0, 0.05),
+            (cosine, 0.5, 19, 1.0),
+            (cosine, 0.5, 20, 1.0),
+            (cosine, 0.5, 30, 0.6),
+            (cosine, 0.5, 40, 0.2),
+            (Schedule::Linear { floor: 0.0 }, 0.2, 24, 0.5),
+            (halves, 0.1, 13, 1.0),
+            (halves, 0.1, 14, 0.5),
+            (Schedule::Step { every: 2, factor: 0.1 }, 0.1, 24, 0.1),
+            // Less than half a step is none; all but nothing leaves none to the schedule.
+            (cosine, 0.01, 0, 1.0),
+            (cosine, 0.999, 39, 1.0),
+        ];
+        for (schedule, warm_up, step, expected) in rows {
+            assert!((warmed(schedule, warm_up, step) - expected).abs() < 1e-12, "{schedule:?}, {warm_up} at {step}");
+        }
     }
 
     #[test]
@@ -156,7 +207,9 @@ mod tests {
         let mut factors = Vec::new();
         for (epoch, loss) in [(1, 3.0), (2, 2.0), (3, 2.5), (3, 2.5), (4, 2.0), (5, 2.0), (6, 2.0), (7, 1.0)] {
             schedule.observe(&mut plateau, epoch, loss);
-            factors.push(schedule.factor(Moment { step: epoch * 10, steps_per_epoch: 10, epochs: 9 }, plateau));
+            factors.push(
+                schedule.factor(Moment { step: epoch * 10, steps_per_epoch: 10, epochs: 9, warm_up: 0.0 }, plateau),
+            );
         }
 
         assert_eq!(factors, [1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25]);

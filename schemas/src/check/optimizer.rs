@@ -24,12 +24,12 @@ const SCHEDULES: Kinds = Kinds {
     key: "name",
     shared: &[],
     own: &[
-        ("constant", &[]),
-        ("step", &["every", "factor"]),
-        ("cosine", &["floor"]),
-        ("linear", &["floor"]),
+        ("constant", &["warm_up"]),
+        ("step", &["every", "factor", "warm_up"]),
+        ("cosine", &["floor", "warm_up"]),
+        ("linear", &["floor", "warm_up"]),
         ("one_cycle", &["rise", "start", "floor"]),
-        ("exponential", &["factor"]),
+        ("exponential", &["factor", "warm_up"]),
         ("plateau", &["factor", "patience"]),
     ],
 };
@@ -75,6 +75,7 @@ pub fn check_schedule(node: &Node) {
     whole(&fields, "every", 1..=LIMITS.resource_max);
     whole(&fields, "patience", 0..=LIMITS.resource_max);
     between(&fields, "rise", "0.3");
+    below_one(&fields, "warm_up");
     if let Some(factor) = fields.optional("factor") {
         factor.number(|factor| factor > 0.0 && factor <= 1.0, "a number above 0, at most 1");
     }

@@ -106,26 +106,47 @@ fn default_lion_beta2() -> f64 {
 }
 
 /// How the learning rate runs over the steps of a trial: a factor of the optimizer's own.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "name", rename_all = "snake_case")]
 pub enum Schedule {
-    #[default]
-    Constant,
+    /// The optimizer's own.
+    Constant {
+        /// The share of the resource, below one, in which the learning rate first rises in a straight line to the
+        /// optimizer's own; the schedule runs over the rest.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        #[schemars(extend("default" = 0.0))]
+        warm_up: f64,
+    },
     /// Times `factor` after every `every` epochs.
     Step {
         every: u32,
         #[serde(default = "default_factor")]
         factor: f64,
+        /// The share of the resource, below one, in which the learning rate first rises in a straight line to the
+        /// optimizer's own; the schedule runs over the rest.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        #[schemars(extend("default" = 0.0))]
+        warm_up: f64,
     },
     /// Half a cosine, from one down to `floor`, over the whole resource.
     Cosine {
         #[serde(default)]
         floor: f64,
+        /// The share of the resource, below one, in which the learning rate first rises in a straight line to the
+        /// optimizer's own; the schedule runs over the rest.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        #[schemars(extend("default" = 0.0))]
+        warm_up: f64,
     },
     /// A straight line from one down to `floor`, over the whole resource.
     Linear {
         #[serde(default)]
         floor: f64,
+        /// The share of the resource, below one, in which the learning rate first rises in a straight line to the
+        /// optimizer's own; the schedule runs over the rest.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        #[schemars(extend("default" = 0.0))]
+        warm_up: f64,
     },
     /// Up from `start` to one over the share `rise` of the resource, then down to `floor`, both by half cosines
     /// (Smith and Topin, 2019).
@@ -138,7 +159,14 @@ pub enum Schedule {
         floor: f64,
     },
     /// Times `factor` after every epoch.
-    Exponential { factor: f64 },
+    Exponential {
+        factor: f64,
+        /// The share of the resource, below one, in which the learning rate first rises in a straight line to the
+        /// optimizer's own; the schedule runs over the rest.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        #[schemars(extend("default" = 0.0))]
+        warm_up: f64,
+    },
     /// Times `factor` once the validation loss has not fallen for `patience` epochs.
     Plateau {
         #[serde(default = "default_factor")]
@@ -146,6 +174,31 @@ pub enum Schedule {
         #[serde(default = "default_patience")]
         patience: u32,
     },
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self::Constant { warm_up: 0.0 }
+    }
+}
+
+impl Schedule {
+    /// The share of the resource in which the learning rate first rises to the optimizer's own.
+    pub fn warm_up(&self) -> f64 {
+        match *self {
+            Self::Constant { warm_up }
+            | Self::Step { warm_up, .. }
+            | Self::Cosine { warm_up, .. }
+            | Self::Linear { warm_up, .. }
+            | Self::Exponential { warm_up, .. } => warm_up,
+            Self::OneCycle { .. } | Self::Plateau { .. } => 0.0,
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's predicates take references")]
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
 }
 
 fn default_factor() -> f64 {
