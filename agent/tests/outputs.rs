@@ -27,13 +27,16 @@ const VALIDATION_ROWS: usize = 31;
 /// its attribute.
 type Then = (&'static str, Vec<i64>);
 
+/// What is to be told of a row.
+type OfARow = fn(usize) -> f32;
+
 #[test]
 fn number_of_a_row_needs_no_axis_of_its_own() {
-    let numbers = |row: usize| vec![number(row) * 2.0 - 0.5];
-    let answers = |row: usize| vec![f32::from(u8::from(number(row) > 0.1))];
+    let numbers = |row: usize| number(row) * 2.0 - 0.5;
+    let answers = |row: usize| f32::from(u8::from(number(row) > 0.1));
     let of_numbers = [Metric::MeanAbsoluteError, Metric::R2];
     let of_answers = [Metric::Accuracy, Metric::F1, Metric::Auroc];
-    let rows: [(Loss, fn(usize) -> Vec<f32>, &[Metric]); 4] = [
+    let rows: [(Loss, OfARow, &[Metric]); 4] = [
         (Loss::MeanSquaredError, numbers, &of_numbers),
         (Loss::MeanAbsoluteError, numbers, &of_numbers),
         (Loss::Huber { delta: 0.3 }, numbers, &of_numbers),
@@ -41,7 +44,7 @@ fn number_of_a_row_needs_no_axis_of_its_own() {
     ];
     let (column, flat) = (file(1, &[]), file(1, &[("Squeeze", vec![-1])]));
     for (loss, value, metrics) in rows {
-        let target = |rows: usize| Target::Values { values: (0..rows).flat_map(value).collect(), shape: vec![1] };
+        let target = |rows: usize| Target::Values { values: (0..rows).map(value).collect(), shape: vec![1] };
         let data = data(target);
         let (expected, _) = trained(&column, &loss, metrics, &data);
         let (found, checkpoint) = trained(&flat, &loss, metrics, &data);
