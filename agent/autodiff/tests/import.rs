@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use prost::Message;
 use regatta_autodiff::import::{Axis, ImportError, ModelFile, Notice, Settings};
 
 const BATCH: usize = 4;
@@ -91,6 +92,84 @@ fn a_pattern_of_frozen_parameters_fits_one() {
     assert_eq!(with("*.weight"), Ok(()));
     let error = with("0.wieght").unwrap_err();
     assert!(matches!(error, ImportError::Frozen { .. }) && error.to_string().contains("0.weight"), "{error}");
+}
+
+/// A file of opset 18 whose output `[4, 3]` is an operator of what was computed from `x`, of places and of a weight.
+fn file_of(op: &str, reduction: &str) -> Vec<u8> {
+    use regatta_autodiff::onnx::type_proto::{Tensor, Value};
+    use regatta_autodiff::onnx::{
+        AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
+        TypeProto, ValueInfoProto, tensor_shape_proto,
+    };
+    let dimension = |size| tensor_shape_proto::Dimension {
+        value: Some(tensor_shape_proto::dimension::Value::DimValue(size)),
+        ..Default::default()
+    };
+    let port = |name: &str| {
+        let shape = Some(TensorShapeProto { dim: vec![dimension(4), dimension(3)] });
+        let r#type = Some(TypeProto {
+            value: Some(Value::TensorType(Tensor { elem_type: Some(1), shape })),
+            ..Default::default()
+        });
+        ValueInfoProto { name: Some(name.into()), r#type, ..Default::default() }
+    };
+    let weight = TensorProto {
+        name: Some("w".into()),
+        dims: vec![4, 3],
+        data_type: Some(1),
+        float_data: (0..12u8).map(f32::from).collect(),
+        ..Default::default()
+    };
+    let places = TensorProto {
+        name: Some("places".into()),
+        dims: vec![4, 3],
+        data_type: Some(7),
+        int64_data: [0, 1, 2].repeat(4),
+        ..Default::default()
+    };
+    let reduction = AttributeProto {
+        name: Some("reduction".into()),
+        r#type: Some(3),
+        s: Some(reduction.into()),
+        ..Default::default()
+    };
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let first =
+        NodeProto { op_type: Some("Tanh".into()), input: names(&["x"]), output: names(&["h"]), ..Default::default() };
+    let second = NodeProto {
+        name: Some("body/pick".into()),
+        op_type: Some(op.into()),
+        input: names(&["h", "places", "w"]),
+        output: names(&["y"]),
+        attribute: vec![reduction],
+        ..Default::default()
+    };
+    let graph = GraphProto {
+        node: vec![first, second],
+        initializer: vec![weight, places],
+        input: vec![port("x")],
+        output: vec![port("y")],
+        ..Default::default()
+    };
+    let opset_import = vec![OperatorSetIdProto { version: Some(18), ..Default::default() }];
+    ModelProto { ir_version: Some(8), opset_import, graph: Some(graph), ..Default::default() }.encode_to_vec()
+}
+
+#[test]
+fn an_error_has_the_files_own_name_of_the_node_and_its_opset() {
+    let error = import(&file_of("ScatterElements", "max")).unwrap_err();
+    let is_named = |error: &ImportError| matches!(error, ImportError::Operator { op, node, opset: 18, .. } if op == "ScatterElements" && node == "body/pick");
+    assert!(is_named(&error), "{error}");
+    assert_eq!(import(&file_of("ScatterElements", "add")), Ok(1));
+
+    // Before any runtime sees them.
+    let error = import(&file_of("Loop", "")).unwrap_err();
+    assert!(matches!(&error, ImportError::Operator { op, node, .. } if op == "Loop" && node == "body/pick"), "{error}");
+    let error = import(&file_of("GridSample", "")).unwrap_err();
+    assert!(
+        matches!(&error, ImportError::Unknown { op, help, .. } if op == "GridSample" && help.contains("Resize")),
+        "{error}"
+    );
 }
 
 #[test]

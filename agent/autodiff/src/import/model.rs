@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::parameters::Kind;
 use super::tensor::singles_of;
-use super::translate::Translator;
+use super::translate::{Translated, Translator};
 use super::{Axis, ImportError, LIMITS, ModelFile, Notice, at_most, decoded, malformed};
 use crate::families::{Feature, Forward, Initial, Mode, Parameter};
 use crate::gradient::{GradientError, gradients};
-use crate::graph::{Dtype, Graph, GraphError, Provider, Value};
+use crate::graph::{Dtype, Graph, GraphError, OPSET, Provider, Value};
 use crate::onnx::GraphProto;
 use crate::step::dropout::{Dropout, OWN_RATES};
+
+/// What helps where a rule does not cover an operator's settings.
+const SETTINGS: &str = "write this part of the model with other settings or operators";
 
 /// A model from a file. Two are equal if they were made from the same bytes with the same settings.
 #[derive(Debug, Clone)]
@@ -184,14 +187,13 @@ impl Imported {
     /// Writes the model's graph: one value for each feature, whose batch is one that the model was opened for.
     pub(crate) fn forward(&self, context: &mut Forward<'_>, features: &[Value]) -> Result<Value, GraphError> {
         let unfit = |reason: String| GraphError::InvalidOperands { op: "the imported model".into(), reason };
-        self.translated(context, features).map(|(output, _)| output).map_err(|error| match error {
+        self.translated(context, features).map(|translated| translated.output).map_err(|error| match error {
             ImportError::Graph(error) => error,
             other => unfit(other.to_string()),
         })
     }
 
-    /// The output, and the rates of the dropouts on its way.
-    fn translated(&self, context: &mut Forward<'_>, features: &[Value]) -> Result<(Value, Vec<f64>), ImportError> {
+    fn translated(&self, context: &mut Forward<'_>, features: &[Value]) -> Result<Translated, ImportError> {
         let first = features.first().copied().ok_or_else(|| malformed("it has no inputs"))?;
         let batch = context.graph.shape(first).first().copied().unwrap_or_default();
         let body = self.body_by_batch.get(&batch);
@@ -215,9 +217,9 @@ impl Imported {
             let mut graph = Graph::new(Provider::Cpu);
             let values = self.feature_inputs(&mut graph, batch)?;
             let mut context = Forward::new(&mut graph, mode, Dropout::Off);
-            let (output, rates) = self.translated(&mut context, &values)?;
+            let translated = self.translated(&mut context, &values)?;
             let parameters = context.parameters;
-            let shape = graph.shape(output).to_vec();
+            let shape = graph.shape(translated.output).to_vec();
             match shape.split_first() {
                 Some((&rows, row)) if rows == batch => self.output = row.to_vec(),
                 found => {
@@ -226,10 +228,10 @@ impl Imported {
                 }
             }
             if self.rates.is_empty() {
-                self.rates = rates;
+                self.rates.clone_from(&translated.rates);
             }
             if mode == Mode::Training {
-                self.freeze_unreached(&mut graph, output, &parameters)?;
+                self.freeze_unreached(&mut graph, &translated, &parameters)?;
             }
         }
         if self.parameters.iter().any(|parameter| parameter.trains) { Ok(()) } else { Err(ImportError::NothingTrains) }
@@ -246,9 +248,10 @@ impl Imported {
     fn freeze_unreached(
         &mut self,
         graph: &mut Graph,
-        output: Value,
+        translated: &Translated,
         declared: &[(Parameter, Value)],
     ) -> Result<(), ImportError> {
+        let output = translated.output;
         let seed = graph.scalar_like(output, 1.0);
         loop {
             let wrt: Vec<Value> = self
@@ -265,8 +268,24 @@ impl Imported {
                         parameter.trains = false;
                     }
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(self.named_as_in_the_file(error, graph, translated)),
             }
+        }
+    }
+
+    fn named_as_in_the_file(&self, error: GradientError, graph: &Graph, translated: &Translated) -> ImportError {
+        let own = |node: &str| translated.name_of(graph, node).map_or_else(|| node.to_owned(), str::to_owned);
+        let opset = self.body_by_batch.values().next().map_or(OPSET, |body| body.opset);
+        match error {
+            GradientError::MissingRule { op, node, help, .. } => {
+                let node = own(&node);
+                ImportError::Unknown { op, node, opset, help }
+            }
+            GradientError::Unsupported { op, node, reason, .. } => {
+                let node = own(&node);
+                ImportError::Operator { op, node, opset, reason, help: SETTINGS }
+            }
+            other => other.into(),
         }
     }
 }

@@ -27,6 +27,24 @@ enum Bound {
     Noise(noise::Noise),
 }
 
+/// What a translation comes to.
+pub(super) struct Translated {
+    pub output: Value,
+    /// Of the dropouts.
+    pub rates: Vec<f64>,
+    /// Of each node of the file, how many nodes there were once it was translated, and its name.
+    ends: Vec<(usize, String)>,
+}
+
+impl Translated {
+    /// The name that the file gives to what a node was made of.
+    pub fn name_of(&self, graph: &Graph, node: &str) -> Option<&str> {
+        let position = graph.nodes().iter().position(|known| known.name == node)?;
+        let at = self.ends.partition_point(|(end, _)| *end <= position);
+        self.ends.get(at).map(|(_, name)| name.as_str())
+    }
+}
+
 /// A node of the file, its operands found.
 pub(super) struct Old {
     pub op: String,
@@ -116,14 +134,16 @@ impl<'f, 'g> Translator<'f, 'g> {
         Ok(())
     }
 
-    /// Translates all nodes; the value of the graph's output, and the rates of the dropouts.
-    pub fn graph(mut self, graph: &GraphProto) -> Result<(Value, Vec<f64>), ImportError> {
+    /// Translates all nodes.
+    pub fn graph(mut self, graph: &GraphProto) -> Result<Translated, ImportError> {
         for tensor in &graph.initializer {
             let value = self.context.graph.constant(constant_of(tensor)?);
             self.bind(tensor.name(), Bound::Value(value));
         }
+        let mut ends = Vec::with_capacity(graph.node.len());
         for node in &graph.node {
             let given = self.node(node)?;
+            ends.push((self.context.graph.nodes().len(), node_name(node).to_owned()));
             for (name, bound) in node.output.iter().zip(given) {
                 if let Some(bound) = bound {
                     self.bind(name, bound);
@@ -131,7 +151,7 @@ impl<'f, 'g> Translator<'f, 'g> {
             }
         }
         let output = graph.output.first().ok_or_else(|| malformed("it has no output"))?;
-        Ok((self.value(output.name())?, self.rates))
+        Ok(Translated { output: self.value(output.name())?, rates: self.rates, ends })
     }
 
     fn bind(&mut self, name: &str, bound: Bound) {
