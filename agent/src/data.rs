@@ -82,11 +82,11 @@ fn table(data: &Data, rows: Rows) -> Result<Dataset, DataError> {
     let Rows { mut features, target, validation } = rows;
     shape::shape(data, &mut features)?;
     let dataset = match validation {
-        None => split::split(data, &Split { features, target: target::target(data.task, target)? })?,
+        None => split::split(data, &Split { features, target: target::target(data, target)? })?,
         Some(own) => {
             let mut own = *own;
             shape::shape(data, &mut own.features)?;
-            let (train, validation) = target::pair(data.task, target, own.target)?;
+            let (train, validation) = target::pair(data, target, own.target)?;
             Dataset {
                 train: Split { features, target: train },
                 validation: Split { features: own.features, target: validation },

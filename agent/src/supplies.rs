@@ -118,7 +118,8 @@ impl Supplies {
     }
 
     async fn training(&self, recipe: &Training) -> Result<Material, SupplyError> {
-        let data = self.dataset(&recipe.data).await?;
+        let ignored = recipe.loss.settings().ignore_index;
+        let data = self.dataset(&Data { ignored, ..recipe.data.clone() }).await?;
         let data = ablated(data, recipe).await?;
         let model = match &recipe.model {
             Model::Onnx(onnx) => Some(self.model(onnx).await?),

@@ -44,7 +44,7 @@ fn rows(dataset: &Dataset) -> Vec<(Vec<f32>, f64)> {
 fn the_digits_of_the_examples_are_read() {
     let bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/data/digits.npz")).unwrap();
     let dataset = read(&Data { normalize: Normalize::Scale, validation: 0.2, ..npz_data() }, &bytes).unwrap();
-    assert!(dataset.check().is_ok());
+    assert!(dataset.check(None).is_ok());
     assert_eq!((dataset.train.rows(), dataset.validation.rows(), dataset.train.features[0].width()), (1438, 359, 64));
     assert!(matches!(dataset.train.target, Target::Classes { classes: 10, .. }));
     assert!(numbers(&dataset.train.features[0]).iter().all(|value| (0.0..=1.0).contains(value)));
@@ -55,7 +55,7 @@ fn the_wine_of_the_examples_is_read() {
     let bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/data/wine.csv")).unwrap();
     let recipe = Data { target: "alcohol".to_owned(), ..data(DataFormat::Csv, Task::Regression) };
     let dataset = read(&Data { normalize: Normalize::Standard, ..recipe }, &bytes).unwrap();
-    assert!(dataset.check().is_ok());
+    assert!(dataset.check(None).is_ok());
     // 12 numbers and three cultivars.
     assert_eq!((dataset.train.rows() + dataset.validation.rows(), dataset.train.features[0].width()), (178, 15));
 }
@@ -316,7 +316,7 @@ fn an_archive_may_bring_its_own_rows_to_validate_on() {
         ..npz_data()
     };
     let dataset = read(&own("x_test", Some("y_test")), &archive).unwrap();
-    assert!(dataset.check().is_ok());
+    assert!(dataset.check(None).is_ok());
     assert_eq!((dataset.train.rows(), dataset.validation.rows()), (4, 4));
     // By the training rows' figures, in their order, and of as many classes.
     assert_eq!(numbers(&dataset.train.features[0])[..2], [0.0, 1.0 / 7.0]);
@@ -362,7 +362,7 @@ fn several_arrays_are_several_features_and_some_are_categories() {
         ..npz_data()
     };
     let dataset = read(&both, &archive).unwrap();
-    assert!(dataset.check().is_ok());
+    assert!(dataset.check(None).is_ok());
     let [x, tokens] = dataset.train.features.as_slice() else { panic!("two features") };
     assert_eq!((x.name.as_str(), tokens.name.as_str()), ("x", "tokens"));
     assert_eq!((&tokens.shape[..], &tokens.vocabulary[..]), (&[2][..], &[6][..]));
@@ -376,7 +376,7 @@ fn categories_of_a_table_are_numbered_column_by_column() {
     let text = "size,color,grade,y\n1,red,30,0\n2,blue,10,1\n3,red,30,0\n4,green,20,1\n";
     let data = Data { categorical: vec!["color".into(), "grade".into()], ..csv_data() };
     let dataset = read(&data, text.as_bytes()).unwrap();
-    assert!(dataset.check().is_ok());
+    assert!(dataset.check(None).is_ok());
     let mut found = Vec::new();
     for split in [&dataset.train, &dataset.validation] {
         let [dense, categories] = split.features.as_slice() else { panic!("two features") };
@@ -417,6 +417,15 @@ fn targets_are_as_the_task_takes_them() {
     let pixels = with(npy("|u1", false, "(4, 2, 2)", &[0, 1, 2, 0, 1, 1, 2, 2, 0, 0, 0, 0, 2, 1, 0, 2]));
     let dataset = read(&npz_data(), &pixels).unwrap();
     assert!(matches!(&dataset.train.target, Target::Classes { shape, .. } if shape == &[2, 2]));
+    // What the loss ignores is no class, whatever its number.
+    let holes = with(npy("|i1", false, "(4, 3)", &[0, 156, 1, 156, 2, 1, 0, 0, 156, 1, 2, 2]));
+    let dataset = read(&Data { ignored: Some(-100), ..npz_data() }, &holes).unwrap();
+    assert!(matches!(&dataset.train.target, Target::Classes { classes: 3, .. }));
+    assert!(dataset.check(Some(-100)).is_ok() && dataset.check(None).is_err());
+    refused(&npz_data(), &holes, "Label");
+    let edges = with(npy("|u1", false, "(4, 3)", &[0, 255, 1, 255, 2, 1, 0, 0, 255, 1, 2, 2]));
+    let dataset = read(&Data { ignored: Some(255), ..npz_data() }, &edges).unwrap();
+    assert!(matches!(&dataset.train.target, Target::Classes { classes: 3, .. }));
     let regression = data(DataFormat::Npz, Task::Regression);
     let dataset = read(&regression, &with(labels())).unwrap();
     assert!(matches!(&dataset.train.target, Target::Values { shape, .. } if shape == &[1]));

@@ -82,7 +82,7 @@ fn folders_of_a_tar_archive_are_classes() {
         ("pets/dog/2.png", grey(3, 2, 40)),
     ]);
     let dataset = read(&images(), &archive).unwrap();
-    assert!(dataset.check().is_ok());
+    assert!(dataset.check(None).is_ok());
     assert_eq!(dataset.train.features[0].shape, [1, 2, 3]);
     assert!(matches!(dataset.train.features[0].values, Values::U8(_)));
     assert_eq!(both(&dataset), [(10., 0), (20., 0), (30., 1), (40., 1)]);
@@ -101,7 +101,7 @@ fn a_zip_archive_of_photographs_is_resized_and_its_channels_come_first() {
     }
     let bytes = archive.finish().unwrap().into_inner();
     let dataset = read(&Data { image_size: Some([8, 4]), ..images() }, &bytes).unwrap();
-    assert!(dataset.check().is_ok());
+    assert!(dataset.check(None).is_ok());
     let feature = &dataset.train.features[0];
     assert_eq!(feature.shape, [3, 8, 4]);
     for row in numbers(feature).chunks(3 * 32) {
@@ -135,7 +135,7 @@ fn tokens_are_followed_by_the_next_token() {
     let array = npy("<i8", false, "(21,)", &array);
     assert_eq!(read(&tokens(4), &raw).unwrap(), read(&tokens(4), &array).unwrap());
     let dataset = read(&tokens(4), &raw).unwrap();
-    assert!(dataset.check().is_ok());
+    assert!(dataset.check(None).is_ok());
     assert_eq!(dataset.train.rows() + dataset.validation.rows(), 5);
     for split in [&dataset.train, &dataset.validation] {
         let feature = &split.features[0];
@@ -184,7 +184,7 @@ fn fifty() -> Vec<(f32, i64)> {
 #[test]
 fn shards_are_one_data_set() {
     let dataset = read(&shards(), &ten_shards()).unwrap();
-    assert!(dataset.check().is_ok());
+    assert!(dataset.check(None).is_ok());
     assert_eq!(both(&dataset), fifty());
     // Rows are kept for validation, not parts, where all are in memory.
     assert_eq!(dataset.validation.rows(), 13);
@@ -305,7 +305,7 @@ fn a_parquet_file_is_a_table() {
     let table = data(DataFormat::Parquet, Task::Classification);
     let table = Data { features: Some(Columns::Many(columns)), categorical: vec!["color".into()], ..table };
     let dataset = read(&table, TABLE).unwrap();
-    assert!(dataset.check().is_ok());
+    assert!(dataset.check(None).is_ok());
     let mut found = Vec::new();
     for split in [&dataset.train, &dataset.validation] {
         let [dense, categories] = split.features.as_slice() else { panic!("two features") };

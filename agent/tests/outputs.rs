@@ -90,6 +90,29 @@ fn as_many_places_as_classes_need_it_said_that_the_classes_are_last() {
     check_accuracy(&found, &last, &checkpoint, &data, (6, 6));
 }
 
+#[test]
+fn labels_that_are_ignored_may_be_any_number() {
+    let (places, classes) = (5, 4);
+    let onnx = file(classes * places, &[("Reshape", vec![-1, classes as i64, places as i64])]);
+    // A class of its own is one number that is ignored, a number that no class has is another.
+    let of = |ignored: i64, smoothing: f64, class_weights: Option<Vec<f32>>| {
+        let mut data = Arc::unwrap_or_clone(labelled(places, classes));
+        for split in [&mut data.train, &mut data.validation] {
+            let Target::Classes { labels, .. } = &mut split.target else { panic!("classes") };
+            labels.iter_mut().step_by(3).for_each(|label| *label = ignored);
+            labels.iter_mut().filter(|label| **label == 2).for_each(|label| *label = ignored);
+        }
+        let loss = Loss::CrossEntropy { smoothing, class_weights, ignored: Some(ignored), classes_last: false };
+        trained(&onnx, &loss, &[Metric::F1], &Arc::new(data)).0
+    };
+    for (smoothing, weights) in [(0.0, None), (0.1, Some(vec![1.0, 2.0, 1.0, 0.5]))] {
+        let expected = of(2, smoothing, weights.clone());
+        for ignored in [-100, 255] {
+            assert_eq!(of(ignored, smoothing, weights.clone()), expected, "{ignored}");
+        }
+    }
+}
+
 /// What the exported model answers is right as often as its training said.
 fn check_accuracy(
     measured: &Metrics,

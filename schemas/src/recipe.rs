@@ -196,7 +196,7 @@ pub struct LossSettings {
     /// Cross-entropy: how much a row of each class counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_weights: Option<Vec<f64>>,
-    /// Cross-entropy: rows or positions of this class do not count.
+    /// Cross-entropy: the label of rows or positions that do not count. It may be one that no class has, as -100 or 255.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ignore_index: Option<i64>,
     /// Huber: where it turns from squared to absolute.

@@ -84,6 +84,7 @@ impl Blocks {
             return Err(DataError::OnePart);
         }
         let (kept, train) = split::parts(data, self.spans.len())?;
+        let ignored = data.ignored;
         let figures = normalize::figures(data.normalize, &self.several(&store, self.measured(&train))?.features);
         let mut validation = self.several(&store, &kept)?;
         normalize::apply(&figures, &mut validation.features);
@@ -93,7 +94,7 @@ impl Blocks {
             normalize::apply(&figures, &mut split.features);
             Ok(split)
         };
-        Ok(Stream::new(validation, blocks, Box::new(read)))
+        Ok(Stream::new(validation, blocks, Box::new(read)).ignoring(ignored))
     }
 
     /// The first of these blocks, until there are rows enough to measure.

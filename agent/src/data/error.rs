@@ -77,7 +77,11 @@ pub enum DataError {
     NoFeatures { target: String },
     #[error("column `{column}` has {count} different texts, more than {max}: leave it out of `features`", max = LIMITS.column_texts_max)]
     TooManyTexts { column: String, count: usize },
-    #[error("row {row} is of class {value}: number the classes 0, 1, 2 ... below {max}", max = LIMITS.classes_max)]
+    #[error(
+        "row {row} is of class {value}: number the classes 0, 1, 2 ... below {max}; the loss's `ignore_index` is the one \
+         label that may be any other number",
+        max = LIMITS.classes_max
+    )]
     Label { row: usize, value: f64 },
     #[error(
         "each row of the target has a one among {width} numbers: write the number of its class in their place; or, where \

@@ -76,6 +76,6 @@ impl Shards {
         let rows = npz::read(&self.data, store.part(part.start, part.bytes)).map_err(inside)?;
         let Rows { mut features, target, .. } = rows;
         shape::shape(&self.data, &mut features).map_err(inside)?;
-        Ok(Split { features, target: target::of_a_part(self.data.task, target).map_err(inside)? })
+        Ok(Split { features, target: target::of_a_part(&self.data, target).map_err(inside)? })
     }
 }

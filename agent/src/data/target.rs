@@ -2,18 +2,18 @@
 
 use regatta_columns::FileError;
 use regatta_schemas::limits::LIMITS;
-use regatta_schemas::recipe::Task;
+use regatta_schemas::recipe::{Data, Task};
 
 use super::error::DataError;
 use super::{RawTarget, table};
 use crate::training::Target;
 
-pub fn target(task: Task, raw: RawTarget) -> Result<Target, DataError> {
-    let target = of_a_part(task, raw)?;
+pub fn target(data: &Data, raw: RawTarget) -> Result<Target, DataError> {
+    let target = of_a_part(data, raw)?;
     check_classes(&target)?;
     match target {
         // Of language there are labels for each place alone.
-        Target::Classes { .. } if task == Task::Classification && is_one_hot(&target) => {
+        Target::Classes { .. } if data.task == Task::Classification && is_one_hot(&target) => {
             Err(DataError::OneHot { width: target.width() })
         }
         target => Ok(target),
@@ -27,9 +27,9 @@ fn is_one_hot(target: &Target) -> bool {
 }
 
 /// The target of a part of the rows, which may be of one class.
-pub fn of_a_part(task: Task, raw: RawTarget) -> Result<Target, DataError> {
-    match task {
-        Task::Classification | Task::LanguageModel => classes(task, raw),
+pub fn of_a_part(data: &Data, raw: RawTarget) -> Result<Target, DataError> {
+    match data.task {
+        Task::Classification | Task::LanguageModel => classes(data.task, data.ignored, raw),
         Task::Transcription => transcripts(raw),
         Task::Regression => values(raw),
         Task::Multilabel => answers(raw),
@@ -49,9 +49,9 @@ pub fn check_classes(target: &Target) -> Result<(), DataError> {
 }
 
 /// Targets of training and validation rows that a file keeps apart: of as many classes each.
-pub fn pair(task: Task, train: RawTarget, validation: RawTarget) -> Result<(Target, Target), DataError> {
-    let mut train = target(task, train)?;
-    let mut validation = of_a_part(task, validation)?;
+pub fn pair(data: &Data, train: RawTarget, validation: RawTarget) -> Result<(Target, Target), DataError> {
+    let mut train = target(data, train)?;
+    let mut validation = of_a_part(data, validation)?;
     if let (Target::Classes { classes: one, .. }, Target::Classes { classes: other, .. }) =
         (&mut train, &mut validation)
     {
@@ -65,8 +65,8 @@ pub fn pair(task: Task, train: RawTarget, validation: RawTarget) -> Result<(Targ
     }
 }
 
-/// Whole numbers are classes as they are; texts are numbered in their order.
-fn classes(task: Task, raw: RawTarget) -> Result<Target, DataError> {
+/// Whole numbers are classes as they are, but for the one that is ignored; texts are numbered in their order.
+fn classes(task: Task, ignored: Option<i64>, raw: RawTarget) -> Result<Target, DataError> {
     match raw {
         RawTarget::Numbers { shape, values } => {
             let shape = match (task, shape.as_slice()) {
@@ -75,12 +75,15 @@ fn classes(task: Task, raw: RawTarget) -> Result<Target, DataError> {
             };
             let width: usize = shape.iter().product();
             let label = |(at, value): (usize, &f64)| {
+                if let Some(ignored) = ignored.filter(|ignored| *value == *ignored as f64) {
+                    return Ok(ignored);
+                }
                 let is_class = value.fract() == 0.0 && (0.0..LIMITS.classes_max as f64).contains(value);
                 #[expect(clippy::cast_possible_truncation, reason = "a small whole number")]
                 is_class.then_some(*value as i64).ok_or(DataError::Label { row: at / width, value: *value })
             };
             let labels = values.iter().enumerate().map(label).collect::<Result<Vec<_>, _>>()?;
-            let classes = labels.iter().max().map_or(0, |label| label + 1);
+            let classes = labels.iter().filter(|label| ignored != Some(**label)).max().map_or(0, |label| label + 1);
             Ok(Target::classes(labels, shape, usize::try_from(classes).unwrap_or(usize::MAX)))
         }
         RawTarget::Texts(texts) => {
@@ -104,7 +107,7 @@ fn transcripts(raw: RawTarget) -> Result<Target, DataError> {
     if let RawTarget::Texts(texts) = raw {
         return Err(DataError::TextTranscript { text: texts.into_iter().next().unwrap_or_default() });
     }
-    let target = classes(Task::Transcription, raw)?;
+    let target = classes(Task::Transcription, None, raw)?;
     let Target::Classes { labels, shape, .. } = &target else { return Ok(target) };
     let &[width] = &shape[..] else { return Err(DataError::TranscriptShape { shape: shape.clone() }) };
     let resumes = |row: &[i64]| row.windows(2).any(|pair| pair[0] == 0 && pair[1] != 0);

@@ -219,7 +219,7 @@ mod tests {
             ("a", Absence::Mean, vec![3.0, 2.0, 3.0, 3.0, 6.0, 7.0], vec![3.0, 2.0, 3.0]),
         ] {
             let changed = without(&data, &[name.to_owned()], absence).unwrap();
-            changed.check().unwrap();
+            changed.check(None).unwrap();
             assert_eq!(values(&changed), (Values::F32(train), Values::F32(validation)), "{name} {absence:?}");
         }
     }
@@ -253,6 +253,6 @@ mod tests {
         assert_eq!(half.train.features[1].vocabulary, [4]);
         let mean = without(&data, &["kinds".to_owned()], Absence::Mean).unwrap();
         assert_eq!(mean.train.features[1].values, Values::I64(vec![2, 0, 2, 0]));
-        mean.check().unwrap();
+        mean.check(None).unwrap();
     }
 }

@@ -64,13 +64,13 @@ pub enum Target {
 }
 
 impl Dataset {
-    /// Whether both splits are whole and fit each other.
+    /// Whether both splits are whole and fit each other, where the loss ignores a label.
     ///
     /// # Errors
     /// [`TrainingError::Data`] with the first thing that is wrong.
-    pub fn check(&self) -> Result<(), TrainingError> {
-        self.train.check("training")?;
-        self.validation.check("validation")?;
+    pub fn check(&self, ignored: Option<i64>) -> Result<(), TrainingError> {
+        self.train.check("training", ignored)?;
+        self.validation.check("validation", ignored)?;
         if self.train.is_like(&self.validation) {
             Ok(())
         } else {
@@ -111,12 +111,12 @@ impl Split {
     ///
     /// # Errors
     /// [`TrainingError::Data`] with the first thing that is wrong.
-    pub(super) fn check(&self, name: &str) -> Result<(), TrainingError> {
+    pub(super) fn check(&self, name: &str, ignored: Option<i64>) -> Result<(), TrainingError> {
         let rows = self.rows();
         if rows == 0 || self.features.is_empty() {
             return Err(wrong(format!("the {name} split has {rows} rows of {} features", self.features.len())));
         }
-        self.target.check(name)?;
+        self.target.check(name, ignored)?;
         self.features.iter().try_for_each(|feature| feature.check(name, rows))
     }
 }
@@ -288,10 +288,11 @@ impl Target {
         }
     }
 
-    fn check(&self, split: &str) -> Result<(), TrainingError> {
+    fn check(&self, split: &str, ignored: Option<i64>) -> Result<(), TrainingError> {
         let count = match self {
             Self::Classes { labels, classes, .. } => {
                 let is_class = |label: &i64| usize::try_from(*label).is_ok_and(|label| label < *classes);
+                let is_class = |label: &i64| is_class(label) || ignored == Some(*label);
                 if let Some(label) = labels.iter().find(|label| !is_class(label)) {
                     return Err(wrong(format!("class {label} in the {split} split, of {classes} classes")));
                 }

@@ -141,8 +141,8 @@ impl Engine {
         plan.check()?;
         match &source {
             Source::Resident(data) if self.datasets.iter().any(|resident| resident.holds(data)) => {}
-            Source::Resident(data) => data.check()?,
-            Source::Streamed(stream) => stream.validation.check("validation")?,
+            Source::Resident(data) => data.check(plan.loss.ignored())?,
+            Source::Streamed(stream) => stream.validation.check("validation", plan.loss.ignored())?,
         }
         let model = self.model(plan, &source)?;
         let on = Surroundings {

@@ -93,6 +93,11 @@ impl Loss {
         Self::CrossEntropy { smoothing: 0.0, class_weights: None, ignored: None, classes_last: false }
     }
 
+    /// The label that is no class.
+    pub(super) fn ignored(&self) -> Option<i64> {
+        if let Self::CrossEntropy { ignored, .. } = self { *ignored } else { None }
+    }
+
     /// Of the model's outputs against such targets.
     fn form(&self, model: &Model, target: &Target) -> Result<step::Loss, TrainingError> {
         Ok(match self {

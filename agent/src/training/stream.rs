@@ -24,6 +24,8 @@ pub type ReadBlock = Box<dyn Fn(usize) -> Result<Split, TrainingError> + Send + 
 /// A data set of which only the rows to validate on are in memory.
 pub struct Stream {
     pub validation: Split,
+    /// The label that is no class.
+    ignored: Option<i64>,
     /// The blocks to train on, and how many rows each has.
     blocks: Vec<(usize, usize)>,
     read: ReadBlock,
@@ -97,7 +99,12 @@ pub struct Place {
 impl Stream {
     /// `blocks` to train on, by number and count of rows.
     pub fn new(validation: Split, blocks: Vec<(usize, usize)>, read: ReadBlock) -> Self {
-        Self { validation, blocks, read }
+        Self { validation, ignored: None, blocks, read }
+    }
+
+    /// A label that the loss ignores may be any number.
+    pub fn ignoring(self, ignored: Option<i64>) -> Self {
+        Self { ignored, ..self }
     }
 
     /// Rows to train on.
@@ -198,7 +205,7 @@ impl Stream {
                 let reason = format!("block {block} has other rows than it had when the data set was opened");
                 return Err(TrainingError::Data { reason });
             }
-            split.check("training")?;
+            split.check("training", self.ignored)?;
             all.append(&split, &(0..*rows).collect::<Vec<_>>());
         }
         Ok(all)

@@ -33,6 +33,7 @@ pub fn data(format: DataFormat, task: Task) -> Data {
         length: None,
         image_size: None,
         stream: false,
+        ignored: None,
     }
 }
 

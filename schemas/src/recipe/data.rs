@@ -53,6 +53,9 @@ pub struct Data {
     /// Images: the height and width that they are brought to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_size: Option<[u32; 2]>,
+    /// Labels that are no class, as the recipe's loss says (`ignore_index`): no key of a file.
+    #[serde(skip)]
+    pub ignored: Option<i64>,
     /// Read the rows from the disk while training, in a shuffled order, rather than hold them all in memory.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(extend("default" = false))]
