@@ -299,8 +299,12 @@ fn a_device_that_cannot_be_used_is_refused_with_what_to_do() {
         ("no device", open().env("COUNTING_CUDA_DEVICES", "0"), "nvidia-smi -L"),
         ("no such device", open().arg("3"), "nvidia-smi -L"),
         ("an old driver", open().env("COUNTING_CUDA_DRIVER", "12080"), "install NVIDIA's driver"),
-        ("an ONNX Runtime for CPUs", Step::new(&for_cpus, "open"), "scripts/setup --gpu"),
     ];
+    if for_cpus.exists() {
+        rows.push(("an ONNX Runtime for CPUs", Step::new(&for_cpus, "open"), "scripts/setup --gpu"));
+    } else {
+        eprintln!("skipped: an ONNX Runtime for CPUs (one from elsewhere is in use)");
+    }
     let hidden = [
         ("libcuda.so.1", "open", "install NVIDIA's driver"),
         ("libcublasLt.so.13", "open", "install CUDA 13"),

@@ -291,9 +291,9 @@ impl Target {
     fn check(&self, split: &str, ignored: Option<i64>) -> Result<(), TrainingError> {
         let count = match self {
             Self::Classes { labels, classes, .. } => {
-                let is_class = |label: &i64| usize::try_from(*label).is_ok_and(|label| label < *classes);
-                let is_class = |label: &i64| is_class(label) || ignored == Some(*label);
-                if let Some(label) = labels.iter().find(|label| !is_class(label)) {
+                let is_class = |label: i64| usize::try_from(label).is_ok_and(|label| label < *classes);
+                let may_be = |label: &&i64| is_class(**label) || ignored == Some(**label);
+                if let Some(label) = labels.iter().find(|label| !may_be(label)) {
                     return Err(wrong(format!("class {label} in the {split} split, of {classes} classes")));
                 }
                 labels.len()

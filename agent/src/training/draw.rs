@@ -24,18 +24,48 @@ pub fn permutation(seed: u64, epoch: u64, rows: usize) -> Vec<i64> {
 
 /// Initial weights of the parameter at `position`: uniform in `-bound .. bound`.
 pub fn weights(seed: u64, position: u64, count: usize, bound: f64) -> Vec<f32> {
-    let mut generator = generator(seed, Purpose::Weights, position);
-    #[expect(clippy::cast_possible_truncation, reason = "weights are single precision")]
-    let weight = |_| (bound * (2.0 * unit(&mut generator) - 1.0)) as f32;
-    (0..count).map(weight).collect()
+    drawn(generator(seed, Purpose::Weights, position), count, WORDS_OF_UNIT, |generator| {
+        bound * (2.0 * unit(generator) - 1.0)
+    })
 }
 
 /// Initial weights of the parameter at `position`: normal with mean 0.
 pub fn normal(seed: u64, position: u64, count: usize, deviation: f64) -> Vec<f32> {
-    let mut generator = generator(seed, Purpose::Weights, position);
-    #[expect(clippy::cast_possible_truncation, reason = "weights are single precision")]
-    let number = |_| (deviation * standard_normal(&mut generator)) as f32;
-    (0..count).map(number).collect()
+    drawn(generator(seed, Purpose::Weights, position), count, 2 * WORDS_OF_UNIT, |generator| {
+        deviation * standard_normal(generator)
+    })
+}
+
+/// Numbers that take so many words of the generator each, drawn by all processors: the same as one after the other.
+fn drawn(generator: ChaCha8Rng, count: usize, words: u128, number: impl Fn(&mut ChaCha8Rng) -> f64 + Sync) -> Vec<f32> {
+    /// So many are drawn before another thread would have begun.
+    const ALONE: usize = 1 << 15;
+
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(count / ALONE).max(1);
+    let share = count.div_ceil(threads).max(1);
+    let fill = |at: usize, part: &mut [f32]| {
+        let mut generator = generator.clone();
+        generator.set_word_pos(at as u128 * words);
+        #[expect(clippy::cast_possible_truncation, reason = "weights are single precision")]
+        part.fill_with(|| number(&mut generator) as f32);
+    };
+    let mut numbers = vec![0.0; count];
+    let (own, others) = numbers.split_at_mut(share.min(count));
+    let left: Vec<usize> = std::thread::scope(|scope| {
+        let begin = |(position, part)| {
+            let at = share * (position + 1);
+            let begun = std::thread::Builder::new().spawn_scoped(scope, move || fill(at, part));
+            begun.is_err().then_some(at)
+        };
+        let left = others.chunks_mut(share).enumerate().filter_map(begin).collect();
+        fill(0, own);
+        left
+    });
+    // Where the system has no more threads.
+    for at in left {
+        fill(at, &mut numbers[at..count.min(at + share)]);
+    }
+    numbers
 }
 
 /// The noise pool of a width, the same for all trials: a trial's seed chooses rows of it.
@@ -88,6 +118,9 @@ fn generator(seed: u64, purpose: Purpose, stream: u64) -> ChaCha8Rng {
     generator
 }
 
+/// What `unit` takes of a generator.
+const WORDS_OF_UNIT: u128 = 2;
+
 fn unit(generator: &mut ChaCha8Rng) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
     let number = (generator.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
@@ -128,6 +161,18 @@ mod tests {
             assert!((variance * (8.0 * alpha + 4.0) - 1.0).abs() < 0.05, "{alpha}: {variance}");
         }
         assert!((0..1000).all(|step| (0.0..=1.0).contains(&beta(3, step, 1e-6))));
+    }
+
+    #[test]
+    fn many_weights_are_the_same_as_one_after_the_other() {
+        let count = 300_001;
+        let mut one = generator(5, Purpose::Weights, 3);
+        let expected: Vec<f32> = (0..count).map(|_| (0.5 * standard_normal(&mut one)) as f32).collect();
+        assert!(normal(5, 3, count, 0.5) == expected);
+        let mut one = generator(5, Purpose::Weights, 4);
+        let expected: Vec<f32> = (0..count).map(|_| (0.25 * (2.0 * unit(&mut one) - 1.0)) as f32).collect();
+        assert!(weights(5, 4, count, 0.25) == expected);
+        assert!(weights(5, 4, 0, 0.25).is_empty());
     }
 
     #[test]
