@@ -113,7 +113,7 @@ pub enum Schedule {
     Constant {
         /// The share of the resource, below one, in which the learning rate first rises in a straight line to the
         /// optimizer's own; the schedule runs over the rest.
-        #[serde(default, skip_serializing_if = "is_zero")]
+        #[serde(default, skip_serializing_if = "super::is_zero")]
         #[schemars(extend("default" = 0.0))]
         warm_up: f64,
     },
@@ -124,7 +124,7 @@ pub enum Schedule {
         factor: f64,
         /// The share of the resource, below one, in which the learning rate first rises in a straight line to the
         /// optimizer's own; the schedule runs over the rest.
-        #[serde(default, skip_serializing_if = "is_zero")]
+        #[serde(default, skip_serializing_if = "super::is_zero")]
         #[schemars(extend("default" = 0.0))]
         warm_up: f64,
     },
@@ -134,7 +134,7 @@ pub enum Schedule {
         floor: f64,
         /// The share of the resource, below one, in which the learning rate first rises in a straight line to the
         /// optimizer's own; the schedule runs over the rest.
-        #[serde(default, skip_serializing_if = "is_zero")]
+        #[serde(default, skip_serializing_if = "super::is_zero")]
         #[schemars(extend("default" = 0.0))]
         warm_up: f64,
     },
@@ -144,7 +144,7 @@ pub enum Schedule {
         floor: f64,
         /// The share of the resource, below one, in which the learning rate first rises in a straight line to the
         /// optimizer's own; the schedule runs over the rest.
-        #[serde(default, skip_serializing_if = "is_zero")]
+        #[serde(default, skip_serializing_if = "super::is_zero")]
         #[schemars(extend("default" = 0.0))]
         warm_up: f64,
     },
@@ -163,7 +163,7 @@ pub enum Schedule {
         factor: f64,
         /// The share of the resource, below one, in which the learning rate first rises in a straight line to the
         /// optimizer's own; the schedule runs over the rest.
-        #[serde(default, skip_serializing_if = "is_zero")]
+        #[serde(default, skip_serializing_if = "super::is_zero")]
         #[schemars(extend("default" = 0.0))]
         warm_up: f64,
     },
@@ -194,11 +194,6 @@ impl Schedule {
             Self::OneCycle { .. } | Self::Plateau { .. } => 0.0,
         }
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's predicates take references")]
-fn is_zero(number: &f64) -> bool {
-    *number == 0.0
 }
 
 fn default_factor() -> f64 {
