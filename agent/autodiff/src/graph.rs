@@ -191,6 +191,7 @@ pub struct Graph {
     segment_by_last: BTreeMap<usize, Segment>,
     /// The same numbers in the other of two precisions.
     cast_by_value: BTreeMap<Value, Value>,
+    /// Those that are zero but for a part, along one axis.
     padded_by_value: BTreeMap<Value, padded::Padded>,
 }
 

@@ -248,8 +248,8 @@ fn floats_from(dtype: Dtype, (start, limit, step): (f64, f64, f64)) -> Option<Co
     if !(count.is_finite() && count <= ELEMENTS_MAX as f64) {
         return None;
     }
-    let elements: Vec<f64> = (0..ELEMENTS_MAX).map(|at| at as f64).take_while(|&at| at < count).collect();
-    let elements: Vec<f64> = elements.into_iter().map(|at| start + at * step).collect();
+    let positions = (0..ELEMENTS_MAX).map(|at| at as f64).take_while(|&at| at < count);
+    let elements: Vec<f64> = positions.map(|at| start + at * step).collect();
     Some(Constant { dtype, shape: vec![elements.len()], elements: Elements::Float(elements) })
 }
 

@@ -8,7 +8,7 @@ use super::translate::{Translated, Translator};
 use super::{Axis, ImportError, LIMITS, ModelFile, Notice, at_most, decoded, malformed};
 use crate::families::{Feature, Forward, Initial, Mode, Parameter};
 use crate::gradient::{GradientError, gradients};
-use crate::graph::{Dtype, Graph, GraphError, OPSET, Provider, Value};
+use crate::graph::{Dtype, Graph, GraphError, Provider, Value};
 use crate::onnx::GraphProto;
 use crate::step::dropout::{Dropout, OWN_RATES};
 
@@ -34,6 +34,23 @@ pub struct Imported {
 struct Body {
     graph: GraphProto,
     opset: i64,
+}
+
+impl Body {
+    /// The error with the file's own name of the node, and its opset.
+    fn named(&self, error: GradientError, graph: &Graph, translated: &Translated) -> ImportError {
+        let own = |node: String| translated.name_in(&self.graph, graph, &node).map_or(node, str::to_owned);
+        let opset = self.opset;
+        match error {
+            GradientError::MissingRule { op, node, help, .. } => {
+                ImportError::Unknown { op, node: own(node), opset, help }
+            }
+            GradientError::Unsupported { op, node, reason, .. } => {
+                ImportError::Operator { op, node: own(node), opset, reason, help: SETTINGS }
+            }
+            other => other.into(),
+        }
+    }
 }
 
 impl PartialEq for Imported {
@@ -231,7 +248,8 @@ impl Imported {
                 self.rates.clone_from(&translated.rates);
             }
             if mode == Mode::Training {
-                self.freeze_unreached(&mut graph, &translated, &parameters)?;
+                let reached = self.freeze_unreached(&mut graph, translated.output, &parameters);
+                reached.map_err(|error| self.body_by_batch[&batch].named(error, &graph, &translated))?;
             }
         }
         if self.parameters.iter().any(|parameter| parameter.trains) { Ok(()) } else { Err(ImportError::NothingTrains) }
@@ -248,10 +266,9 @@ impl Imported {
     fn freeze_unreached(
         &mut self,
         graph: &mut Graph,
-        translated: &Translated,
+        output: Value,
         declared: &[(Parameter, Value)],
-    ) -> Result<(), ImportError> {
-        let output = translated.output;
+    ) -> Result<(), GradientError> {
         let seed = graph.scalar_like(output, 1.0);
         loop {
             let wrt: Vec<Value> = self
@@ -268,24 +285,8 @@ impl Imported {
                         parameter.trains = false;
                     }
                 }
-                Err(error) => return Err(self.named_as_in_the_file(error, graph, translated)),
+                Err(error) => return Err(error),
             }
-        }
-    }
-
-    fn named_as_in_the_file(&self, error: GradientError, graph: &Graph, translated: &Translated) -> ImportError {
-        let own = |node: &str| translated.name_of(graph, node).map_or_else(|| node.to_owned(), str::to_owned);
-        let opset = self.body_by_batch.values().next().map_or(OPSET, |body| body.opset);
-        match error {
-            GradientError::MissingRule { op, node, help, .. } => {
-                let node = own(&node);
-                ImportError::Unknown { op, node, opset, help }
-            }
-            GradientError::Unsupported { op, node, reason, .. } => {
-                let node = own(&node);
-                ImportError::Operator { op, node, opset, reason, help: SETTINGS }
-            }
-            other => other.into(),
         }
     }
 }

@@ -105,11 +105,11 @@ impl Roles {
             if numbers.iter().any(|number| !number.is_finite()) {
                 continue;
             }
-            let tied = matrices.iter().find_map(|(other, other_shape, other_numbers)| {
-                // Two that the model has names for are two, though they may begin as copies of each other.
-                let is_computed = is_name_of_computed(name) != is_name_of_computed(other.name());
-                let transposed = transposed_to(other_shape, other_numbers, &shape, &numbers);
-                transposed.filter(|_| is_computed).map(|transposed| (*other, transposed))
+            // Two that the model has names for are two, though they may begin as copies of each other.
+            let is_computed = is_name_of_computed(name);
+            let mut others = matrices.iter().filter(|(other, ..)| is_name_of_computed(other.name()) != is_computed);
+            let tied = others.find_map(|(other, other_shape, other_numbers)| {
+                Some((*other, transposed_to(other_shape, other_numbers, &shape, &numbers)?))
             });
             if let Some((other, transposed)) = tied {
                 let kept = other.name().to_owned();
@@ -155,8 +155,7 @@ fn without_parameters(graph: &GraphProto, opset: i64) -> ImportError {
             |tensor: &TensorProto| dtypes.iter().any(|dtype| i64::from(tensor.data_type()) == dtype_code(*dtype));
         graph.initializer.iter().any(is_one)
     };
-    let control = graph.node.iter().find(|node| refused::is_control(node.op_type()));
-    if let Some(error) = control.and_then(|node| refused::error(node, opset)) {
+    if let Some(error) = graph.node.iter().find_map(|node| refused::hiding(node, opset)) {
         return error;
     }
     if is_of(&[Dtype::F16, Dtype::Bf16]) {

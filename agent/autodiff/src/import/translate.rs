@@ -32,16 +32,15 @@ pub(super) struct Translated {
     pub output: Value,
     /// Of the dropouts.
     pub rates: Vec<f64>,
-    /// Of each node of the file, how many nodes there were once it was translated, and its name.
-    ends: Vec<(usize, String)>,
+    /// Of each node of the file, how many nodes there were once it was translated.
+    ends: Vec<usize>,
 }
 
 impl Translated {
-    /// The name that the file gives to what a node was made of.
-    pub fn name_of(&self, graph: &Graph, node: &str) -> Option<&str> {
+    /// The name that the file has for what a node of the graph was made of.
+    pub fn name_in<'f>(&self, file: &'f GraphProto, graph: &Graph, node: &str) -> Option<&'f str> {
         let position = graph.nodes().iter().position(|known| known.name == node)?;
-        let at = self.ends.partition_point(|(end, _)| *end <= position);
-        self.ends.get(at).map(|(_, name)| name.as_str())
+        file.node.get(self.ends.partition_point(|end| *end <= position)).map(node_name)
     }
 }
 
@@ -143,7 +142,7 @@ impl<'f, 'g> Translator<'f, 'g> {
         let mut ends = Vec::with_capacity(graph.node.len());
         for node in &graph.node {
             let given = self.node(node)?;
-            ends.push((self.context.graph.nodes().len(), node_name(node).to_owned()));
+            ends.push(self.context.graph.nodes().len());
             for (name, bound) in node.output.iter().zip(given) {
                 if let Some(bound) = bound {
                     self.bind(name, bound);

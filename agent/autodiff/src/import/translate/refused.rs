@@ -10,6 +10,7 @@ pub(super) const STANDARD: &str = "export the model with standard operators only
 const CONTROL: &str =
     "export the model so that its control flow does not depend on data (fixed sizes, torch.where instead of if)";
 const CONTROL_FLOW: &str = "control flow cannot be differentiated";
+const BRANCHES: &[&str] = &["If"];
 const LOOPS: &[&str] = &["Loop", "Scan"];
 const SEQUENCES: &[&str] = &["SequenceMap", "SequenceInsert", "SequenceErase", "SequenceEmpty"];
 const OPTIONALS: &[&str] = &["Optional", "OptionalGetElement", "OptionalHasElement"];
@@ -17,7 +18,7 @@ const QUANTISED: &str = "export the model before it is quantised";
 const SIZES: &str = "write this part of the model with sizes that do not depend on data, such as masks";
 
 const REFUSED: &[(&[&str], &str, &str)] = &[
-    (&["If"], CONTROL_FLOW, CONTROL),
+    (BRANCHES, CONTROL_FLOW, CONTROL),
     (LOOPS, CONTROL_FLOW, CONTROL),
     (SEQUENCES, "sequences of changing length", CONTROL),
     (OPTIONALS, "optional values", CONTROL),
@@ -52,20 +53,22 @@ fn reason_of(op: &str) -> Option<(&'static str, &'static str)> {
     REFUSED.iter().find(|(ops, _, _)| ops.contains(&op)).map(|(_, reason, help)| (*reason, *help))
 }
 
-/// Whether an operator is one of control flow, which may hide what trains.
-pub(in crate::import) fn is_control(op: &str) -> bool {
-    op == "If" || LOOPS.contains(&op)
+/// The error of what may hide all that trains.
+pub(in crate::import) fn hiding(node: &NodeProto, opset: i64) -> Option<ImportError> {
+    error_among(&[BRANCHES, LOOPS], node, opset)
 }
 
 /// The error of what a runtime never folds away, and need not be given: some of it ends the process.
 pub(in crate::import) fn unfolded(node: &NodeProto, opset: i64) -> Option<ImportError> {
-    let op = node.op_type();
-    let is_one = [LOOPS, SEQUENCES, OPTIONALS].into_iter().any(|ops| ops.contains(&op));
-    is_one.then(|| error(node, opset)).flatten()
+    error_among(&[LOOPS, SEQUENCES, OPTIONALS], node, opset)
+}
+
+fn error_among(kinds: &[&[&str]], node: &NodeProto, opset: i64) -> Option<ImportError> {
+    kinds.iter().any(|ops| ops.contains(&node.op_type())).then(|| error(node, opset)).flatten()
 }
 
 /// The error of an operator that is refused whatever its operands.
-pub(in crate::import) fn error(node: &NodeProto, opset: i64) -> Option<ImportError> {
+pub(super) fn error(node: &NodeProto, opset: i64) -> Option<ImportError> {
     let (reason, help) = reason_of(node.op_type())?;
     let (op, node) = (node.op_type().into(), node_name(node).into());
     Some(ImportError::Operator { op, node, opset, reason: reason.into(), help })
