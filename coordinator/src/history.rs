@@ -98,7 +98,7 @@ impl History {
     /// When a trial was stopped whose agent is still to store a last checkpoint of it.
     pub fn owes_checkpoint_since(&self, trial: TrialId) -> Option<Time> {
         let known = self.machine.study(&self.study)?.state().trials.get(&trial)?;
-        let is_held = known.tenure.as_ref().is_some_and(|tenure| tenure.is_open && tenure.lease.is_none());
+        let is_held = known.open_tenure().is_some() && !known.is_called();
         self.stopped_at.get(&trial).copied().filter(|_| is_held)
     }
 
