@@ -39,9 +39,11 @@ const PLAIN: Row = Row {
     pads: [1; 4],
 };
 
-/// The first ones go by Winograd's way, the others by columns.
+/// The first ones go by Winograd's way, those of one tap, of many pads or of very few filters by columns, the others directly.
 fn rows() -> Vec<Row> {
     vec![
+        Row { channels: 64, filters: 65, ..PLAIN },
+        Row { batch: 2, channels: 64, filters: 64, input: [20, 24], ..PLAIN },
         PLAIN,
         Row { pads: [0; 4], ..PLAIN },
         Row { pads: [2; 4], ..PLAIN },
