@@ -26,6 +26,7 @@ struct Row {
     strides: [usize; 2],
     dilations: [usize; 2],
     pads: [usize; 4],
+    groups: usize,
 }
 
 const PLAIN: Row = Row {
@@ -37,6 +38,7 @@ const PLAIN: Row = Row {
     strides: [1, 1],
     dilations: [1, 1],
     pads: [1; 4],
+    groups: 1,
 };
 
 /// The first ones go by Winograd's way, those of one tap, of many pads or of very few filters by columns, the others directly.
@@ -67,6 +69,8 @@ fn rows() -> Vec<Row> {
             pads: [3; 4],
             ..PLAIN
         },
+        Row { channels: 12, filters: 12, groups: 12, ..PLAIN },
+        Row { channels: 4, filters: 6, groups: 2, strides: [2, 2], ..PLAIN },
         Row { batch: 1, channels: 1, filters: 1, input: [1, 1], kernel: [3, 3], pads: [1; 4], ..PLAIN },
     ]
 }
@@ -84,7 +88,7 @@ impl Row {
     }
 
     fn w(&self) -> [usize; 4] {
-        [self.filters, self.channels, self.kernel[0], self.kernel[1]]
+        [self.filters, self.channels / self.groups, self.kernel[0], self.kernel[1]]
     }
 
     fn y(&self) -> [usize; 4] {
@@ -98,6 +102,7 @@ impl Row {
             ("strides", ints(&self.strides)),
             ("dilations", ints(&self.dilations)),
             ("pads", ints(&self.pads)),
+            ("group", Attribute::Int(self.groups as i64)),
             ("shape", ints(shape)),
         ]
     }
@@ -106,7 +111,9 @@ impl Row {
     fn products(&self, mut each: impl FnMut(usize, usize, usize)) {
         let ([down, across], [height, width]) = (self.output(), self.input);
         for (image, filter, oy, ox) in indices([self.batch, self.filters, down, across]) {
-            for (channel, i, j, _) in indices([self.channels, self.kernel[0], self.kernel[1], 1]) {
+            let depth = self.channels / self.groups;
+            let first = filter * self.groups / self.filters * depth;
+            for (channel, i, j, _) in indices([depth, self.kernel[0], self.kernel[1], 1]) {
                 let y = (oy * self.strides[0] + i * self.dilations[0]).checked_sub(self.pads[0]);
                 let x = (ox * self.strides[1] + j * self.dilations[1]).checked_sub(self.pads[1]);
                 if let (Some(y), Some(x)) = (y, x)
@@ -115,8 +122,8 @@ impl Row {
                 {
                     each(
                         ((image * self.filters + filter) * down + oy) * across + ox,
-                        ((image * self.channels + channel) * height + y) * width + x,
-                        ((filter * self.channels + channel) * self.kernel[0] + i) * self.kernel[1] + j,
+                        ((image * self.channels + first + channel) * height + y) * width + x,
+                        ((filter * depth + channel) * self.kernel[0] + i) * self.kernel[1] + j,
                     );
                 }
             }

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models import mobilenet_v3_small
 
 from .resnet import resnet
 
@@ -87,5 +88,6 @@ TIMED = {
     "cnn": Timed(cnn, 64, (3, 32, 32)),
     "resnet18": Timed(lambda: resnet(3, (64, 128, 256, 512), blocks=2, classes=CLASSES), 64, (3, 32, 32)),
     "transformer": Timed(lambda: Transformer(256, 128, 256, 4, 1, causal=False), 16, (128,), vocabulary=256),
+    "mobilenet": Timed(lambda: mobilenet_v3_small(num_classes=CLASSES), 32, (3, 96, 96)),
     "gpt2": Timed(lambda: Transformer(8192, 128, 384, 6, 6, causal=True), 4, (128,), vocabulary=8192),
 }

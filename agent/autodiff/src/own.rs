@@ -135,9 +135,9 @@ fn parts_of_sum(outer: usize, count: usize, inner: usize) -> usize {
     if inner == 1 { parts.next_multiple_of(WARP) } else { parts }
 }
 
-/// The attributes of a convolution that these operators compute: in two dimensions, in f32, of one group.
+/// The attributes of a convolution that these operators compute: in two dimensions, in f32.
 fn convolution(graph: &Graph, node: &Node) -> Option<Vec<(&'static str, Attribute)>> {
-    let is_plain = node.op == "Conv" && node.domain.is_empty() && node.int("group", 1) == 1;
+    let is_plain = node.op == "Conv" && node.domain.is_empty();
     let (x, w) = (operand(node, 0)?, operand(node, 1)?);
     let is_explicit = node.text("auto_pad").is_none_or(|pad| pad == "NOTSET");
     if !graph.has_own_operators()
@@ -150,7 +150,8 @@ fn convolution(graph: &Graph, node: &Node) -> Option<Vec<(&'static str, Attribut
     }
     let list =
         |name: &'static str, default: &[i64]| (name, Attribute::Ints(node.ints(name).unwrap_or(default).to_vec()));
-    Some(vec![list("strides", &[1, 1]), list("dilations", &[1, 1]), list("pads", &[0; 4])])
+    let group = ("group", Attribute::Int(node.int("group", 1)));
+    Some(vec![list("strides", &[1, 1]), list("dilations", &[1, 1]), list("pads", &[0; 4]), group])
 }
 
 /// A batch normalised by its own statistics, as one node.

@@ -73,21 +73,23 @@ pub struct Convolution {
     output: Planes,
     kernel: Kernel2d,
     batch: usize,
+    /// Channels and filters are dealt out to so many groups, of which each sees its own.
+    groups: usize,
 }
 
 impl Convolution {
-    /// The convolution of `x` `[N, C, H, W]` by `w` `[F, C, KH, KW]` that gives `y` `[N, F, OH, OW]`.
+    /// The convolution of `x` `[N, C, H, W]` by `w` `[F, C / groups, KH, KW]` that gives `y` `[N, F, OH, OW]`.
     ///
     /// # Errors
-    /// The shapes do not belong together, or a step is zero.
+    /// The shapes do not belong together, or a step is zero, or there are no groups.
     pub fn new(x: &[usize], w: &[usize], y: &[usize], settings: Settings) -> Result<Self, Unfit> {
         let (&[batch, channels, height, width], &[filters, depth, rows, columns], &[images, maps, down, across]) =
             (x, w, y)
         else {
             return Err(unfit(x, w, y));
         };
-        let Settings { strides, dilations, pads } = settings;
-        if strides.iter().chain(&dilations).any(|&step| step == 0) {
+        let Settings { strides, dilations, pads, groups } = settings;
+        if strides.iter().chain(&dilations).chain([&groups]).any(|&number| number == 0) {
             return Err(unfit(x, w, y));
         }
         let shape = [rows, columns];
@@ -95,14 +97,14 @@ impl Convolution {
             let reach = (shape[axis].max(1) - 1) * dilations[axis] + 1;
             (length + pads[axis] + pads[axis + 2]).checked_sub(reach).map(|room| room / strides[axis] + 1)
         };
-        let fits = images == batch && maps == filters && depth == channels;
+        let fits = images == batch && maps == filters && depth * groups == channels && filters % groups == 0;
         if !fits || size(0, height) != Some(down) || size(1, width) != Some(across) || x.contains(&0) || w.contains(&0)
         {
             return Err(unfit(x, w, y));
         }
         let input = Planes { channels, height, width };
         let output = Planes { channels: filters, height: down, width: across };
-        Ok(Self { input, output, kernel: Kernel2d { shape, strides, dilations, pads }, batch })
+        Ok(Self { input, output, kernel: Kernel2d { shape, strides, dilations, pads }, batch, groups })
     }
 }
 
@@ -126,12 +128,23 @@ pub struct Settings {
     pub dilations: [usize; 2],
     /// Before the rows and the columns, then behind them.
     pub pads: [usize; 4],
+    pub groups: usize,
 }
 
 impl Convolution {
     /// The number of filters.
     pub fn filters(&self) -> usize {
         self.output.channels
+    }
+
+    /// Channels that a filter sees.
+    fn depth(&self) -> usize {
+        self.input.channels / self.groups
+    }
+
+    /// Products that a position of one filter sums.
+    fn taps(&self) -> usize {
+        self.depth() * self.kernel.shape[0] * self.kernel.shape[1]
     }
 
     /// `y = x * w + bias`, with a bias for each filter.
@@ -184,7 +197,7 @@ impl Convolution {
             (128, Way::Columns)
         };
         let is_direct = channels_min < many && kernel.shape != [1, 1] && direct::pays(self, filters);
-        if is_direct { Way::Direct } else { instead }
+        if is_direct || self.groups > 1 { Way::Direct } else { instead }
     }
 }
 
@@ -201,31 +214,79 @@ mod tests {
     use super::*;
     use crate::testing::{in_turn, numbers};
 
-    /// Images, channels, filters, height and width, kernel, stride, pads.
-    type Row = ([usize; 5], usize, usize, [usize; 4]);
+    struct Row {
+        /// Images, channels, filters, height and width.
+        sizes: [usize; 5],
+        kernel: [usize; 2],
+        settings: Settings,
+    }
 
-    /// What each product of an input and a weight belongs to: calls with indices into x, w and y.
-    fn products(
-        (sizes, kernel, stride, pads): Row,
-        dilation: usize,
-        output: [usize; 2],
-        mut each: impl FnMut(usize, usize, usize),
-    ) {
-        let [images, channels, filters, height, width] = sizes;
-        let [down, across] = output;
-        for image in 0..images {
-            for filter in 0..filters {
-                for place in 0..down * across {
-                    for tap in 0..channels * kernel * kernel {
-                        let (channel, tap) = (tap / (kernel * kernel), tap % (kernel * kernel));
-                        let y = (place / across * stride + tap / kernel * dilation).wrapping_sub(pads[0]);
-                        let x = (place % across * stride + tap % kernel * dilation).wrapping_sub(pads[1]);
-                        if y < height && x < width {
-                            each(
-                                ((image * channels + channel) * height + y) * width + x,
-                                (filter * channels + channel) * kernel * kernel + tap,
-                                (image * filters + filter) * down * across + place,
-                            );
+    /// With nothing around planes.
+    fn row(sizes: [usize; 5], kernel: usize) -> Row {
+        let settings = Settings { strides: [1, 1], dilations: [1, 1], pads: [0; 4], groups: 1 };
+        Row { sizes, kernel: [kernel; 2], settings }
+    }
+
+    impl Row {
+        fn pads(mut self, pads: [usize; 4]) -> Self {
+            self.settings.pads = pads;
+            self
+        }
+
+        fn strides(mut self, strides: [usize; 2]) -> Self {
+            self.settings.strides = strides;
+            self
+        }
+
+        fn dilations(mut self, dilations: [usize; 2]) -> Self {
+            self.settings.dilations = dilations;
+            self
+        }
+
+        fn groups(mut self, groups: usize) -> Self {
+            self.settings.groups = groups;
+            self
+        }
+
+        fn output(&self) -> [usize; 2] {
+            let Settings { strides, dilations, pads, .. } = self.settings;
+            [0, 1].map(|axis| {
+                let reach = (self.kernel[axis] - 1) * dilations[axis] + 1;
+                (self.sizes[3 + axis] + pads[axis] + pads[axis + 2] - reach) / strides[axis] + 1
+            })
+        }
+
+        /// Of x, w and y.
+        fn shapes(&self) -> [[usize; 4]; 3] {
+            let ([images, channels, filters, height, width], [down, across]) = (self.sizes, self.output());
+            let depth = channels / self.settings.groups;
+            [
+                [images, channels, height, width],
+                [filters, depth, self.kernel[0], self.kernel[1]],
+                [images, filters, down, across],
+            ]
+        }
+
+        /// What each product of an input and a weight belongs to: calls with indices into x, w and y.
+        fn products(&self, mut each: impl FnMut(usize, usize, usize)) {
+            let Settings { strides, dilations, pads, groups } = self.settings;
+            let ([images, channels, filters, height, width], [down, across]) = (self.sizes, self.output());
+            let (depth, [rows, columns]) = (channels / groups, self.kernel);
+            for image in 0..images {
+                for filter in 0..filters {
+                    for place in 0..down * across {
+                        for tap in 0..depth * rows * columns {
+                            let (channel, tap) = (tap / (rows * columns), tap % (rows * columns));
+                            let y = (place / across * strides[0] + tap / columns * dilations[0]).wrapping_sub(pads[0]);
+                            let x = (place % across * strides[1] + tap % columns * dilations[1]).wrapping_sub(pads[1]);
+                            if y < height && x < width {
+                                let seen = image * channels + filter * groups / filters * depth + channel;
+                                each(
+                                    (seen * height + y) * width + x,
+                                    (filter * depth + channel) * rows * columns + tap,
+                                    (image * filters + filter) * down * across + place,
+                                );
+                            }
                         }
                     }
                 }
@@ -255,14 +316,14 @@ mod tests {
     const WAYS: [AWay; 3] = [
         AWay {
             name: "columns",
-            suits: |_| true,
+            suits: |convolution| convolution.groups == 1,
             forward: columns::forward,
             input_gradient: columns::input_gradient,
             weight_gradient: columns::weight_gradient,
         },
         AWay {
             name: "direct",
-            suits: direct::suits,
+            suits: |_| true,
             forward: direct::forward,
             input_gradient: direct::input_gradient,
             weight_gradient: direct::weight_gradient,
@@ -278,43 +339,42 @@ mod tests {
 
     #[test]
     fn every_way_gives_what_plain_loops_give_in_double_precision() {
-        let rows: [(Row, usize); 15] = [
-            (([3, 8, 9, 8, 8], 3, 1, [1; 4]), 1),
-            (([2, 9, 8, 7, 5], 3, 1, [1; 4]), 1),
-            (([2, 8, 8, 34, 47], 3, 1, [0; 4]), 1),
-            (([2, 8, 8, 5, 9], 3, 1, [2, 0, 1, 2]), 1),
-            (([70, 8, 8, 4, 8], 3, 1, [1; 4]), 1),
-            (([90, 3, 20, 12, 13], 3, 1, [1; 4]), 1),
-            (([2, 3, 8, 9, 8], 3, 2, [1; 4]), 1),
-            (([2, 3, 8, 9, 8], 3, 2, [0, 2, 1, 0]), 1),
-            (([2, 3, 4, 19, 18], 7, 2, [3; 4]), 1),
-            (([2, 3, 4, 11, 12], 2, 3, [0; 4]), 1),
-            (([2, 3, 4, 11, 12], 3, 1, [2; 4]), 2),
-            (([2, 3, 4, 15, 12], 3, 2, [3, 1, 2, 4]), 3),
-            (([2, 8, 9, 6, 7], 2, 1, [0, 1, 1, 0]), 1),
-            (([2, 3, 4, 5, 5], 1, 1, [0; 4]), 1),
-            (([2, 3, 4, 5, 5], 1, 1, [1; 4]), 1),
+        let rows = [
+            row([3, 8, 9, 8, 8], 3).pads([1; 4]),
+            row([2, 9, 8, 7, 5], 3).pads([1; 4]),
+            row([2, 8, 8, 34, 47], 3),
+            row([2, 8, 8, 5, 9], 3).pads([2, 0, 1, 2]),
+            row([70, 8, 8, 4, 8], 3).pads([1; 4]),
+            row([90, 3, 20, 12, 13], 3).pads([1; 4]),
+            row([2, 3, 8, 9, 8], 3).pads([1; 4]).strides([2, 2]),
+            row([2, 3, 8, 9, 8], 3).pads([0, 2, 1, 0]).strides([2, 1]),
+            row([2, 3, 4, 19, 18], 7).pads([3; 4]).strides([2, 2]),
+            row([2, 3, 4, 11, 12], 2).strides([3, 3]),
+            row([2, 3, 4, 11, 12], 3).pads([2; 4]).dilations([2, 2]),
+            row([2, 3, 2, 15, 12], 3).pads([3, 1, 2, 4]).strides([2, 3]).dilations([3, 1]),
+            row([2, 8, 9, 6, 7], 2).pads([0, 1, 1, 0]),
+            row([2, 3, 4, 5, 5], 1),
+            row([2, 3, 4, 5, 5], 1).pads([1, 2, 0, 1]),
+            row([2, 3, 1, 5, 6], 2).pads([4, 3, 2, 5]).strides([2, 1]),
+            row([9, 12, 12, 14, 15], 3).pads([1; 4]).groups(12),
+            row([3, 12, 12, 7, 8], 5).pads([2; 4]).strides([2, 2]).groups(12),
+            row([2, 6, 12, 7, 8], 3).pads([1; 4]).groups(6),
+            row([2, 12, 6, 7, 8], 3).pads([1; 4]).groups(6),
+            row([2, 6, 9, 7, 8], 3).pads([1; 4]).groups(3),
+            row([2, 8, 24, 7, 8], 3).pads([2; 4]).dilations([2, 2]).groups(2),
+            row([2, 32, 32, 7, 8], 1).groups(2),
         ];
         let mut computed = [0; 3];
-        for (row, dilation) in rows {
-            let ([images, channels, filters, height, width], kernel, stride, pads) = row;
-            let reach = (kernel - 1) * dilation + 1;
-            let size = |axis: usize, length: usize| (length + pads[axis] + pads[axis + 2] - reach) / stride + 1;
-            let output = [size(0, height), size(1, width)];
-            let shapes = [
-                [images, channels, height, width],
-                [filters, channels, kernel, kernel],
-                [images, filters, output[0], output[1]],
-            ];
-            let settings = Settings { strides: [stride; 2], dilations: [dilation; 2], pads };
-            let convolution = Convolution::new(&shapes[0], &shapes[1], &shapes[2], settings).expect("the shapes fit");
+        for row in rows {
+            let shapes = row.shapes();
+            let convolution =
+                Convolution::new(&shapes[0], &shapes[1], &shapes[2], row.settings).expect("the shapes fit");
             let [x, w, dy] = [0, 1, 2].map(|at| numbers(shapes[at].iter().product(), at));
-            let (bias, scratch) = (numbers(filters, 3), Scratch::default());
-
-            let plane = output[0] * output[1];
-            let mut sums: Vec<f64> = (0..dy.len()).map(|at| f64::from(bias[at / plane % filters])).collect();
+            let (bias, scratch) = (numbers(shapes[1][0], 3), Scratch::default());
+            let plane = shapes[2][2] * shapes[2][3];
+            let mut sums: Vec<f64> = (0..dy.len()).map(|at| f64::from(bias[at / plane % bias.len()])).collect();
             let (mut to_x, mut to_w) = (vec![0.0; x.len()], vec![0.0; w.len()]);
-            products(row, dilation, output, |at_x, at_w, at_y| {
+            row.products(|at_x, at_w, at_y| {
                 sums[at_y] += f64::from(x[at_x]) * f64::from(w[at_w]);
                 to_x[at_x] += f64::from(dy[at_y]) * f64::from(w[at_w]);
                 to_w[at_w] += f64::from(x[at_x]) * f64::from(dy[at_y]);
@@ -327,12 +387,12 @@ mod tests {
                 (way.forward)(&convolution, (&x, &w, Some(&bias)), &mut y, &scratch, &in_turn);
                 (way.input_gradient)(&convolution, (&dy, &w), &mut dx, &scratch, &in_turn);
                 (way.weight_gradient)(&convolution, (&x, &dy), &mut dw, &scratch, &in_turn);
-                let name = way.name;
-                assert_close(&y, &sums, &format!("{name}, {row:?}, y"));
-                assert_close(&dx, &to_x, &format!("{name}, {row:?}, dx"));
-                assert_close(&dw, &to_w, &format!("{name}, {row:?}, dw"));
+                let what = format!("{}, {shapes:?}, {:?}", way.name, row.settings);
+                assert_close(&y, &sums, &format!("{what}, y"));
+                assert_close(&dx, &to_x, &format!("{what}, dx"));
+                assert_close(&dw, &to_w, &format!("{what}, dw"));
             }
         }
-        assert_eq!(computed, [15, 14, 6]);
+        assert_eq!(computed, [16, 23, 6]);
     }
 }

@@ -86,7 +86,7 @@ pub fn input_gradient(
     scratch: &Scratch,
     each: InParallel<'_>,
 ) {
-    let Convolution { input, output, kernel, batch } = *convolution;
+    let Convolution { input, output, kernel, batch, .. } = *convolution;
     let (filters, taps) = (output.channels, convolution.taps());
     let together = images_together(POSITIONS, output.plane(), batch);
     let mut columns = scratch.take(taps * together * output.plane());
@@ -145,11 +145,6 @@ fn side_by_side(dy: &[f32], planes: Planes, images: Range<usize>, to: &mut [f32]
 }
 
 impl Convolution {
-    /// Products that a position of one filter sums.
-    fn taps(&self) -> usize {
-        self.input.channels * self.kernel.taps()
-    }
-
     /// A row for each channel and tap, a column for each position of each image.
     fn columns(&self, x: &[f32], images: Range<usize>, to: &mut [f32], each: InParallel<'_>) {
         let Self { input, output, kernel, .. } = *self;

@@ -48,22 +48,20 @@ impl Kernel2d {
     }
 }
 
-/// Whether this way computes the convolution.
-pub fn suits(convolution: &Convolution) -> bool {
-    let Convolution { kernel, .. } = convolution;
-    let extent = kernel.extent();
-    [0, 1].iter().all(|&axis| kernel.pads[axis] / kernel.strides[axis] <= extent[axis])
+/// Filters that are summed up together, where each group has so many: all blocks of several groups are full.
+fn together(filters: usize, groups: usize) -> usize {
+    if groups == 1 { filters.next_power_of_two().min(FILTERS) } else { 1 << filters.trailing_zeros().min(3) }
 }
 
-/// Whether at least half of what is computed counts, where planes are of so many filters, and the sums of their gradients
-/// stay in a cache.
+/// Whether at least half of what is computed counts, where so many filters are, and the sums of weights' gradients stay in
+/// a cache.
 pub fn pays(convolution: &Convolution, filters: usize) -> bool {
-    let Convolution { input, output, kernel, .. } = convolution;
+    let Convolution { output, kernel, .. } = convolution;
     let wide = output.width + kernel.extent()[1];
-    let computed =
-        filters.next_multiple_of(FILTERS) * ((output.height - 1) * wide + output.width).next_multiple_of(LANES);
-    let sums = output.channels.next_multiple_of(FILTERS) * input.channels * kernel.shape[0] * kernel.shape[1] * LANES;
-    suits(convolution) && computed <= 2 * filters * output.plane() && sums <= SUMS
+    let length = ((output.height - 1) * wide + output.width).next_multiple_of(LANES);
+    let computed = filters.next_multiple_of(together(filters, 1)) * length;
+    let sums = output.channels.next_multiple_of(FILTERS) * convolution.taps() * LANES;
+    computed <= 2 * filters * output.plane() && sums <= SUMS
 }
 
 /// The inputs, in which a kernel moves by one.
@@ -72,18 +70,25 @@ fn padded_inputs(Convolution { output, kernel, .. }: &Convolution) -> Padded {
     Padded::new([kernel.pads[0], kernel.pads[1]], kernel.strides, output.height + down, output.width + across)
 }
 
-/// Where each tap of each channel sees the inputs.
-fn places(Convolution { input, kernel, .. }: &Convolution, padded: Padded) -> Vec<usize> {
-    let channels = (0..input.channels).map(|channel| channel * padded.plane);
+/// Where each tap of each channel of a group sees the inputs.
+fn places(convolution: &Convolution, padded: Padded) -> Vec<usize> {
+    let kernel = convolution.kernel;
+    let channels = (0..convolution.depth()).map(|channel| channel * padded.plane);
     let of_channel = |plane| kernel.each_tap().map(move |tap| plane + padded.position(kernel.offset(tap)));
     channels.flat_map(of_channel).collect()
 }
 
 /// Sums that give every so many rows and columns of an image's planes.
 struct Lattice {
-    /// For each block of filters, of which the last is filled up with zeros: the weights of every place.
-    weights: Vec<[f32; FILTERS]>,
+    /// For each block of filters, the last filled up with zeros: for each place the weights of all of them.
+    weights: Vec<f32>,
+    /// In the planes that a group sees.
     places: Vec<usize>,
+    /// Filters of a block.
+    together: usize,
+    /// Blocks of a group, and elements from what it sees to what the next one does.
+    blocks: usize,
+    group: usize,
     /// From one row of outputs to the next there are so many elements.
     wide: usize,
     first: [usize; 2],
@@ -101,14 +106,16 @@ impl Lattice {
 
     /// The outputs of one image, and biases.
     fn compute(&self, laid: &[f32], bias: Option<&[f32]>, (y, planes): (&mut [f32], Planes), sums: &mut [f32]) {
-        let (count, length) = (self.places.len(), self.length());
+        let (filters, length) = (self.together, self.length());
+        let of_block = filters * self.places.len();
         let ([top, left], [down, across]) = (self.first, self.steps);
-        for (block, y) in y.chunks_mut(FILTERS * planes.plane()).enumerate() {
-            let weights = &self.weights[block * count..][..count];
-            Arch::new().dispatch(Outputs { from: laid, places: &self.places, weights, to: &mut *sums, length });
-            let filters = y.chunks_exact_mut(planes.plane()).zip(sums.chunks_exact(length)).enumerate();
-            for (at, (plane, sums)) in filters {
-                let bias = bias.map_or(0.0, |bias| bias[block * FILTERS + at]);
+        for (block, y) in y.chunks_mut(filters * planes.plane()).enumerate() {
+            let from = &laid[block / self.blocks * self.group..];
+            let weights = &self.weights[block * of_block..][..of_block];
+            Arch::new().dispatch(Outputs { from, places: &self.places, filters, weights, to: &mut *sums, length });
+            let rows = y.chunks_exact_mut(planes.plane()).zip(sums.chunks_exact(length)).enumerate();
+            for (at, (plane, sums)) in rows {
+                let bias = bias.map_or(0.0, |bias| bias[block * filters + at]);
                 let rows = plane.chunks_exact_mut(planes.width).skip(top).step_by(down);
                 for (row, sums) in rows.zip(sums.chunks(self.wide)) {
                     let row = &mut row[left..];
@@ -123,12 +130,12 @@ impl Lattice {
     }
 }
 
-/// For each block of filters the weights of all of them for each place.
-fn in_blocks(filters: usize, places: usize, weight: impl Fn(usize, usize) -> f32) -> Vec<[f32; FILTERS]> {
-    let mut blocks = vec![[0.0; FILTERS]; filters.div_ceil(FILTERS) * places];
+/// For each block of so many filters: the weights of all of them for each place.
+fn in_blocks(together: usize, filters: usize, places: usize, weight: impl Fn(usize, usize) -> f32) -> Vec<f32> {
+    let mut blocks = vec![0.0; filters.next_multiple_of(together) * places];
     for filter in 0..filters {
         for at in 0..places {
-            blocks[filter / FILTERS * places + at][filter % FILTERS] = weight(filter, at);
+            blocks[(filter / together * places + at) * together + filter % together] = weight(filter, at);
         }
     }
     blocks
@@ -142,12 +149,17 @@ pub fn forward(
     scratch: &Scratch,
     each: InParallel<'_>,
 ) {
-    let Convolution { input, output, .. } = *convolution;
+    let Convolution { input, output, groups, .. } = *convolution;
     let padded = padded_inputs(convolution);
     let places = places(convolution, padded);
+    let filters = output.channels / groups;
+    let together = together(filters, groups);
     let lattice = Lattice {
-        weights: in_blocks(output.channels, places.len(), |filter, at| w[filter * places.len() + at]),
+        weights: in_blocks(together, output.channels, places.len(), |filter, at| w[filter * places.len() + at]),
         places,
+        together,
+        blocks: filters.div_ceil(together),
+        group: input.channels / groups * padded.plane,
         wide: padded.wide,
         first: [0, 0],
         steps: [1, 1],
@@ -164,12 +176,14 @@ pub fn input_gradient(
     scratch: &Scratch,
     each: InParallel<'_>,
 ) {
-    let Convolution { input, output, kernel, .. } = convolution;
+    let Convolution { input, output, kernel, groups, .. } = *convolution;
     let (strides, extent, lengths) = (kernel.strides, kernel.extent(), [input.height, input.width]);
-    let before = [0, 1].map(|axis| extent[axis] - kernel.pads[axis] / strides[axis]);
+    let before = [0, 1].map(|axis| extent[axis].saturating_sub(kernel.pads[axis] / strides[axis]));
     let steps = [0, 1].map(|axis| (lengths[axis] - 1 + kernel.pads[axis]) / strides[axis] + 1);
     let [rows, wide] = [0, 1].map(|axis| steps[axis].max([output.height, output.width][axis]) + before[axis]);
     let padded = Padded::new(before, [1, 1], rows, wide);
+    let (channels, filters) = (convolution.depth(), output.channels / groups);
+    let together = together(channels, groups);
     let lattice = |part: [usize; 2]| {
         // Steps of the kernel before the first row and column of this part that are not among the pads.
         let step = [0, 1].map(|axis| kernel.pads[axis].saturating_sub(part[axis]).div_ceil(strides[axis]));
@@ -181,19 +195,27 @@ pub fn input_gradient(
             let offset = kernel.offset(tap);
             padded.position([0, 1].map(|axis| step[axis] + before[axis] - offset[axis] / strides[axis]))
         };
-        let taps: Vec<_> =
-            (0..output.channels).flat_map(|filter| seeing.iter().map(move |tap| (filter, *tap))).collect();
+        let taps: Vec<_> = (0..filters).flat_map(|filter| seeing.iter().map(move |tap| (filter, *tap))).collect();
         let weight = |channel: usize, at: usize| {
             let (filter, [row, column]) = taps[at];
-            w[((filter * input.channels + channel) * kernel.shape[0] + row) * kernel.shape[1] + column]
+            let of_filter = (channel / channels * filters + filter) * channels + channel % channels;
+            w[(of_filter * kernel.shape[0] + row) * kernel.shape[1] + column]
         };
-        let weights = in_blocks(input.channels, taps.len(), weight);
-        let places = taps.iter().map(|(filter, tap)| filter * padded.plane + place(*tap)).collect();
-        (!size.contains(&0)).then_some(Lattice { weights, places, wide, first, steps: strides, size })
+        (!size.contains(&0)).then(|| Lattice {
+            weights: in_blocks(together, input.channels, taps.len(), weight),
+            places: taps.iter().map(|(filter, tap)| filter * padded.plane + place(*tap)).collect(),
+            together,
+            blocks: channels.div_ceil(together),
+            group: filters * padded.plane,
+            wide,
+            first,
+            steps: strides,
+            size,
+        })
     };
     let parts = (0..strides[0]).flat_map(|row| (0..strides[1]).map(move |column| [row, column]));
     let lattices: Vec<Lattice> = parts.filter_map(lattice).collect();
-    solve(padded, &lattices, (dy, *output), None, (dx, *input), scratch, each);
+    solve(padded, &lattices, (dy, output), None, (dx, input), scratch, each);
 }
 
 /// What lattices give, from padded planes, for one image after the other.
@@ -207,7 +229,7 @@ fn solve(
     each: InParallel<'_>,
 ) {
     let images: Vec<_> = y.chunks_mut(to.elements()).map(Mutex::new).collect();
-    let sums = FILTERS * lattices.iter().map(Lattice::length).max().unwrap_or(0);
+    let sums = lattices.iter().map(|lattice| lattice.together * lattice.length()).max().unwrap_or(0);
     let laid = from.channels * padded.plane + BEYOND;
     each(images.len(), &|image| {
         let (mut laid_buffer, mut sums_buffer) = (scratch.take(laid), scratch.take(sums));
@@ -230,22 +252,24 @@ pub fn weight_gradient(
     scratch: &Scratch,
     each: InParallel<'_>,
 ) {
-    let Convolution { input, output, batch, .. } = *convolution;
+    let Convolution { input, output, batch, groups, .. } = *convolution;
     let of_x = padded_inputs(convolution);
     let places = places(convolution, of_x);
     let length = ((output.height - 1) * of_x.wide + output.width).next_multiple_of(LANES);
     let mut of_dy = Padded::new([0, 0], [1, 1], output.height, of_x.wide);
     of_dy.plane = of_dy.plane.next_multiple_of(LANES);
-    let filter_blocks = output.channels.div_ceil(FILTERS);
-    let (x_image, dy_image) = (input.channels * of_x.plane, filter_blocks * FILTERS * of_dy.plane);
-    let together = (LAID / (x_image + dy_image)).clamp(1, batch);
-    let near = (NEAR / (FILTERS * of_dy.plane + of_x.plane)).max(1);
-    let mut laid = scratch.take(together * x_image + BEYOND);
-    let mut seeds_buffer = scratch.take(together * dy_image + LANES);
+    let filters = together(output.channels / groups, groups);
+    let block_count = output.channels.div_ceil(filters);
+    let of_group = input.channels / groups * of_x.plane;
+    let (x_image, dy_image) = (input.channels * of_x.plane, block_count * filters * of_dy.plane);
+    let images_laid = (LAID / (x_image + dy_image)).clamp(1, batch);
+    let images_near = (NEAR / (filters * of_dy.plane + of_x.plane)).max(1);
+    let mut laid = scratch.take(images_laid * x_image + BEYOND);
+    let mut seeds_buffer = scratch.take(images_laid * dy_image + LANES);
     let aligned = seeds_buffer.as_ptr().align_offset(LINE).min(LANES);
     let seeds = &mut seeds_buffer[aligned..];
-    let mut sums = vec![[[0.0; LANES]; FILTERS]; filter_blocks * places.len()];
-    for images in blocks(batch, together) {
+    let mut sums = vec![[0.0; LANES]; block_count * filters * places.len()];
+    for images in blocks(batch, images_laid) {
         let parts = laid.chunks_mut(x_image).zip(seeds.chunks_mut(dy_image)).take(images.len());
         let parts: Vec<_> = parts.map(Mutex::new).collect();
         each(images.len(), &|at| {
@@ -256,16 +280,18 @@ pub fn weight_gradient(
         });
         drop(parts);
         laid[images.len() * x_image..][..BEYOND].fill(0.0);
-        let parts: Vec<_> = sums.chunks_mut(places.len()).map(Mutex::new).collect();
-        each(filter_blocks, &|block| {
+        let parts: Vec<_> = sums.chunks_mut(filters * places.len()).map(Mutex::new).collect();
+        each(block_count, &|block| {
             let mut sums = alone(&parts[block]);
-            for images in blocks(images.len(), near) {
-                let seeds = |image| &seeds[image * dy_image + block * FILTERS * of_dy.plane..];
+            let group = block * groups / block_count;
+            for images in blocks(images.len(), images_near) {
+                let seeds = |image| &seeds[image * dy_image + block * filters * of_dy.plane..];
                 let seeds: Vec<&[f32]> = images.clone().map(seeds).collect();
                 Arch::new().dispatch(Gradients {
-                    from: &laid[images.start * x_image..],
+                    from: &laid[images.start * x_image + group * of_group..],
                     image: x_image,
                     places: &places,
+                    filters,
                     seeds: &seeds,
                     row: of_dy.plane,
                     length,
@@ -275,8 +301,8 @@ pub fn weight_gradient(
         });
     }
     for (filter, to) in dw.chunks_exact_mut(places.len()).enumerate() {
-        let sums = &sums[filter / FILTERS * places.len()..][..places.len()];
-        to.iter_mut().zip(sums).for_each(|(to, sums)| *to = sums[filter % FILTERS].iter().sum());
+        let sums = sums[filter / filters * filters * places.len()..][filter % filters..].iter().step_by(filters);
+        to.iter_mut().zip(sums).for_each(|(to, sums)| *to = sums.iter().sum());
     }
     scratch.give_back(laid);
     scratch.give_back(seeds_buffer);

@@ -1,8 +1,8 @@
 //! The convolutions of [`regatta_kernels`] as operators.
 //!
 //! `Conv(X, W[, B]) -> Y`, `ConvInputGradient(dY, W) -> dX` and `ConvWeightGradient(X, dY) -> dW` with the attributes of
-//! ONNX's `Conv` and one group. X is f32 `[N, C, H, W]`, W `[F, C, KH, KW]`, Y `[N, F, OH, OW]`. Each names in
-//! `shape` the shape of what it gives.
+//! ONNX's `Conv`. X is f32 `[N, C, H, W]`, W `[F, C / group, KH, KW]`, Y `[N, F, OH, OW]`. Each names in `shape` the shape of
+//! what it gives.
 
 use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
 use ort::value::TensorElementType;
@@ -16,6 +16,7 @@ fn settings(context: &KernelContext<'_>) -> ort::Result<Settings> {
         strides: attribute::sizes(context, "strides", &[1, 1])?,
         dilations: attribute::sizes(context, "dilations", &[1, 1])?,
         pads: attribute::sizes(context, "pads", &[0; 4])?,
+        groups: attribute::size(context, "group", 1)?,
     })
 }
 
