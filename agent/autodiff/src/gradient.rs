@@ -13,7 +13,7 @@ use crate::rules::{self, Gradient};
 /// Why a graph cannot be differentiated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GradientError {
-    #[error("no gradient rule for operator {op} (opset {opset}), needed at node {node:?}. {help}")]
+    #[error("no gradient rule for operator {op} (opset {opset}), needed at node {node:?}: {help}")]
     MissingRule { op: String, node: String, opset: i64, help: &'static str },
     #[error("the gradient rule for operator {op} (opset {opset}) does not cover node {node:?}: {reason}")]
     Unsupported { op: String, node: String, opset: i64, reason: String },

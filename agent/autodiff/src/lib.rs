@@ -15,5 +15,6 @@ pub mod onnx;
 pub mod operators;
 pub mod own;
 mod pattern;
+mod refused;
 mod rules;
 pub mod step;

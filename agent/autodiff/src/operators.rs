@@ -1,63 +1,21 @@
-//! What is known of every operator, as a document for people. It follows from the tables of `rules` and `lower`, and
-//! from the list here of what is refused.
+//! What is known of every operator, as a document for people. It follows from the tables of `rules`, `lower` and
+//! `refused`.
 
 use std::fmt::Write as _;
 
 use crate::graph::OPSET;
 use crate::rules::{Gradient, Kernel};
-use crate::{lower, rules};
-
-/// Operators that cannot be differentiated here, with the reason and what to do instead.
-const REFUSED: &[(&str, &str)] = &[
-    ("If", "Control flow cannot be differentiated: export the branch that is trained."),
-    ("Loop", "Control flow cannot be differentiated: export the model with the loop unrolled."),
-    ("Scan", "Control flow cannot be differentiated: export the model with the loop unrolled."),
-    (
-        "SequenceAt",
-        "Sequences hold no gradient: export with tensors, or let ONNX Runtime's basic clean-up remove them.",
-    ),
-    ("SequenceConstruct", "Sequences hold no gradient: export with tensors."),
-    ("SequenceMap", "Sequences hold no gradient: export with tensors."),
-    ("SplitToSequence", "Sequences hold no gradient: use Split."),
-    ("ConcatFromSequence", "Sequences hold no gradient: use Concat."),
-    ("Optional", "Optional values hold no gradient: export with tensors."),
-    ("NonZero", "The shape of its output depends on the data, and shapes are static here: use a mask."),
-    ("Unique", "The shape of its output depends on the data, and shapes are static here."),
-    ("Compress", "The shape of its output depends on the data, and shapes are static here: use a mask."),
-    ("StringNormalizer", "Text has no gradient: prepare it before training."),
-    ("TfIdfVectorizer", "Text has no gradient: prepare it before training."),
-    ("Bernoulli", "Its draws are not reproducible: use Dropout, which is drawn from the trial's seed."),
-    ("Multinomial", "Its draws are not reproducible."),
-    ("RandomNormal", "Its draws are not reproducible: give the noise as an input."),
-    ("RandomNormalLike", "Its draws are not reproducible: give the noise as an input."),
-    ("RandomUniform", "Its draws are not reproducible: give the noise as an input."),
-    ("RandomUniformLike", "Its draws are not reproducible: give the noise as an input."),
-    ("QuantizeLinear", "Rounding has no gradient: train the model before it is quantised."),
-    ("DequantizeLinear", "Integers have no gradient: train the model before it is quantised."),
-    ("DynamicQuantizeLinear", "Rounding has no gradient: train the model before it is quantised."),
-    ("QLinearConv", "Integers have no gradient: train the model before it is quantised."),
-    ("QLinearMatMul", "Integers have no gradient: train the model before it is quantised."),
-    ("MatMulInteger", "Integers have no gradient: train the model before it is quantised."),
-    ("ConvInteger", "Integers have no gradient: train the model before it is quantised."),
-    ("Det", "It has no gradient rule: write it with products and sums."),
-    ("DFT", "It has no gradient rule: multiply by the matrix of the transform."),
-    ("STFT", "It has no gradient rule: prepare spectra before training."),
-    ("NonMaxSuppression", "Its choice has no gradient: leave it out of the model that is trained."),
-    ("RoiAlign", "It has no gradient rule."),
-    ("GridSample", "It has no gradient rule: resample at fixed places with Resize, or by Gather."),
-    ("LpPool", "It has no gradient rule: write it as a power, AveragePool and a root."),
-    ("MaxUnpool", "It has no gradient rule, and no kernel on CUDA: enlarge with Resize."),
-];
+use crate::{lower, refused, rules};
 
 /// What to do about an operator without a gradient rule.
 pub(crate) fn help_for(op: &str) -> &'static str {
-    if let Some((_, help)) = REFUSED.iter().find(|(name, _)| *name == op) {
-        return help;
+    if let Some(row) = refused::find(op) {
+        return row.help;
     }
     if lower::rows().any(|row| row.op == op) {
-        return "It is differentiated as simpler operators: write it with `lower`.";
+        return "it is differentiated as simpler operators: write it with `lower`";
     }
-    "Write it with operators of docs/OPS.md, or add a rule for it."
+    "write it with operators of docs/OPS.md, or add a rule for it"
 }
 
 /// The document, in Markdown.
@@ -101,12 +59,17 @@ pub fn document() -> String {
     for row in sorted(rules::rows().filter(is_stop)) {
         line(&mut text, &[row.op, kernel(row.cuda)]);
     }
-    text.push_str("\n## Refused\n\n| operator | why, and what to do |\n| --- | --- |\n");
-    let mut refused = REFUSED.to_vec();
-    refused.sort_unstable();
-    for (op, help) in refused {
-        line(&mut text, &[op, help]);
+    text.push_str("\n## Refused\n\n| operator | why | what to do |\n| --- | --- | --- |\n");
+    let mut all: Vec<_> = refused::rows().flat_map(|row| row.ops.iter().map(move |op| (*op, row))).collect();
+    all.sort_unstable_by_key(|(op, _)| *op);
+    for (op, row) in all {
+        line(&mut text, &[op, row.reason, row.help]);
     }
+    text.push_str(
+        "\nSequences whose length is known are taken apart (`SequenceAt`, `SequenceConstruct`, `SequenceLength`, \
+         `SplitToSequence`, `ConcatFromSequence`), and `Bernoulli` and `RandomUniformLike` where they are the dropout \
+         that exporters write.\n",
+    );
     text
 }
 
@@ -140,7 +103,8 @@ mod tests {
     fn no_operator_is_in_two_tables_or_twice() {
         let lowered = lower::rows().filter(|row| !row.is_only_on_cuda()).map(|row| row.op);
         let mut seen = BTreeSet::new();
-        for op in rules::rows().map(|row| row.op).chain(lowered).chain(REFUSED.iter().map(|(op, _)| *op)) {
+        for op in rules::rows().map(|row| row.op).chain(lowered).chain(refused::rows().flat_map(|row| row.ops).copied())
+        {
             assert!(seen.insert(op), "{op} is there twice");
         }
     }

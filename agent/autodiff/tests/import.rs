@@ -167,7 +167,7 @@ fn an_error_has_the_files_own_name_of_the_node_and_its_opset() {
     assert!(matches!(&error, ImportError::Operator { op, node, .. } if op == "Loop" && node == "body/pick"), "{error}");
     let error = import(&file_of("GridSample", "")).unwrap_err();
     assert!(
-        matches!(&error, ImportError::Unknown { op, help, .. } if op == "GridSample" && help.contains("Resize")),
+        matches!(&error, ImportError::Operator { op, help, .. } if op == "GridSample" && help.contains("Resize")),
         "{error}"
     );
 }

@@ -15,7 +15,7 @@ pub enum ImportError {
     TooLarge { what: &'static str, found: u64, most: u64 },
     #[error("operator {op} at node {node:?} (opset {opset}) cannot be trained: {reason}; {help}")]
     Operator { op: String, node: String, opset: i64, reason: String, help: &'static str },
-    #[error("operator {op} at node {node:?} (opset {opset}) cannot be trained. {help}")]
+    #[error("operator {op} at node {node:?} (opset {opset}) cannot be trained: no gradient rule is known; {help}")]
     Unknown { op: String, node: String, opset: i64, help: &'static str },
     #[error("opset {opset} of the model is not known here: 9 to 24 are; export it again with opset_version=20")]
     Opset { opset: i64 },
