@@ -23,22 +23,22 @@ pub fn permutation(seed: u64, epoch: u64, rows: usize) -> Vec<i64> {
 }
 
 /// Initial weights of the parameter at `position`: uniform in `-bound .. bound`.
-pub fn weights(seed: u64, position: u64, count: usize, bound: f64) -> Vec<f32> {
-    drawn(generator(seed, Purpose::Weights, position), count, WORDS_OF_UNIT, |generator, part| {
+pub fn weights(seed: u64, position: u64, bound: f64, to: &mut [f32]) {
+    draw(generator(seed, Purpose::Weights, position), to, WORDS_OF_UNIT, |generator, part| {
         #[expect(clippy::cast_possible_truncation, reason = "weights are single precision")]
         part.fill_with(|| (bound * (2.0 * unit(generator) - 1.0)) as f32);
-    })
+    });
 }
 
 /// Initial weights of the parameter at `position`: normal with mean 0.
-pub fn normal(seed: u64, position: u64, count: usize, deviation: f64) -> Vec<f32> {
+pub fn normal(seed: u64, position: u64, deviation: f64, to: &mut [f32]) {
     #[expect(clippy::cast_possible_truncation, reason = "weights are single precision")]
     let deviation = deviation as f32;
-    drawn(generator(seed, Purpose::Weights, position), count, 1, |generator, part| {
+    draw(generator(seed, Purpose::Weights, position), to, 1, |generator, part| {
         let (pairs, last) = part.as_chunks_mut();
         pairs.iter_mut().for_each(|pair| *pair = normal_pair(generator, deviation));
         last.iter_mut().for_each(|number| [*number, _] = normal_pair(generator, deviation));
-    })
+    });
 }
 
 /// Two normal numbers from two words of the generator (Box and Muller, 1958), at most 6.7 deviations from 0.
@@ -51,17 +51,13 @@ fn normal_pair(generator: &mut ChaCha8Rng, deviation: f32) -> [f32; 2] {
     [radius * cosine, radius * sine]
 }
 
-/// Numbers that take so many words of the generator each, drawn by all processors, an even count by each: the same as one
+/// Draws numbers that take so many words of the generator each, by all processors, an even count by each: the same as one
 /// after the other.
-fn drawn(
-    generator: ChaCha8Rng,
-    count: usize,
-    words: u128,
-    draw: impl Fn(&mut ChaCha8Rng, &mut [f32]) + Sync,
-) -> Vec<f32> {
+fn draw(generator: ChaCha8Rng, numbers: &mut [f32], words: u128, draw: impl Fn(&mut ChaCha8Rng, &mut [f32]) + Sync) {
     /// So many are drawn before another thread would have begun.
     const ALONE: usize = 1 << 15;
 
+    let count = numbers.len();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(count / ALONE).max(1);
     let share = count.div_ceil(threads).next_multiple_of(2).max(2);
     let fill = |at: usize, part: &mut [f32]| {
@@ -69,7 +65,6 @@ fn drawn(
         generator.set_word_pos(at as u128 * words);
         draw(&mut generator, part);
     };
-    let mut numbers = vec![0.0; count];
     let (own, others) = numbers.split_at_mut(share.min(count));
     let left: Vec<usize> = std::thread::scope(|scope| {
         let begin = |(position, part)| {
@@ -85,7 +80,6 @@ fn drawn(
     for at in left {
         fill(at, &mut numbers[at..count.min(at + share)]);
     }
-    numbers
 }
 
 /// The noise pool of a width, the same for all trials: a trial's seed chooses rows of it.
@@ -189,17 +183,22 @@ mod tests {
         let mut one = generator(5, Purpose::Weights, 3);
         let mut expected: Vec<f32> = (0..count).step_by(2).flat_map(|_| normal_pair(&mut one, 0.5)).collect();
         expected.truncate(count);
-        assert!(normal(5, 3, count, 0.5) == expected);
+        let mut found = vec![f32::NAN; count];
+        normal(5, 3, 0.5, &mut found);
+        assert!(found == expected);
         let mut one = generator(5, Purpose::Weights, 4);
         let expected: Vec<f32> = (0..count).map(|_| (0.25 * (2.0 * unit(&mut one) - 1.0)) as f32).collect();
-        assert!(weights(5, 4, count, 0.25) == expected);
-        assert!(weights(5, 4, 0, 0.25).is_empty());
+        weights(5, 4, 0.25, &mut found);
+        assert!(found == expected);
+        weights(5, 4, 0.25, &mut []);
     }
 
     #[test]
     fn normal_weights_are_of_the_normal_distribution() {
         let count = 1 << 20;
-        let numbers: Vec<f64> = normal(5, 3, count, 2.0).iter().map(|number| f64::from(number / 2.0)).collect();
+        let mut numbers = vec![f32::NAN; count];
+        normal(5, 3, 2.0, &mut numbers);
+        let numbers: Vec<f64> = numbers.iter().map(|number| f64::from(number / 2.0)).collect();
         let moment = |power: i32| numbers.iter().map(|number| number.powi(power)).sum::<f64>() / count as f64;
         for (power, expected) in [(1, 0.0), (2, 1.0), (3, 0.0), (4, 3.0), (6, 15.0)] {
             let tolerance = 0.005 * f64::from(power * power);
@@ -215,7 +214,9 @@ mod tests {
 
     #[test]
     fn draws_stay_in_their_ranges() {
-        assert!(weights(1, 0, 1000, 0.25).iter().all(|weight| weight.abs() <= 0.25));
+        let mut drawn = [f32::NAN; 1000];
+        weights(1, 0, 0.25, &mut drawn);
+        assert!(drawn.iter().all(|weight| weight.abs() <= 0.25));
         assert!(noise(10, 1000).iter().all(|number| (0.0..1.0).contains(number)));
     }
 }

@@ -20,21 +20,28 @@ use crate::runtime::{Array, Bindings, Compiled, Interrupt, RuntimeError, Tensor}
 /// What every state begins with, drawn from the seed: one stream for each tensor of the model, by its position.
 pub(super) fn initial_states(states: &[State], seed: u64) -> Vec<Array> {
     let contents = |state: &State| match state.input.dtype {
-        Dtype::F32 => Array::F32(state.pieces.iter().flat_map(|piece| initial(piece, seed)).collect()),
+        Dtype::F32 => Array::F32(initial(&state.pieces, seed)),
         dtype => zeros(dtype, state.input.shape.iter().product()),
     };
     states.iter().map(contents).collect()
 }
 
-fn initial(piece: &Piece, seed: u64) -> Vec<f32> {
-    let (count, position) = (piece.elements(), piece.position as u64);
-    match &piece.initial {
-        Initial::Zeros => vec![0.0; count],
-        Initial::Ones => vec![1.0; count],
-        Initial::Given(numbers) => numbers.to_vec(),
-        Initial::Normal { deviation } => draw::normal(seed, position, count, *deviation),
-        Initial::Uniform { bound } => draw::weights(seed, position, count, *bound),
+/// The pieces one after the other.
+fn initial(pieces: &[Piece], seed: u64) -> Vec<f32> {
+    let mut numbers = vec![0.0; pieces.iter().map(Piece::elements).sum()];
+    let mut rest = numbers.as_mut_slice();
+    for piece in pieces {
+        let to = rest.split_off_mut(..piece.elements()).expect("there is room for all pieces");
+        let position = piece.position as u64;
+        match &piece.initial {
+            Initial::Zeros => {}
+            Initial::Ones => to.fill(1.0),
+            Initial::Given(given) => to.copy_from_slice(given),
+            Initial::Normal { deviation } => draw::normal(seed, position, *deviation, to),
+            Initial::Uniform { bound } => draw::weights(seed, position, *bound, to),
+        }
     }
+    numbers
 }
 
 /// What a step measured on its minibatch: a mean and a count.
