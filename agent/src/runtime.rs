@@ -25,6 +25,7 @@ use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, Memory
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{IoBinding, NoSelectedOutputs, RunOptions, Session};
 use regatta_autodiff::graph::{Dtype, Graph, Provider};
+use regatta_kernels::MatrixProduct;
 
 pub use cuda::CudaSettings;
 use cuda::Launch;
@@ -155,6 +156,11 @@ impl Runtime {
         self.device == Device::Cpu || (self.nvidia.is_some() && !self.cuda.stock_kernels)
     }
 
+    /// Whether large products of matrices are better operators of our own.
+    pub fn has_own_products(&self) -> bool {
+        self.device == Device::Cpu && MatrixProduct::is_fast()
+    }
+
     /// Compiles an ONNX model for the device. On the CPU it may use the operators of [`operators`].
     ///
     /// # Errors
@@ -231,7 +237,7 @@ impl Runtime {
         };
         let Device::Cuda(number) = self.device else {
             let kernels = self.host_kernels.as_ref().map(|make| make());
-            return builder.with_operators(operators::domain(kernels)?).map_err(unset);
+            return builder.with_operators(operators::domain(kernels, self.threads)?).map_err(unset);
         };
         let provider = self.cuda.provider(self.cuda_number(number)?, launch);
         let builder = match &self.nvidia {

@@ -176,6 +176,7 @@ type ConstantKey = (Dtype, Vec<usize>, Vec<u64>);
 pub struct Graph {
     provider: Provider,
     allows_own_operators: bool,
+    allows_own_products: bool,
     /// What matrix products compute in, where that is not what they are given.
     low: Option<Dtype>,
     values: Vec<ValueInfo>,
@@ -208,6 +209,16 @@ impl Graph {
     /// Allows operators of the domain [`own::DOMAIN`](crate::own::DOMAIN), which only sessions of an agent have.
     pub fn allow_own_operators(&mut self) {
         self.allows_own_operators = true;
+    }
+
+    /// Allows products of large matrices to be operators of that domain as well, where operators are: not every processor
+    /// computes them faster so.
+    pub fn allow_own_products(&mut self) {
+        self.allows_own_products = true;
+    }
+
+    pub(crate) fn has_own_products(&self) -> bool {
+        self.allows_own_products && self.has_own_operators()
     }
 
     /// Whether rules may write the operators that there are for the CPU.

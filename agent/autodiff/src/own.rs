@@ -12,12 +12,47 @@ pub const DOMAIN: &str = "regatta";
 /// The node, as one of these operators where that is the same and faster.
 pub(crate) fn replaced(graph: &Graph, node: &Node) -> Node {
     let mut node = node.clone();
-    if let Some(mut attributes) = convolution(graph, &node) {
-        attributes.push(("shape", ints(graph.shape(node.outputs[0]))));
-        node.domain = DOMAIN.into();
-        node.attributes = attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    }
+    let (op, mut attributes) = if let Some(attributes) = convolution(graph, &node) {
+        ("Conv", attributes)
+    } else if let Some(attributes) = product(graph, &node) {
+        ("Gemm", attributes)
+    } else {
+        return node;
+    };
+    attributes.push(("shape", ints(graph.shape(node.outputs[0]))));
+    (node.op, node.domain) = (op.into(), DOMAIN.into());
+    node.attributes = attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     node
+}
+
+/// The attributes of a product of two matrices, and of all rows of a tensor with a matrix; in f32, with a bias for each
+/// column or none. Where rows, columns or what is summed over are few, ONNX Runtime's are as fast.
+fn product(graph: &Graph, node: &Node) -> Option<Vec<(&'static str, Attribute)>> {
+    const SIZE_MIN: usize = 192;
+
+    let (left, right) = (operand(node, 0)?, operand(node, 1)?);
+    let (left_shape, shape) = (graph.shape(left), graph.shape(node.outputs[0]));
+    let is_one = |name: &str| node.float(name, 1.0) == 1.0;
+    let is_product = match node.op.as_str() {
+        "Gemm" => is_one("alpha") && is_one("beta"),
+        "MatMul" => left_shape.len() >= 2,
+        _ => false,
+    };
+    let (&columns, rows) = shape.split_last()?;
+    let rows: usize = rows.iter().product();
+    let inner = left_shape.iter().product::<usize>() / rows.max(1);
+    if !is_product
+        || !node.domain.is_empty()
+        || !graph.has_own_products()
+        || graph.dtype(left) != Dtype::F32
+        || graph.shape(right).len() != 2
+        || [rows, inner, columns].iter().any(|&size| size < SIZE_MIN)
+        || operand(node, 2).is_some_and(|bias| graph.shape(bias) != &shape[1..])
+    {
+        return None;
+    }
+    let turned = |name: &'static str| (name, Attribute::Int(node.int(name, 0)));
+    Some(vec![turned("transA"), turned("transB")])
 }
 
 /// The gradients at the operand and at the weights of a `Conv`; `None` where it has no such operator.

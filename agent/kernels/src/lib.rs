@@ -25,6 +25,7 @@ pub use elementwise::relu_gradient;
 pub use gelu::Gelu;
 pub use layer_norm::LayerNorm;
 pub use pooling::MaxPool;
+pub use product::MatrixProduct;
 pub use scratch::Scratch;
 pub use softmax::softmax_gradient;
 

@@ -13,6 +13,7 @@ mod gelu;
 mod kernel_gradient;
 mod layer_norm;
 mod pooling;
+mod product;
 mod softmax;
 mod tensor;
 
@@ -40,8 +41,8 @@ pub(super) fn cuda_domain(nvidia: &Arc<Nvidia>, tf32: bool) -> ort::Result<Opera
         .add(kernel_gradient::ConvWeightGradient { nvidia: Arc::clone(nvidia), tf32 })
 }
 
-/// Of a graph on the CPU; with kernels of the host's, where there are such.
-pub(super) fn domain(kernels: Option<Arc<dyn Kernels>>) -> ort::Result<OperatorDomain> {
+/// Of a graph on the CPU, for a session of so many threads; with kernels of the host's, where there are such.
+pub(super) fn domain(kernels: Option<Arc<dyn Kernels>>, threads: usize) -> ort::Result<OperatorDomain> {
     let domain = match kernels {
         Some(kernels) => OperatorDomain::new(DOMAIN)?.add(fused::Fused { kernels, is_on_cuda: false })?,
         None => OperatorDomain::new(DOMAIN)?,
@@ -58,6 +59,7 @@ pub(super) fn domain(kernels: Option<Arc<dyn Kernels>>) -> ort::Result<OperatorD
         .add(gelu::GeluGradient)?
         .add(layer_norm::LayerNormGradient)?
         .add(pooling::MaxPoolGradient)?
+        .add(product::Gemm { threads })?
         .add(softmax::SoftmaxGradient)
 }
 
@@ -72,7 +74,7 @@ pub(super) fn announce(environment: &Environment) -> Result<(), RuntimeError> {
     Session::builder(environment)?
         .with_intra_threads(1)
         .map_err(unset)?
-        .with_operators(domain(None)?)
+        .with_operators(domain(None, 1)?)
         .map_err(unset)?
         .commit_from_memory(&graph.encode())
         .map_err(refused)?;

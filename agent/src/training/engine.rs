@@ -323,7 +323,10 @@ impl Shape {
 }
 
 impl Stage {
-    fn compile(runtime: &Runtime, program: Program) -> Result<Self, TrainingError> {
+    fn compile(runtime: &Runtime, mut program: Program) -> Result<Self, TrainingError> {
+        if runtime.has_own_products() {
+            program.graph.allow_own_products();
+        }
         let (onnx, can_be_recorded) = program.onnx_to_record();
         let compiled = if can_be_recorded { runtime.compile_for_replay(&onnx)? } else { runtime.compile(&onnx)? };
         Ok(Self { program, compiled })
