@@ -5,7 +5,10 @@ use std::sync::Mutex;
 use crate::{InParallel, alone, vectorized};
 
 /// Windows of 2x2 that are looked at together.
-const QUARTERS: usize = 8;
+const BLOCK: usize = 8;
+
+/// Elements of the planes that one call of a thread is for.
+const TOGETHER: usize = 4096;
 
 /// How windows lie over planes; rows before columns.
 #[derive(Debug, Clone, Copy)]
@@ -28,20 +31,28 @@ impl MaxPool {
     /// # Panics
     /// A slice has not as many elements as its shape.
     pub fn gradient(&self, x: &[f32], dy: &[f32], dx: &mut [f32], each: InParallel<'_>) {
-        let (plane, windows) = (self.plane.iter().product(), self.windows.iter().product());
+        let (plane, windows): (usize, usize) = (self.plane.iter().product(), self.windows.iter().product());
         if plane == 0 {
             return;
         }
-        let planes: Vec<_> = dx.chunks_mut(plane).map(Mutex::new).collect();
-        each(planes.len(), &|at| {
-            let (x, dy, mut dx) = (&x[at * plane..][..plane], &dy[at * windows..][..windows], alone(&planes[at]));
+        let together = (TOGETHER / plane).max(1);
+        let parts: Vec<_> = dx.chunks_mut(together * plane).map(Mutex::new).collect();
+        each(parts.len(), &|part| {
+            let mut dx = alone(&parts[part]);
+            let planes = dx.chunks_exact_mut(plane).zip(part * together..);
             if self.are_quarters() {
                 vectorized(
                     #[inline(always)]
-                    || self.of_quarters(x, dy, &mut dx),
+                    || {
+                        for (dx, at) in planes {
+                            self.of_quarters(&x[at * plane..][..plane], &dy[at * windows..][..windows], dx);
+                        }
+                    },
                 );
             } else {
-                self.of_windows(x, dy, &mut dx);
+                for (dx, at) in planes {
+                    self.of_windows(&x[at * plane..][..plane], &dy[at * windows..][..windows], dx);
+                }
             }
         });
     }
@@ -54,34 +65,51 @@ impl MaxPool {
 
     #[inline(always)]
     fn of_quarters(&self, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+        let ([height, width], [down, across]) = (self.plane, self.windows);
+        if height > 2 * down || width > 2 * across {
+            dx.fill(0.0);
+        }
+        let mut column = 0;
+        while column + 8 <= across {
+            self.block_by_block::<1, 8, 16>(column, x, dy, dx);
+            column += 8;
+        }
+        if column + 4 <= across {
+            self.block_by_block::<2, 4, 8>(column, x, dy, dx);
+            column += 4;
+        }
+        if column + 2 <= across {
+            self.block_by_block::<4, 2, 4>(column, x, dy, dx);
+            column += 2;
+        }
+        if column < across {
+            self.block_by_block::<8, 1, 2>(column, x, dy, dx);
+        }
+    }
+
+    /// What flows to `ACROSS` columns of windows, of which a block has `DOWN`; their rows have `WIDE` elements.
+    #[inline(always)]
+    fn block_by_block<const DOWN: usize, const ACROSS: usize, const WIDE: usize>(
+        &self,
+        column: usize,
+        x: &[f32],
+        dy: &[f32],
+        dx: &mut [f32],
+    ) {
         let ([_, width], [down, across]) = (self.plane, self.windows);
-        let (pairs, rest) = dx.split_at_mut(2 * down * width);
-        rest.fill(0.0);
-        let rows = x.chunks_exact(2 * width).zip(pairs.chunks_exact_mut(2 * width)).zip(dy.chunks_exact(across.max(1)));
-        for ((x, dx), dy) in rows {
-            let (x_top, x_bottom) = x.split_at(width);
-            let (top, bottom) = dx.split_at_mut(width);
-            let (top, top_rest) = top.split_at_mut(2 * across);
-            let (bottom, bottom_rest) = bottom.split_at_mut(2 * across);
-            top_rest.fill(0.0);
-            bottom_rest.fill(0.0);
-            let (x_top, x_bottom) = (&x_top[..2 * across], &x_bottom[..2 * across]);
-            let from = x_top.chunks(2 * QUARTERS).zip(x_bottom.chunks(2 * QUARTERS));
-            let to = top.chunks_mut(2 * QUARTERS).zip(bottom.chunks_mut(2 * QUARTERS));
-            for (((x_top, x_bottom), (top, bottom)), dy) in from.zip(to).zip(dy.chunks(QUARTERS)) {
-                if let (Ok(x_top), Ok(x_bottom), Ok(dy)) = (x_top.try_into(), x_bottom.try_into(), dy.try_into()) {
-                    let (to_top, to_bottom) = quarters(x_top, x_bottom, dy);
-                    top.copy_from_slice(&to_top);
-                    bottom.copy_from_slice(&to_bottom);
-                } else {
-                    let mut block = ([0.0; 2 * QUARTERS], [0.0; 2 * QUARTERS], [0.0; QUARTERS]);
-                    block.0[..x_top.len()].copy_from_slice(x_top);
-                    block.1[..x_bottom.len()].copy_from_slice(x_bottom);
-                    block.2[..dy.len()].copy_from_slice(dy);
-                    let (to_top, to_bottom) = quarters(&block.0, &block.1, &block.2);
-                    top.copy_from_slice(&to_top[..x_top.len()]);
-                    bottom.copy_from_slice(&to_bottom[..x_bottom.len()]);
-                }
+        for first in (0..down).step_by(DOWN) {
+            let (mut top, mut bottom, mut flowing) = ([0.0; 2 * BLOCK], [0.0; 2 * BLOCK], [0.0; BLOCK]);
+            for row in 0..DOWN.min(down - first) {
+                let at = 2 * (first + row) * width + 2 * column;
+                top[row * WIDE..][..WIDE].copy_from_slice(&x[at..][..WIDE]);
+                bottom[row * WIDE..][..WIDE].copy_from_slice(&x[at + width..][..WIDE]);
+                flowing[row * ACROSS..][..ACROSS].copy_from_slice(&dy[(first + row) * across + column..][..ACROSS]);
+            }
+            let shares = quarters(&top, &bottom, &flowing);
+            for row in 0..DOWN.min(down - first) {
+                let at = 2 * (first + row) * width + 2 * column;
+                dx[at..][..WIDE].copy_from_slice(&shares[0][row * WIDE..][..WIDE]);
+                dx[at + width..][..WIDE].copy_from_slice(&shares[1][row * WIDE..][..WIDE]);
             }
         }
     }
@@ -117,45 +145,61 @@ impl MaxPool {
     }
 }
 
-/// What flows to the two rows of so many windows of 2x2. Everything is done for all windows at once, and what a window
-/// gives to its elements is chosen by masks: branches would be guessed wrong half of the time.
+/// What flows to the upper and the lower row of so many windows of 2x2 side by side. All is done for all elements at once,
+/// and which of a window's gets it is chosen by masks: branches would be guessed wrong half of the time.
 #[inline(always)]
-fn quarters(
-    top: &[f32; 2 * QUARTERS],
-    bottom: &[f32; 2 * QUARTERS],
-    dy: &[f32; QUARTERS],
-) -> ([f32; 2 * QUARTERS], [f32; 2 * QUARTERS]) {
-    let mut elements = [[0.0; QUARTERS]; 4];
-    for window in 0..QUARTERS {
-        elements[0][window] = top[2 * window];
-        elements[1][window] = top[2 * window + 1];
-        elements[2][window] = bottom[2 * window];
-        elements[3][window] = bottom[2 * window + 1];
+fn quarters(top: &[f32; 2 * BLOCK], bottom: &[f32; 2 * BLOCK], dy: &[f32; BLOCK]) -> [[f32; 2 * BLOCK]; 2] {
+    let mut has_nan = false;
+    let mut greater = [0.0; 2 * BLOCK];
+    for at in 0..2 * BLOCK {
+        has_nan |= top[at].is_nan() | bottom[at].is_nan();
+        greater[at] = if bottom[at] > top[at] { bottom[at] } else { top[at] };
     }
-    let mut greatest = elements[0];
-    let mut winners = [0_u32; QUARTERS];
-    for (place, numbers) in (0..).zip(&elements).skip(1) {
-        for window in 0..QUARTERS {
-            let wins = (numbers[window] > greatest[window]) | numbers[window].is_nan();
-            greatest[window] = if wins { numbers[window] } else { greatest[window] };
-            winners[window] = if wins { place } else { winners[window] };
+    let beside = swapped(greater);
+    let (mut is_top, mut is_bottom) = ([0_u32; 2 * BLOCK], [0_u32; 2 * BLOCK]);
+    for at in 0..2 * BLOCK {
+        let greatest = if beside[at] > greater[at] { beside[at] } else { greater[at] };
+        is_top[at] = mask(top[at] == greatest);
+        is_bottom[at] = mask(bottom[at] == greatest);
+    }
+    // Of several that are equal the first one, the right ones after the left ones.
+    let (beside_top, beside_bottom) = (swapped(is_top), swapped(is_bottom));
+    let (mut to_top, mut to_bottom) = ([0.0; 2 * BLOCK], [0.0; 2 * BLOCK]);
+    for at in 0..2 * BLOCK {
+        let is_right = mask(at % 2 == 1);
+        let flowing = dy[at / 2].to_bits();
+        let wins_bottom = is_bottom[at] & !(is_top[at] | beside_top[at]) & !(beside_bottom[at] & is_right);
+        to_top[at] = f32::from_bits(flowing & is_top[at] & !(beside_top[at] & is_right));
+        to_bottom[at] = f32::from_bits(flowing & wins_bottom);
+    }
+    if has_nan {
+        for window in 0..BLOCK {
+            let elements = [top[2 * window], top[2 * window + 1], bottom[2 * window], bottom[2 * window + 1]];
+            if let Some(winner) = elements.iter().rposition(|element| element.is_nan()) {
+                let mut share = [0.0; 4];
+                share[winner] = dy[window];
+                to_top[2 * window..][..2].copy_from_slice(&share[..2]);
+                to_bottom[2 * window..][..2].copy_from_slice(&share[2..]);
+            }
         }
     }
-    let mut shares = [[0.0; QUARTERS]; 4];
-    for (place, shares) in (0..).zip(&mut shares) {
-        for window in 0..QUARTERS {
-            let mask = 0_u32.wrapping_sub(u32::from(winners[window] == place));
-            shares[window] = f32::from_bits(dy[window].to_bits() & mask);
-        }
+    [to_top, to_bottom]
+}
+
+#[inline(always)]
+fn mask(holds: bool) -> u32 {
+    if holds { u32::MAX } else { 0 }
+}
+
+/// Each two neighbours in the place of the other.
+#[inline(always)]
+fn swapped<T: Copy, const E: usize>(elements: [T; E]) -> [T; E] {
+    let mut swapped = elements;
+    for pair in 0..E / 2 {
+        swapped[2 * pair] = elements[2 * pair + 1];
+        swapped[2 * pair + 1] = elements[2 * pair];
     }
-    let (mut to_top, mut to_bottom) = ([0.0; 2 * QUARTERS], [0.0; 2 * QUARTERS]);
-    for window in 0..QUARTERS {
-        to_top[2 * window] = shares[0][window];
-        to_top[2 * window + 1] = shares[1][window];
-        to_bottom[2 * window] = shares[2][window];
-        to_bottom[2 * window + 1] = shares[3][window];
-    }
-    (to_top, to_bottom)
+    swapped
 }
 
 #[cfg(test)]
@@ -174,7 +218,7 @@ mod tests {
 
     #[test]
     fn quarters_are_as_any_windows_with_rows_and_columns_left_over() {
-        for plane in [[4, 6], [5, 6], [4, 7], [37, 41], [2, 2], [3, 2]] {
+        for plane in [[4, 6], [5, 6], [4, 7], [37, 41], [2, 2], [3, 2], [6, 30], [4, 62]] {
             let pool = MaxPool { plane, windows: plane.map(|size| size / 2), ..SIDE_BY_SIDE };
             let elements = plane[0] * plane[1];
             let (mut x, dy) = (numbers(3 * elements, 1), numbers(3 * pool.windows[0] * pool.windows[1], 2));
