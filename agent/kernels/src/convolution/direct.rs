@@ -268,7 +268,10 @@ pub fn weight_gradient(
     let mut seeds_buffer = scratch.take(images_laid * dy_image + LANES);
     let aligned = seeds_buffer.as_ptr().align_offset(LINE).min(LANES);
     let seeds = &mut seeds_buffer[aligned..];
-    let mut sums = vec![[0.0; LANES]; block_count * filters * places.len()];
+    let sum_count = block_count * filters * places.len();
+    let mut sums_buffer = scratch.take(sum_count * LANES);
+    let (sums, _) = sums_buffer[..sum_count * LANES].as_chunks_mut::<LANES>();
+    sums.fill([0.0; LANES]);
     for images in blocks(batch, images_laid) {
         let parts = laid.chunks_mut(x_image).zip(seeds.chunks_mut(dy_image)).take(images.len());
         let parts: Vec<_> = parts.map(Mutex::new).collect();
@@ -304,6 +307,7 @@ pub fn weight_gradient(
         let sums = sums[filter / filters * filters * places.len()..][filter % filters..].iter().step_by(filters);
         to.iter_mut().zip(sums).for_each(|(to, sums)| *to = sums.iter().sum());
     }
-    scratch.give_back(laid);
-    scratch.give_back(seeds_buffer);
+    for buffer in [laid, seeds_buffer, sums_buffer] {
+        scratch.give_back(buffer);
+    }
 }
