@@ -8,7 +8,7 @@ mod library;
 use library::library;
 use regatta_agent::runtime::{Array, Device, Interrupt, Runtime, RuntimeError};
 use regatta_autodiff::families::{Activation, Cnn, Initial, Model, Norm, Pool};
-use regatta_autodiff::graph::{Attribute, Dtype, Graph, Provider, Value};
+use regatta_autodiff::graph::{Attribute, Dtype, Graph, Node, Provider, Value};
 use regatta_autodiff::own::DOMAIN;
 use regatta_autodiff::step::{
     Clip, CrossEntropy, DataRole, Loss, Optimizer, Piece, Precision, Program, ResultRole, ScalarRole, StepPlan, Update,
@@ -213,6 +213,10 @@ fn nets_train_alike_with_and_without_our_own_operators() {
         let [own, stock] = [true, false].map(|own_operators| {
             let program = training_step(&plan(&channels, norm, own_operators)).unwrap();
             assert_eq!(is_own(&program), own_operators);
+            // Those of the convolutions are in what they rectify; left are that of the hidden layer, and those behind a pool.
+            let is_relu = |node: &&Node| node.op == "Relu";
+            let relus = program.graph.to_run().nodes().iter().filter(is_relu).count();
+            assert_eq!(relus, 1 + channels.len() * if own_operators { 1 } else { 2 });
             trained(&program)
         });
         assert!(stock.losses.windows(2).all(|pair| pair[1] < pair[0]), "{:?}", stock.losses);

@@ -3,6 +3,8 @@
 //! Each is written where [`Graph::has_own_operators`] allows it on the CPU, or [`Graph::is_fused`] for CUDA, and does what
 //! its formulation in ONNX's operators does, which is what runs everywhere else.
 
+use std::collections::BTreeMap;
+
 use crate::fuse;
 use crate::graph::{Attribute, Dtype, Graph, GraphError, Node, Value, Windows};
 
@@ -23,6 +25,34 @@ pub(crate) fn replaced(graph: &Graph, node: &Node) -> Node {
     (node.op, node.domain) = (op.into(), DOMAIN.into());
     node.attributes = attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     node
+}
+
+/// The nodes without rectifiers of what only they take of a convolution or batch normalisation of ours: these rectify
+/// what they give themselves.
+pub(crate) fn rectified(graph: &Graph, nodes: Vec<Node>) -> Vec<Node> {
+    let mut uses_by_value: BTreeMap<Value, usize> = BTreeMap::new();
+    let taken = nodes.iter().flat_map(|node| node.inputs.iter().flatten());
+    taken.chain(graph.outputs()).for_each(|value| *uses_by_value.entry(*value).or_default() += 1);
+    let gives = |node: &Node, value| node.outputs.first() == Some(&value) && node.domain == DOMAIN;
+    let mut kept: Vec<Node> = Vec::with_capacity(nodes.len());
+    let mut position_by_value: BTreeMap<Value, usize> = BTreeMap::new();
+    for node in nodes {
+        let x = operand(&node, 0).filter(|x| node.op == "Relu" && node.domain.is_empty() && uses_by_value[x] == 1);
+        let giver = x.and_then(|x| Some((x, *position_by_value.get(&x)?)));
+        if let Some((x, position)) = giver
+            && gives(&kept[position], x)
+            && ["Conv", "BatchNorm"].contains(&kept[position].op.as_str())
+        {
+            kept[position].outputs[0] = node.outputs[0];
+            kept[position].attributes.insert("rectifies".into(), Attribute::Int(1));
+            continue;
+        }
+        node.outputs.iter().for_each(|output| {
+            position_by_value.insert(*output, kept.len());
+        });
+        kept.push(node);
+    }
+    kept
 }
 
 /// The attributes of a product of two matrices, and of all rows of a tensor with a matrix; in f32, with a bias for each

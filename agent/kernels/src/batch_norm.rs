@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use crate::sums::{sum, summed};
-use crate::{InParallel, alone, vectorized};
+use crate::{InParallel, alone, rectified, vectorized};
 
 /// A batch of `images` of `channels` planes of `plane` elements each.
 #[derive(Debug, Clone, Copy)]
@@ -21,14 +21,14 @@ pub struct Statistics<'a> {
 }
 
 impl BatchNorm {
-    /// `y = (x - mean) * inverse * scale + bias` with `inverse = 1 / sqrt(variance + epsilon)` of the biased variance.
+    /// `y = (x - mean) * inverse * scale + bias`, or zero where that is less and `rectifies`, with `inverse = 1 / sqrt(variance + epsilon)` of the biased variance.
     ///
     /// # Panics
     /// A slice has not as many elements as its shape; so for the gradient.
     pub fn forward(
         &self,
         (x, scale, bias): (&[f32], &[f32], &[f32]),
-        epsilon: f32,
+        (epsilon, rectifies): (f32, bool),
         y: &mut [f32],
         statistics: Statistics<'_>,
         each: InParallel<'_>,
@@ -55,9 +55,16 @@ impl BatchNorm {
             for image in 0..self.images {
                 let at = image * self.channels + channel;
                 let (x, mut y, mean, bias) = (self.of(x, at), alone(&planes[at]), mean as f32, bias[channel]);
+                let elements = y.iter_mut().zip(x);
                 vectorized(
                     #[inline(always)]
-                    || y.iter_mut().zip(x).for_each(|(y, x)| *y = (x - mean) * gain + bias),
+                    || {
+                        if rectifies {
+                            elements.for_each(|(y, x)| *y = rectified((x - mean) * gain + bias));
+                        } else {
+                            elements.for_each(|(y, x)| *y = (x - mean) * gain + bias);
+                        }
+                    },
                 );
             }
             let mut kept = alone(&kept);

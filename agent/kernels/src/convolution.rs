@@ -8,7 +8,7 @@ mod winograd;
 
 use std::ops::Range;
 
-use crate::{InParallel, Scratch};
+use crate::{InParallel, Scratch, rectified};
 
 /// Images of one size.
 #[derive(Debug, Clone, Copy)]
@@ -147,13 +147,13 @@ impl Convolution {
         self.depth() * self.kernel.shape[0] * self.kernel.shape[1]
     }
 
-    /// `y = x * w + bias`, with a bias for each filter.
+    /// `y = x * w`, and the ending.
     ///
     /// # Panics
     /// A slice has not as many elements as its shape; so for the two gradients.
     pub fn forward(
         &self,
-        operands: (&[f32], &[f32], Option<&[f32]>),
+        operands: (&[f32], &[f32], Ending<'_>),
         y: &mut [f32],
         scratch: &Scratch,
         each: InParallel<'_>,
@@ -198,6 +198,28 @@ impl Convolution {
         };
         let is_direct = channels_min < many && kernel.shape != [1, 1] && direct::pays(self, filters);
         if is_direct || self.groups > 1 { Way::Direct } else { instead }
+    }
+}
+
+/// What is done to the outputs of a convolution.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ending<'a> {
+    /// Added to each filter's outputs.
+    pub bias: Option<&'a [f32]>,
+    /// Whether zero then takes the place of what is below it.
+    pub rectifies: bool,
+}
+
+impl Ending<'_> {
+    /// A filter's outputs from their sums.
+    #[inline(always)]
+    fn end<'y>(&self, filter: usize, outputs: impl Iterator<Item = (&'y mut f32, f32)>) {
+        let bias = self.bias.map_or(0.0, |bias| bias[filter]);
+        if self.rectifies {
+            outputs.for_each(|(y, sum)| *y = rectified(sum + bias));
+        } else {
+            outputs.for_each(|(y, sum)| *y = sum + bias);
+        }
     }
 }
 
@@ -301,8 +323,7 @@ mod tests {
         assert!(error < 2e-6, "{what}: off by {error:.1e} of the norm");
     }
 
-    /// Inputs, weights and biases.
-    type Operands<'a> = (&'a [f32], &'a [f32], Option<&'a [f32]>);
+    type Operands<'a> = (&'a [f32], &'a [f32], Ending<'a>);
     type Gradient = fn(&Convolution, (&[f32], &[f32]), &mut [f32], &Scratch, InParallel<'_>);
 
     struct AWay {
@@ -384,11 +405,16 @@ mod tests {
                 // What was there before, in buffers too, does not matter.
                 scratch.give_back(vec![f32::NAN; 1 << 20]);
                 let [mut dx, mut dw, mut y] = [&x, &w, &dy].map(|of| vec![f32::NAN; of.len()]);
-                (way.forward)(&convolution, (&x, &w, Some(&bias)), &mut y, &scratch, &in_turn);
+                let mut rectified = y.clone();
+                let ending = Ending { bias: Some(&bias), rectifies: false };
+                (way.forward)(&convolution, (&x, &w, ending), &mut y, &scratch, &in_turn);
+                let ending = Ending { rectifies: true, ..ending };
+                (way.forward)(&convolution, (&x, &w, ending), &mut rectified, &scratch, &in_turn);
                 (way.input_gradient)(&convolution, (&dy, &w), &mut dx, &scratch, &in_turn);
                 (way.weight_gradient)(&convolution, (&x, &dy), &mut dw, &scratch, &in_turn);
                 let what = format!("{}, {shapes:?}, {:?}", way.name, row.settings);
                 assert_close(&y, &sums, &format!("{what}, y"));
+                assert!(rectified.iter().zip(&y).all(|(rectified, y)| *rectified == y.max(0.0)), "{what}, rectified");
                 assert_close(&dx, &to_x, &format!("{what}, dx"));
                 assert_close(&dw, &to_w, &format!("{what}, dw"));
             }

@@ -37,6 +37,12 @@ pub fn alone<T: ?Sized>(part: &Mutex<T>) -> MutexGuard<'_, T> {
     part.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Zero in the place of what is below it; what is no number stays so.
+#[inline(always)]
+fn rectified(number: f32) -> f32 {
+    if number < 0.0 { 0.0 } else { number }
+}
+
 /// Calls a function that is compiled for each width of vectors, with the widest that the processor has.
 /// Only what is inlined into it is.
 fn vectorized<R>(function: impl FnOnce() -> R) -> R {

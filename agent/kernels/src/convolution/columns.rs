@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Mutex;
 
-use super::{Convolution, Kernel2d, Planes, blocks, images_together};
+use super::{Convolution, Ending, Kernel2d, Planes, blocks, images_together};
 use crate::product::{Into, Layout, Matrix, Sizes, product};
 use crate::{InParallel, Scratch, alone};
 
@@ -19,10 +19,10 @@ fn parts(rows: usize) -> (usize, usize) {
     (part, rows.div_ceil(part))
 }
 
-/// `y = w columns(x) + bias`.
+/// `y = w columns(x)`, and the ending.
 pub fn forward(
     convolution: &Convolution,
-    (x, w, bias): (&[f32], &[f32], Option<&[f32]>),
+    (x, w, ending): (&[f32], &[f32], Ending<'_>),
     y: &mut [f32],
     scratch: &Scratch,
     each: InParallel<'_>,
@@ -43,8 +43,7 @@ pub fn forward(
         each(planes.len(), &|at| {
             let (image, filter) = (at / filters, at % filters);
             let from = &products[filter * positions + image * output.plane()..][..output.plane()];
-            let bias = bias.map_or(0.0, |bias| bias[filter]);
-            alone(&planes[at]).iter_mut().zip(from).for_each(|(y, sum)| *y = sum + bias);
+            ending.end(filter, alone(&planes[at]).iter_mut().zip(from.iter().copied()));
         });
     }
     scratch.give_back(columns);

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use pulp::Arch;
 
-use super::{Convolution, Kernel2d, Planes, blocks};
+use super::{Convolution, Ending, Kernel2d, Planes, blocks};
 use crate::{InParallel, Scratch, alone};
 use padded::Padded;
 use sums::{FILTERS, Gradients, LANES, Outputs};
@@ -104,8 +104,8 @@ impl Lattice {
         ((rows - 1) * self.wide + columns).next_multiple_of(LANES)
     }
 
-    /// The outputs of one image, and biases.
-    fn compute(&self, laid: &[f32], bias: Option<&[f32]>, (y, planes): (&mut [f32], Planes), sums: &mut [f32]) {
+    /// The outputs of one image.
+    fn compute(&self, laid: &[f32], ending: Ending<'_>, (y, planes): (&mut [f32], Planes), sums: &mut [f32]) {
         let (filters, length) = (self.together, self.length());
         let of_block = filters * self.places.len();
         let ([top, left], [down, across]) = (self.first, self.steps);
@@ -115,14 +115,14 @@ impl Lattice {
             Arch::new().dispatch(Outputs { from, places: &self.places, filters, weights, to: &mut *sums, length });
             let rows = y.chunks_exact_mut(planes.plane()).zip(sums.chunks_exact(length)).enumerate();
             for (at, (plane, sums)) in rows {
-                let bias = bias.map_or(0.0, |bias| bias[block * filters + at]);
+                let filter = block * filters + at;
                 let rows = plane.chunks_exact_mut(planes.width).skip(top).step_by(down);
                 for (row, sums) in rows.zip(sums.chunks(self.wide)) {
-                    let row = &mut row[left..];
+                    let (row, sums) = (&mut row[left..], sums.iter().copied());
                     if across == 1 {
-                        row.iter_mut().zip(sums).for_each(|(y, sum)| *y = sum + bias);
+                        ending.end(filter, row.iter_mut().zip(sums));
                     } else {
-                        row.iter_mut().step_by(across).zip(sums).for_each(|(y, sum)| *y = sum + bias);
+                        ending.end(filter, row.iter_mut().step_by(across).zip(sums));
                     }
                 }
             }
@@ -141,10 +141,10 @@ fn in_blocks(together: usize, filters: usize, places: usize, weight: impl Fn(usi
     blocks
 }
 
-/// `y = x * w + bias`.
+/// `y = x * w`, and the ending.
 pub fn forward(
     convolution: &Convolution,
-    (x, w, bias): (&[f32], &[f32], Option<&[f32]>),
+    (x, w, ending): (&[f32], &[f32], Ending<'_>),
     y: &mut [f32],
     scratch: &Scratch,
     each: InParallel<'_>,
@@ -165,7 +165,7 @@ pub fn forward(
         steps: [1, 1],
         size: [output.height, output.width],
     };
-    solve(padded, &[lattice], (x, input), bias, (y, output), scratch, each);
+    solve(padded, &[lattice], (x, input), ending, (y, output), scratch, each);
 }
 
 /// The gradient at `x`: each step of the kernel apart, the sums over the taps that see those rows and columns.
@@ -215,7 +215,7 @@ pub fn input_gradient(
     };
     let parts = (0..strides[0]).flat_map(|row| (0..strides[1]).map(move |column| [row, column]));
     let lattices: Vec<Lattice> = parts.filter_map(lattice).collect();
-    solve(padded, &lattices, (dy, output), None, (dx, input), scratch, each);
+    solve(padded, &lattices, (dy, output), Ending::default(), (dx, input), scratch, each);
 }
 
 /// What lattices give, from padded planes, for one image after the other.
@@ -223,7 +223,7 @@ fn solve(
     padded: Padded,
     lattices: &[Lattice],
     (x, from): (&[f32], Planes),
-    bias: Option<&[f32]>,
+    ending: Ending<'_>,
     (y, to): (&mut [f32], Planes),
     scratch: &Scratch,
     each: InParallel<'_>,
@@ -237,7 +237,7 @@ fn solve(
         padded.lay(&x[image * from.elements()..][..from.elements()], from, laid);
         let mut y = alone(&images[image]);
         for lattice in lattices {
-            lattice.compute(laid, bias, (&mut y, to), sums);
+            lattice.compute(laid, ending, (&mut y, to), sums);
         }
         scratch.give_back(laid_buffer);
         scratch.give_back(sums_buffer);

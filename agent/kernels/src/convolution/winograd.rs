@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Mutex;
 
-use super::{Convolution, Flip, Kernel2d, Planes, blocks, images_together};
+use super::{Convolution, Ending, Flip, Kernel2d, Planes, blocks, images_together};
 use crate::product::{Into, Layout, Matrix, Sizes, product};
 use crate::{InParallel, Scratch, alone, vectorized};
 use scheme::{Lanes, Large, Scheme, Small};
@@ -62,10 +62,10 @@ fn is_for_large(output: Planes) -> bool {
     100 * products(4) < 64 * products(2)
 }
 
-/// `y = x * w + bias`.
+/// `y = x * w`, and the ending.
 pub fn forward(
     convolution: &Convolution,
-    operands: (&[f32], &[f32], Option<&[f32]>),
+    operands: (&[f32], &[f32], Ending<'_>),
     y: &mut [f32],
     scratch: &Scratch,
     each: InParallel<'_>,
@@ -79,7 +79,7 @@ pub fn forward(
 
 fn forward_by<S: Scheme<M, T>, const M: usize, const T: usize>(
     convolution: &Convolution,
-    (x, w, bias): (&[f32], &[f32], Option<&[f32]>),
+    (x, w, ending): (&[f32], &[f32], Ending<'_>),
     y: &mut [f32],
     scratch: &Scratch,
     each: InParallel<'_>,
@@ -87,7 +87,7 @@ fn forward_by<S: Scheme<M, T>, const M: usize, const T: usize>(
     let Convolution { input, output, kernel, batch, .. } = convolution;
     let weights = transformed::<S, M, T>(w, kernel, (output.channels, input.channels), Flip::No);
     let problem = Problem { batch: *batch, from: *input, to: *output, before: [kernel.pads[0], kernel.pads[1]] };
-    problem.solve::<S, M, T>(x, &weights, bias, y, scratch, each);
+    problem.solve::<S, M, T>(x, &weights, ending, y, scratch, each);
 }
 
 /// The gradient at `x`: a convolution of `dy` with the kernels turned round and their channels swapped.
@@ -116,7 +116,7 @@ fn input_gradient_by<S: Scheme<M, T>, const M: usize, const T: usize>(
     let weights = transformed::<S, M, T>(w, kernel, (input.channels, output.channels), Flip::Yes);
     let before = [2 - kernel.pads[0], 2 - kernel.pads[1]];
     let problem = Problem { batch: *batch, from: *output, to: *input, before };
-    problem.solve::<S, M, T>(dy, &weights, None, dx, scratch, each);
+    problem.solve::<S, M, T>(dy, &weights, Ending::default(), dx, scratch, each);
 }
 
 /// `G g G'` of every kernel: `T` x `T` matrices of filters x channels.
@@ -213,7 +213,7 @@ impl Problem {
         &self,
         x: &[f32],
         weights: &[f32],
-        bias: Option<&[f32]>,
+        ending: Ending<'_>,
         y: &mut [f32],
         scratch: &Scratch,
         each: InParallel<'_>,
@@ -244,7 +244,7 @@ impl Problem {
             });
             drop(parts);
             let block = &mut y[images.start * self.to.elements()..images.end * self.to.elements()];
-            self.gather::<S, M, T>(&products, columns, bias, block, each);
+            self.gather::<S, M, T>(&products, columns, ending, block, each);
         }
         scratch.give_back(inputs);
         scratch.give_back(products);
@@ -255,7 +255,7 @@ impl Problem {
         &self,
         products: &[f32],
         columns: usize,
-        bias: Option<&[f32]>,
+        ending: Ending<'_>,
         y: &mut [f32],
         each: InParallel<'_>,
     ) {
@@ -264,12 +264,12 @@ impl Problem {
         let planes: Vec<_> = y.chunks_mut(self.to.plane()).map(Mutex::new).collect();
         each(filters, &|filter| {
             let row = |place: usize| &products[place * (filters * columns + GAP) + filter * columns..][..columns];
-            let bias = bias.map_or(0.0, |bias| bias[filter]);
+            let ending = (ending.bias.map_or(0.0, |bias| bias[filter]), ending.rectifies);
             let mut own: Vec<_> = planes.iter().skip(filter).step_by(filters).map(alone).collect();
             let mut scratch = Vec::new();
             vectorized(
                 #[inline(always)]
-                || tiles::to_outputs::<S, M, T>(row, bias, tiling, &mut scratch, &mut own, size),
+                || tiles::to_outputs::<S, M, T>(row, ending, tiling, &mut scratch, &mut own, size),
             );
         })
     }

@@ -1,14 +1,14 @@
 //! Batch normalisation of [`regatta_kernels`] as operators, in f32 and with X of shape `[N, C, ...]`.
 //!
-//! `BatchNorm(X, scale, bias) -> (Y, mean, variance, inverse)` with the attribute `epsilon`; the variance is the unbiased
-//! one, `inverse` one over the standard deviation. `BatchNormGradient(dY, X, scale, mean, inverse) -> (dX, dscale, dbias)`.
+//! `BatchNorm(X, scale, bias) -> (Y, mean, variance, inverse)` with the attribute `epsilon`, and `rectifies` where zero takes
+//! the place of what is below it in Y; the variance is the unbiased one, `inverse` one over the standard deviation. `BatchNormGradient(dY, X, scale, mean, inverse) -> (dX, dscale, dbias)`.
 //! All but X and Y, and their gradients, have shape `[C]`.
 
 use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
 use ort::value::TensorElementType;
 use regatta_kernels::{BatchNorm, Statistics};
 
-use super::{in_parallel, tensor};
+use super::{attribute, in_parallel, tensor};
 
 pub struct Forward;
 pub struct Gradient;
@@ -30,12 +30,13 @@ impl Operator for Forward {
 
     fn create_kernel<'a>(&self, context: &KernelContext<'a>) -> ort::Result<ForwardKernel> {
         let epsilon = context.get("epsilon").ok_or_else(|| ort::Error::new("BatchNorm needs an epsilon"))?;
-        Ok(ForwardKernel { epsilon })
+        Ok(ForwardKernel { epsilon, rectifies: attribute::size(context, "rectifies", 0)? != 0 })
     }
 }
 
 pub struct ForwardKernel {
     epsilon: f32,
+    rectifies: bool,
 }
 
 impl Kernel for ForwardKernel {
@@ -58,7 +59,8 @@ impl Kernel for ForwardKernel {
             inverse: tensor::elements_mut(inverse)?,
         };
         let y = tensor::elements_mut(&mut y)?;
-        in_parallel(context, |each| form.forward((x, scale, bias), self.epsilon, y, statistics, each))
+        let how = (self.epsilon, self.rectifies);
+        in_parallel(context, |each| form.forward((x, scale, bias), how, y, statistics, each))
     }
 }
 

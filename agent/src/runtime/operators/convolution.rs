@@ -2,12 +2,12 @@
 //!
 //! `Conv(X, W[, B]) -> Y`, `ConvInputGradient(dY, W) -> dX` and `ConvWeightGradient(X, dY) -> dW` with the attributes of
 //! ONNX's `Conv`. X is f32 `[N, C, H, W]`, W `[F, C / group, KH, KW]`, Y `[N, F, OH, OW]`. Each names in `shape` the shape of
-//! what it gives.
+//! what it gives. Where a `Conv` `rectifies`, zero takes the place of what is below it.
 
 use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
 use ort::value::TensorElementType;
 use regatta_kernels::Scratch;
-use regatta_kernels::convolution::{Convolution, Settings};
+use regatta_kernels::convolution::{Convolution, Ending, Settings};
 
 use super::{attribute, in_parallel, tensor};
 
@@ -70,13 +70,16 @@ impl Operator for Conv {
 
     fn create_kernel<'a>(&self, context: &KernelContext<'a>) -> ort::Result<ConvKernel> {
         let shape = attribute::list(context, "shape", &[])?;
-        Ok(ConvKernel { way: self.way, settings: settings(context)?, shape, scratch: self.scratch.clone() })
+        let (way, scratch) = (self.way, self.scratch.clone());
+        let rectifies = attribute::size(context, "rectifies", 0)? != 0;
+        Ok(ConvKernel { way, settings: settings(context)?, rectifies, shape, scratch })
     }
 }
 
 pub struct ConvKernel {
     way: Way,
     settings: Settings,
+    rectifies: bool,
     /// Of what it gives.
     shape: Vec<usize>,
     scratch: Scratch,
@@ -91,7 +94,7 @@ impl Kernel for ConvKernel {
         let (right_shape, right) = tensor::elements(&right)?;
         let bias = bias.as_ref().map(tensor::elements).transpose()?.map(|(_, bias)| bias);
         let to = tensor::elements_mut(&mut output)?;
-        let Self { way, settings, shape, scratch } = self;
+        let Self { way, settings, rectifies, shape, scratch } = self;
         let (x, w, y) = match way {
             Way::Forward => (&left_shape, &right_shape, &*shape),
             Way::InputGradient => (&*shape, &right_shape, &left_shape),
@@ -101,8 +104,9 @@ impl Kernel for ConvKernel {
         if bias.is_some_and(|bias| bias.len() != convolution.filters()) {
             return Err(ort::Error::new("a convolution's bias has a number for each filter"));
         }
+        let ending = Ending { bias, rectifies: *rectifies };
         in_parallel(context, |each| match way {
-            Way::Forward => convolution.forward((left, right, bias), to, scratch, each),
+            Way::Forward => convolution.forward((left, right, ending), to, scratch, each),
             Way::InputGradient => convolution.input_gradient((left, right), to, scratch, each),
             Way::WeightGradient => convolution.weight_gradient((left, right), to, scratch, each),
         })
