@@ -384,6 +384,8 @@ mod tests {
             row([2, 6, 9, 7, 8], 3).pads([1; 4]).groups(3),
             row([2, 8, 24, 7, 8], 3).pads([2; 4]).dilations([2, 2]).groups(2),
             row([2, 32, 32, 7, 8], 1).groups(2),
+            row([2, 128, 260, 4, 5], 3).pads([1; 4]).groups(2),
+            row([1, 130, 260, 4, 5], 3).pads([1; 4]),
         ];
         let mut computed = [0; 3];
         for row in rows {
@@ -419,6 +421,6 @@ mod tests {
                 assert_close(&dw, &to_w, &format!("{what}, dw"));
             }
         }
-        assert_eq!(computed, [16, 23, 6]);
+        assert_eq!(computed, [17, 25, 7]);
     }
 }

@@ -22,7 +22,7 @@ const LAID: usize = 1 << 18;
 /// Elements of them that are read time and again meanwhile: what the nearest cache holds.
 const NEAR: usize = 6 << 10;
 
-/// Elements of the vectors that gradients of weights are summed up in.
+/// Elements of the vectors that gradients of weights are summed up in at a time: what a cache holds.
 const SUMS: usize = 1 << 21;
 
 /// Bytes between which the processor reads at once.
@@ -268,44 +268,49 @@ pub fn weight_gradient(
     let mut seeds_buffer = scratch.take(images_laid * dy_image + LANES);
     let aligned = seeds_buffer.as_ptr().align_offset(LINE).min(LANES);
     let seeds = &mut seeds_buffer[aligned..];
-    let sum_count = block_count * filters * places.len();
-    let mut sums_buffer = scratch.take(sum_count * LANES);
-    let (sums, _) = sums_buffer[..sum_count * LANES].as_chunks_mut::<LANES>();
-    sums.fill([0.0; LANES]);
-    for images in blocks(batch, images_laid) {
-        let parts = laid.chunks_mut(x_image).zip(seeds.chunks_mut(dy_image)).take(images.len());
-        let parts: Vec<_> = parts.map(Mutex::new).collect();
-        each(images.len(), &|at| {
-            let (to_x, to_dy) = &mut *alone(&parts[at]);
-            let image = images.start + at;
-            of_x.lay(&x[image * input.elements()..][..input.elements()], input, to_x);
-            of_dy.lay(&dy[image * output.elements()..][..output.elements()], output, to_dy);
-        });
-        drop(parts);
-        laid[images.len() * x_image..][..BEYOND].fill(0.0);
-        let parts: Vec<_> = sums.chunks_mut(filters * places.len()).map(Mutex::new).collect();
-        each(block_count, &|block| {
-            let mut sums = alone(&parts[block]);
-            let group = block * groups / block_count;
-            for images in blocks(images.len(), images_near) {
-                let seeds = |image| &seeds[image * dy_image + block * filters * of_dy.plane..];
-                let seeds: Vec<&[f32]> = images.clone().map(seeds).collect();
-                Arch::new().dispatch(Gradients {
-                    from: &laid[images.start * x_image + group * of_group..],
-                    image: x_image,
-                    places: &places,
-                    filters,
-                    seeds: &seeds,
-                    row: of_dy.plane,
-                    length,
-                    sums: &mut sums,
-                });
-            }
-        });
-    }
-    for (filter, to) in dw.chunks_exact_mut(places.len()).enumerate() {
-        let sums = sums[filter / filters * filters * places.len()..][filter % filters..].iter().step_by(filters);
-        to.iter_mut().zip(sums).for_each(|(to, sums)| *to = sums.iter().sum());
+    let of_block = filters * places.len();
+    let blocks_together = (SUMS / (of_block * LANES)).clamp(1, block_count);
+    let mut sums_buffer = scratch.take(blocks_together * of_block * LANES);
+    for filter_blocks in blocks(block_count, blocks_together) {
+        let (sums, _) = sums_buffer[..filter_blocks.len() * of_block * LANES].as_chunks_mut::<LANES>();
+        sums.fill([0.0; LANES]);
+        for images in blocks(batch, images_laid) {
+            let parts = laid.chunks_mut(x_image).zip(seeds.chunks_mut(dy_image)).take(images.len());
+            let parts: Vec<_> = parts.map(Mutex::new).collect();
+            each(images.len(), &|at| {
+                let (to_x, to_dy) = &mut *alone(&parts[at]);
+                let image = images.start + at;
+                of_x.lay(&x[image * input.elements()..][..input.elements()], input, to_x);
+                of_dy.lay(&dy[image * output.elements()..][..output.elements()], output, to_dy);
+            });
+            drop(parts);
+            laid[images.len() * x_image..][..BEYOND].fill(0.0);
+            let parts: Vec<_> = sums.chunks_mut(of_block).map(Mutex::new).collect();
+            each(filter_blocks.len(), &|at| {
+                let mut sums = alone(&parts[at]);
+                let block = filter_blocks.start + at;
+                let group = block * groups / block_count;
+                for images in blocks(images.len(), images_near) {
+                    let seeds = |image| &seeds[image * dy_image + block * filters * of_dy.plane..];
+                    let seeds: Vec<&[f32]> = images.clone().map(seeds).collect();
+                    Arch::new().dispatch(Gradients {
+                        from: &laid[images.start * x_image + group * of_group..],
+                        image: x_image,
+                        places: &places,
+                        filters,
+                        seeds: &seeds,
+                        row: of_dy.plane,
+                        length,
+                        sums: &mut sums,
+                    });
+                }
+            });
+        }
+        let dw = dw[filter_blocks.start * of_block..].chunks_exact_mut(places.len());
+        for (filter, to) in dw.enumerate().take(filter_blocks.len() * filters) {
+            let sums = sums[filter / filters * of_block..][filter % filters..].iter().step_by(filters);
+            to.iter_mut().zip(sums).for_each(|(to, sums)| *to = sums.iter().sum());
+        }
     }
     for buffer in [laid, seeds_buffer, sums_buffer] {
         scratch.give_back(buffer);
