@@ -33,23 +33,19 @@ pub(crate) fn rectified(graph: &Graph, nodes: Vec<Node>) -> Vec<Node> {
     let mut uses_by_value: BTreeMap<Value, usize> = BTreeMap::new();
     let taken = nodes.iter().flat_map(|node| node.inputs.iter().flatten());
     taken.chain(graph.outputs()).for_each(|value| *uses_by_value.entry(*value).or_default() += 1);
-    let gives = |node: &Node, value| node.outputs.first() == Some(&value) && node.domain == DOMAIN;
     let mut kept: Vec<Node> = Vec::with_capacity(nodes.len());
+    // Where among them that is which gives a value and can rectify it.
     let mut position_by_value: BTreeMap<Value, usize> = BTreeMap::new();
     for node in nodes {
         let x = operand(&node, 0).filter(|x| node.op == "Relu" && node.domain.is_empty() && uses_by_value[x] == 1);
-        let giver = x.and_then(|x| Some((x, *position_by_value.get(&x)?)));
-        if let Some((x, position)) = giver
-            && gives(&kept[position], x)
-            && ["Conv", "BatchNorm"].contains(&kept[position].op.as_str())
-        {
+        if let Some(&position) = x.and_then(|x| position_by_value.get(&x)) {
             kept[position].outputs[0] = node.outputs[0];
             kept[position].attributes.insert("rectifies".into(), Attribute::Int(1));
             continue;
         }
-        node.outputs.iter().for_each(|output| {
-            position_by_value.insert(*output, kept.len());
-        });
+        if node.domain == DOMAIN && ["Conv", "BatchNorm"].contains(&node.op.as_str()) {
+            position_by_value.insert(node.outputs[0], kept.len());
+        }
         kept.push(node);
     }
     kept

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use crate::sums::{sum, summed};
-use crate::{InParallel, alone, rectified, vectorized};
+use crate::{InParallel, alone, floor, raised, vectorized};
 
 /// A batch of `images` of `channels` planes of `plane` elements each.
 #[derive(Debug, Clone, Copy)]
@@ -21,7 +21,8 @@ pub struct Statistics<'a> {
 }
 
 impl BatchNorm {
-    /// `y = (x - mean) * inverse * scale + bias`, or zero where that is less and `rectifies`, with `inverse = 1 / sqrt(variance + epsilon)` of the biased variance.
+    /// `y = (x - mean) * inverse * scale + bias`, or zero where that is less and `rectifies`, with
+    /// `inverse = 1 / sqrt(variance + epsilon)` of the biased variance.
     ///
     /// # Panics
     /// A slice has not as many elements as its shape; so for the gradient.
@@ -33,7 +34,7 @@ impl BatchNorm {
         statistics: Statistics<'_>,
         each: InParallel<'_>,
     ) {
-        let kept = Mutex::new(statistics);
+        let (kept, floor) = (Mutex::new(statistics), floor(rectifies));
         let planes: Vec<_> = y.chunks_mut(self.plane).map(Mutex::new).collect();
         each(self.channels, &|channel| {
             let count = self.count();
@@ -55,16 +56,9 @@ impl BatchNorm {
             for image in 0..self.images {
                 let at = image * self.channels + channel;
                 let (x, mut y, mean, bias) = (self.of(x, at), alone(&planes[at]), mean as f32, bias[channel]);
-                let elements = y.iter_mut().zip(x);
                 vectorized(
                     #[inline(always)]
-                    || {
-                        if rectifies {
-                            elements.for_each(|(y, x)| *y = rectified((x - mean) * gain + bias));
-                        } else {
-                            elements.for_each(|(y, x)| *y = (x - mean) * gain + bias);
-                        }
-                    },
+                    || y.iter_mut().zip(x).for_each(|(y, x)| *y = raised((x - mean) * gain + bias, floor)),
                 );
             }
             let mut kept = alone(&kept);

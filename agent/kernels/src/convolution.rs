@@ -8,7 +8,7 @@ mod winograd;
 
 use std::ops::Range;
 
-use crate::{InParallel, Scratch, rectified};
+use crate::{InParallel, Scratch, floor, raised};
 
 /// Images of one size.
 #[derive(Debug, Clone, Copy)]
@@ -214,12 +214,13 @@ impl Ending<'_> {
     /// A filter's outputs from their sums.
     #[inline(always)]
     fn end<'y>(&self, filter: usize, outputs: impl Iterator<Item = (&'y mut f32, f32)>) {
-        let bias = self.bias.map_or(0.0, |bias| bias[filter]);
-        if self.rectifies {
-            outputs.for_each(|(y, sum)| *y = rectified(sum + bias));
-        } else {
-            outputs.for_each(|(y, sum)| *y = sum + bias);
-        }
+        let (bias, floor) = self.of(filter);
+        outputs.for_each(|(y, sum)| *y = raised(sum + bias, floor));
+    }
+
+    /// A filter's bias, and what its outputs are at least.
+    fn of(&self, filter: usize) -> (f32, f32) {
+        (self.bias.map_or(0.0, |bias| bias[filter]), floor(self.rectifies))
     }
 }
 

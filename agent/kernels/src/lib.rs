@@ -37,10 +37,15 @@ pub fn alone<T: ?Sized>(part: &Mutex<T>) -> MutexGuard<'_, T> {
     part.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Zero in the place of what is below it; what is no number stays so.
+/// What outputs are at least: zero where they are rectified.
+fn floor(rectifies: bool) -> f32 {
+    if rectifies { 0.0 } else { f32::NEG_INFINITY }
+}
+
+/// The floor in the place of what is below it; what is no number stays so.
 #[inline(always)]
-fn rectified(number: f32) -> f32 {
-    if number < 0.0 { 0.0 } else { number }
+fn raised(number: f32, floor: f32) -> f32 {
+    if number < floor { floor } else { number }
 }
 
 /// Calls a function that is compiled for each width of vectors, with the widest that the processor has.

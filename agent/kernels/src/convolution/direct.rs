@@ -53,12 +53,17 @@ fn together(filters: usize, groups: usize) -> usize {
     if groups == 1 { filters.next_power_of_two().min(FILTERS) } else { 1 << filters.trailing_zeros().min(3) }
 }
 
+/// Elements from the first output to the last, of so many rows and columns, and what fills up the last vector.
+fn length([rows, columns]: [usize; 2], wide: usize) -> usize {
+    ((rows - 1) * wide + columns).next_multiple_of(LANES)
+}
+
 /// Whether at least half of what is computed counts, where so many filters are, and the sums of weights' gradients stay in
 /// a cache.
 pub fn pays(convolution: &Convolution, filters: usize) -> bool {
     let Convolution { output, kernel, .. } = convolution;
     let wide = output.width + kernel.extent()[1];
-    let length = ((output.height - 1) * wide + output.width).next_multiple_of(LANES);
+    let length = length([output.height, output.width], wide);
     let computed = filters.next_multiple_of(together(filters, 1)) * length;
     let sums = output.channels.next_multiple_of(FILTERS) * convolution.taps() * LANES;
     computed <= 2 * filters * output.plane() && sums <= SUMS
@@ -98,10 +103,8 @@ struct Lattice {
 }
 
 impl Lattice {
-    /// Elements from the first output to the last, and what fills up the last vector.
     fn length(&self) -> usize {
-        let [rows, columns] = self.size;
-        ((rows - 1) * self.wide + columns).next_multiple_of(LANES)
+        length(self.size, self.wide)
     }
 
     /// The outputs of one image.
@@ -159,7 +162,7 @@ pub fn forward(
         places,
         together,
         blocks: filters.div_ceil(together),
-        group: input.channels / groups * padded.plane,
+        group: convolution.depth() * padded.plane,
         wide: padded.wide,
         first: [0, 0],
         steps: [1, 1],
@@ -255,12 +258,12 @@ pub fn weight_gradient(
     let Convolution { input, output, batch, groups, .. } = *convolution;
     let of_x = padded_inputs(convolution);
     let places = places(convolution, of_x);
-    let length = ((output.height - 1) * of_x.wide + output.width).next_multiple_of(LANES);
+    let length = length([output.height, output.width], of_x.wide);
     let mut of_dy = Padded::new([0, 0], [1, 1], output.height, of_x.wide);
     of_dy.plane = of_dy.plane.next_multiple_of(LANES);
     let filters = together(output.channels / groups, groups);
     let block_count = output.channels.div_ceil(filters);
-    let of_group = input.channels / groups * of_x.plane;
+    let of_group = convolution.depth() * of_x.plane;
     let (x_image, dy_image) = (input.channels * of_x.plane, block_count * filters * of_dy.plane);
     let images_laid = (LAID / (x_image + dy_image)).clamp(1, batch);
     let images_near = (NEAR / (filters * of_dy.plane + of_x.plane)).max(1);

@@ -264,7 +264,7 @@ impl Problem {
         let planes: Vec<_> = y.chunks_mut(self.to.plane()).map(Mutex::new).collect();
         each(filters, &|filter| {
             let row = |place: usize| &products[place * (filters * columns + GAP) + filter * columns..][..columns];
-            let ending = (ending.bias.map_or(0.0, |bias| bias[filter]), ending.rectifies);
+            let ending = ending.of(filter);
             let mut own: Vec<_> = planes.iter().skip(filter).step_by(filters).map(alone).collect();
             let mut scratch = Vec::new();
             vectorized(

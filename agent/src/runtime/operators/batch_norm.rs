@@ -1,7 +1,8 @@
 //! Batch normalisation of [`regatta_kernels`] as operators, in f32 and with X of shape `[N, C, ...]`.
 //!
 //! `BatchNorm(X, scale, bias) -> (Y, mean, variance, inverse)` with the attribute `epsilon`, and `rectifies` where zero takes
-//! the place of what is below it in Y; the variance is the unbiased one, `inverse` one over the standard deviation. `BatchNormGradient(dY, X, scale, mean, inverse) -> (dX, dscale, dbias)`.
+//! the place of what is below it in Y; the variance is the unbiased one, `inverse` one over the standard deviation.
+//! `BatchNormGradient(dY, X, scale, mean, inverse) -> (dX, dscale, dbias)`.
 //! All but X and Y, and their gradients, have shape `[C]`.
 
 use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};

@@ -10,6 +10,7 @@ use std::ops::DerefMut;
 
 use super::Tiling;
 use super::scheme::{Lanes, Scheme};
+use crate::raised;
 
 /// How wide a plane is, and how many rows and columns of zeros lie before it.
 #[derive(Clone, Copy)]
@@ -258,13 +259,13 @@ impl<S: Scheme<M, T>, const M: usize, const T: usize> Along for Gathered<'_, S, 
     }
 }
 
-/// `(A' m) A`, the bias and what rectifies: a row of outputs, of which each tile has `M`.
+/// `(A' m) A` and the bias, but at least the floor: a row of outputs, of which each tile has `M`.
 struct Outputs<'a, S, const M: usize, const T: usize> {
     scheme: PhantomData<S>,
     from: [&'a [f32]; T],
     bias: f32,
     /// What outputs are at least.
-    least: f32,
+    floor: f32,
     to: &'a mut [f32],
 }
 
@@ -275,24 +276,23 @@ impl<S: Scheme<M, T>, const M: usize, const T: usize> Along for Outputs<'_, S, M
         let to = &mut self.to[M * first..][..M * N];
         for at in 0..N {
             for column in 0..M {
-                let output = self.bias + numbers[column].0[at];
-                to[M * at + column] = if output < self.least { self.least } else { output };
+                to[M * at + column] = raised(self.bias + numbers[column].0[at], self.floor);
             }
         }
     }
 }
 
-/// `A' m A`, the bias, and zero for what is below it where that is asked for, for every tile of outputs. `row` gives the rows of one channel by their numbers.
+/// `A' m A` and the bias, but at least the floor, for every tile of outputs. `row` gives the rows of one channel by their
+/// numbers.
 #[inline(always)]
 pub fn to_outputs<'a, S: Scheme<M, T>, const M: usize, const T: usize>(
     row: impl Fn(usize) -> &'a [f32],
-    (bias, rectifies): (f32, bool),
+    (bias, floor): (f32, f32),
     tiling: Tiling,
     scratch: &mut Vec<f32>,
     images: &mut [impl DerefMut<Target = &'a mut [f32]>],
     (height, width): (usize, usize),
 ) {
-    let least = if rectifies { 0.0 } else { f32::NEG_INFINITY };
     let count = tiling.along(images.len());
     scratch.resize((T + 1) * M * count, 0.0);
     let (sums, out) = scratch.split_at_mut(T * M * count);
@@ -304,7 +304,7 @@ pub fn to_outputs<'a, S: Scheme<M, T>, const M: usize, const T: usize>(
         }
         for line in 0..M.min(height - M * tile_row) {
             let from = from_fn(|column| &sums[(column * M + line) * count..][..count]);
-            along(count, &mut Outputs::<S, M, T> { scheme: PhantomData, from, bias, least, to: out });
+            along(count, &mut Outputs::<S, M, T> { scheme: PhantomData, from, bias, floor, to: out });
             let y = M * tile_row + line;
             for (position, image) in images.iter_mut().enumerate() {
                 image[y * width..][..width].copy_from_slice(&out[M * tiling.along(position)..][..width]);
