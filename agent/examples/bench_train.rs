@@ -16,8 +16,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use regatta_agent::runtime::{CudaSettings, Device};
 use regatta_agent::training::{
-    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Split, Target,
-    Training, Values,
+    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Precision, Split,
+    Target, Training, Values,
 };
 use regatta_autodiff::import::Settings;
 use serde_json::{Value, json};
@@ -44,6 +44,9 @@ struct Options {
     /// With CUDA: TensorFloat-32 in matrix products and convolutions.
     #[arg(long)]
     tf32: bool,
+    /// single, half or bfloat16, as in a recipe.
+    #[arg(long, default_value = "single", value_parser = precision)]
+    precision: Precision,
     /// Steps between two looks of the host at the loss; on the CPU it sees every one.
     #[arg(long, default_value_t = 32)]
     stride: u64,
@@ -86,6 +89,7 @@ fn main() -> anyhow::Result<()> {
     let adam = Adam { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
     let (optimizer, batch) = (OptimizerPlan::AdamW(adam), timed.shape[0]);
     let plan = Plan::new(timed.model.clone(), Loss::cross_entropy(), optimizer, batch, SEED);
+    let plan = Plan { precision: options.precision, ..plan };
     let data = Arc::new(timed.data());
 
     let folder = tempfile::tempdir()?;
@@ -112,12 +116,22 @@ fn main() -> anyhow::Result<()> {
     }
     let at = |share: f64| thousandths(times[(times.len() as f64 * share) as usize]);
     let line = json!({
-        "model": options.model, "threads": options.threads, "device": options.device.to_string(), "tf32": options.tf32, "engine": "regatta", "steps": times.len(),
+        "model": options.model, "threads": options.threads, "device": options.device.to_string(), "tf32": options.tf32,
+        "precision": format!("{:?}", options.precision).to_lowercase(), "engine": "regatta", "steps": times.len(),
         "median_ms": at(0.5), "p10_ms": at(0.1), "p90_ms": at(0.9), "loss": loss,
         "start_ms": thousandths(start_ms), "cpu_ms": thousandths(processor_ms), "peak_mib": peak_mib()?,
     });
     println!("{line}");
     Ok(())
+}
+
+fn precision(name: &str) -> Result<Precision, String> {
+    match name {
+        "single" => Ok(Precision::Single),
+        "half" => Ok(Precision::Half),
+        "bfloat16" => Ok(Precision::Bfloat16),
+        _ => Err("it is single, half or bfloat16".to_owned()),
+    }
 }
 
 /// Of the graph that took the most: that of the steps.
