@@ -16,7 +16,9 @@ use host_kernels::host_kernels;
 use library::library;
 use models::{data, models};
 use regatta_agent::runtime::{Array, Device, Interrupt, Runtime, Tensor};
-use regatta_agent::training::{Activation, Adam, Augmentation, Dataset, Engine, Loss, ModelPlan, OptimizerPlan, Plan};
+use regatta_agent::training::{
+    Activation, Adam, Augmentation, Dataset, Engine, Loss, ModelPlan, OptimizerPlan, Plan, Precision,
+};
 use regatta_autodiff::fuse::FUSED;
 use regatta_autodiff::gradient::gradients;
 use regatta_autodiff::graph::{Attribute, Constant, Dtype, Elements, Graph, GraphError, Provider, Value};
@@ -326,6 +328,33 @@ fn gradients_of_poolings_and_convolutions_give_the_same_numbers() {
     }
 }
 
+#[test]
+fn gradients_in_16_bits_are_those_of_single_precision() {
+    let pairs = [("kernel_shape", Attribute::Ints(vec![3, 3])), ("strides", Attribute::Ints(vec![2, 2]))];
+    for (op, shape, attributes) in
+        [("MaxPool", [2, 3, 6, 8], pairs.to_vec()), ("Softmax", [1, 2, 3, 20], vec![("axis", Attribute::Int(-1))])]
+    {
+        let [single, half] = [Dtype::F32, Dtype::F16].map(|dtype| {
+            let mut graph = Graph::new(Provider::Cuda);
+            graph.allow_own_operators();
+            let input = graph.input("x0", Dtype::F32, &shape).unwrap();
+            let x = graph.cast(input, dtype).unwrap();
+            let y = graph.node(op, &[x], &attributes).unwrap();
+            let wide = graph.cast(y, Dtype::F32).unwrap();
+            let square = graph.mul(wide, wide).unwrap();
+            let seed = graph.cast(square, dtype).unwrap();
+            let found = gradients(&mut graph, &[(y, seed)], &[x]).unwrap();
+            let found = graph.cast(found[0], Dtype::F32).unwrap();
+            graph.output(found);
+            run(&graph)
+        });
+        assert!(single.iter().any(|found| found.abs() > 1e-4), "{op}");
+        for (at, (single, half)) in single.iter().zip(&half).enumerate() {
+            assert!((single - half).abs() < 1e-3, "{op}: {half} for {single}, element {at}");
+        }
+    }
+}
+
 /// A state in place: what is read of it by other threads than the one that writes it is to be read before.
 #[test]
 fn no_kernel_writes_a_state_of_which_it_reads_other_elements() {
@@ -434,6 +463,44 @@ fn models_train_alike_with_and_without_kernels_of_their_own() {
     ];
     let plan = Plan::new(model, Loss::cross_entropy(), OptimizerPlan::AdamW(ADAM), 10, 3);
     compare(&Plan { augment, ..plan }, &data(&shape), 2e-4);
+}
+
+#[test]
+fn a_model_trains_alike_in_16_bits_with_and_without_kernels_of_their_own() {
+    let model = ModelPlan::Mlp { hidden: vec![12, 9], activation: Activation::Relu, dropout: 0.2 };
+    let plan = Plan::new(model, Loss::cross_entropy(), OptimizerPlan::AdamW(ADAM), 10, 3);
+    // Biases are added after a product is rounded.
+    compare(&Plan { precision: Precision::Half, ..plan }, &data(&[7]), 5e-3);
+}
+
+#[test]
+fn a_vector_whose_parts_are_cast_is_cast_by_one_kernel() {
+    const SIZE: usize = 6;
+    for dtype in [Dtype::F16, Dtype::Bf16] {
+        let mut graph = Graph::new(Provider::Cuda);
+        graph.allow_own_operators();
+        let vector = graph.input("x0", Dtype::F32, &[3 * SIZE]).unwrap();
+        let lengths = graph.int_vector(vec![SIZE as i64; 3]);
+        let parts = graph.nodes_of("Split", &[Some(vector), Some(lengths)], 3, &[]).unwrap();
+        // Two in few bits, of which one is seen as a matrix, and two in all of them.
+        let matrix = graph.reshape(parts[0], &[2, 3]).unwrap();
+        let low = [matrix, parts[1]].map(|part| graph.cast(part, dtype).unwrap());
+        let sums = [graph.reduce_sum(low[0], &[0, 1]), graph.reduce_sum(low[1], &[0])].map(Result::unwrap);
+        let wide = sums.map(|sum| graph.cast(sum, Dtype::F32).unwrap());
+        let both = graph.add(wide[0], wide[1]).unwrap();
+        let others = graph.add(parts[1], parts[2]).unwrap();
+        let output = graph.mul(others, both).unwrap();
+        graph.output(output);
+        let kernels = graph.to_run();
+        assert!(kernels.nodes().iter().all(|node| node.op != "Cast"), "{:?}", kernels.nodes());
+
+        let sum = |from: usize| (from..from + SIZE).map(|at| spread(at * 31)).sum::<f32>();
+        let factor = sum(0) + sum(SIZE);
+        for (at, found) in run(&graph).into_iter().enumerate() {
+            let expected = (spread((SIZE + at) * 31) + spread((2 * SIZE + at) * 31)) * factor;
+            assert!((found - expected).abs() < 0.02, "{dtype:?}, element {at}: {found} for {expected}");
+        }
+    }
 }
 
 #[test]

@@ -196,6 +196,17 @@ fn a_step_in_16_bits_crosses_to_the_device_as_one_in_single_precision() {
     }
 }
 
+/// Weights are cast as one, and what is cast for a sum alone is not written.
+#[test]
+fn a_step_in_16_bits_launches_few_kernels_more() {
+    let Some(library) = library() else { return };
+    for what in ["convolutions", "transformer"] {
+        let launches = |what: String| Step::new(&library, &what).succeed().launches();
+        let (half, single) = (launches(format!("half {what}")), launches(format!("{what} in single precision")));
+        assert!(3 * half <= 4 * single, "{what}: {half} launches, {single} in single precision");
+    }
+}
+
 #[test]
 fn a_step_that_recomputes_takes_less_memory() {
     let Some(library) = library() else { return };

@@ -45,6 +45,8 @@ fn main() -> anyhow::Result<()> {
         "deep transformer" => train_deep(&library, device, false),
         "deep transformer, recomputed" => train_deep(&library, device, true),
         "convolutions" => start_on_images(&library, device),
+        "convolutions in single precision" => train_in(&library, device, Precision::Single, cnn()),
+        "transformer in single precision" => train_in(&library, device, Precision::Single, transformer(2)),
         "half" => train_in(&library, device, Precision::Half, mlp()),
         "half transformer" => train_in(&library, device, Precision::Half, transformer(2)),
         "half convolutions" => train_in(&library, device, Precision::Half, cnn()),

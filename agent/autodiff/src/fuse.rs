@@ -12,7 +12,7 @@ mod regions;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::graph::{Attribute, Graph, Node, Value, dtype_code, reduced_axes};
+use crate::graph::{Attribute, Dtype, Graph, Node, Value, dtype_code, reduced_axes};
 use crate::own::{self, DOMAIN};
 use crate::rules;
 use kernel::{Kernel, Region};
@@ -71,7 +71,7 @@ FUNCTION long long greater_i(long long a, long long b) { return a > b ? a : b; }
 
 /// The graph with regions as one node each, in an order in which each has what it reads. All of its nodes are run.
 pub(crate) fn fused(graph: Graph) -> Graph {
-    let graph = with_sums_as_parts(graph);
+    let graph = with_vectors_cast_whole(with_sums_as_parts(graph));
     let nodes: Vec<&Node> = graph.nodes().iter().collect();
     let nodes = regions_as_nodes(&graph, &nodes);
     graph.with_nodes(nodes)
@@ -85,12 +85,54 @@ fn with_sums_as_parts(graph: Graph) -> Graph {
         let sum = summed(&graph, &node).and_then(|(x, runs)| own::sum(&mut graph, x, &runs).ok());
         match sum {
             None => graph.add_again(node),
-            Some(sum) => {
-                let shape = graph.shape(node.outputs[0]).to_vec();
-                let inputs = vec![Some(sum), Some(graph.sizes(&shape))];
-                graph.add_again(Node { op: "Reshape".into(), inputs, attributes: BTreeMap::new(), ..node });
-            }
+            Some(sum) => add_as_view(&mut graph, node, sum),
         }
+    }
+    graph
+}
+
+/// Adds a view of a value in the place of a node.
+fn add_as_view(graph: &mut Graph, node: Node, of: Value) {
+    let shape = graph.shape(node.outputs[0]).to_vec();
+    let inputs = vec![Some(of), Some(graph.sizes(&shape))];
+    graph.add_again(Node { op: "Reshape".into(), inputs, attributes: BTreeMap::new(), ..node });
+}
+
+/// Vectors whose parts are cast to 16 bits, cast before they are parted: one kernel, where each part had its own.
+fn with_vectors_cast_whole(graph: Graph) -> Graph {
+    let nodes = graph.nodes().to_vec();
+    // By the value of a cast: its type, and the part of a vector, named by the first part, at this position.
+    let mut part_by_cast: BTreeMap<Value, (Dtype, Value, usize)> = BTreeMap::new();
+    let producers: BTreeMap<Value, &Node> =
+        nodes.iter().flat_map(|node| node.outputs.iter().map(move |value| (*value, node))).collect();
+    for cast in nodes.iter().filter(|node| node.domain.is_empty() && node.op == "Cast") {
+        let (dtype, mut part) = (graph.dtype(cast.outputs[0]), cast.inputs.first().copied().flatten());
+        while let Some(view) = part.and_then(|part| producers.get(&part)).filter(|node| kernel::is_view(node)) {
+            part = view.inputs.first().copied().flatten();
+        }
+        let split = part.and_then(|part| producers.get(&part)).filter(|node| kernel::is_flat_split(&graph, node));
+        if let (Dtype::F16 | Dtype::Bf16, Some(split)) = (dtype, split) {
+            let position = split.outputs.iter().position(|output| Some(*output) == part);
+            let position = position.expect("a node gives what it produces");
+            part_by_cast.insert(cast.outputs[0], (dtype, split.outputs[0], position));
+        }
+    }
+    let mut graph = graph.with_nodes(Vec::with_capacity(nodes.len()));
+    let mut parts: BTreeMap<(Dtype, Value), Vec<Value>> = BTreeMap::new();
+    for node in &nodes {
+        let Some(&(dtype, first, position)) = part_by_cast.get(&node.outputs[0]) else {
+            graph.add_again(node.clone());
+            continue;
+        };
+        let parts = parts.entry((dtype, first)).or_insert_with(|| {
+            let split = producers[&first];
+            let whole = split.inputs[0].expect("a Split has its operand");
+            let low = graph.cast(whole, dtype).expect("a vector can be cast");
+            let inputs = [&[Some(low)], &split.inputs[1..]].concat();
+            graph.nodes_of("Split", &inputs, split.outputs.len(), &[]).expect("it parts as its vector does")
+        });
+        let part = parts[position];
+        add_as_view(&mut graph, node.clone(), part);
     }
     graph
 }
@@ -185,6 +227,9 @@ impl<'a> Fusion<'a> {
         while let Some(at) = open.pop() {
             for &x in self.nodes[at].inputs.iter().flatten() {
                 match self.regions.producer(x) {
+                    Some(producer) if self.is_written(producer, own) && elements(self.graph, x) == count => {
+                        tensors.insert(x);
+                    }
                     Some(producer) if self.again.contains(&producer) || self.regions.unit_of(producer) == own => {
                         // What is not cheap would have to be written for this alone.
                         if !self.is_cheap(producer) {
@@ -203,6 +248,15 @@ impl<'a> Fusion<'a> {
             }
         }
         (computed.len() <= NODES_MAX && tensors.len() <= TENSORS_MAX).then_some(computed)
+    }
+
+    /// Whether a node of a unit, which is not computed again, gives what somebody outside of it reads.
+    fn is_written(&self, at: usize, unit: usize) -> bool {
+        let mut readers = self.regions.readers(at).iter();
+        self.regions.unit_of(at) == unit
+            && self.regions.part(at) == Part::Computes
+            && !self.again.contains(&at)
+            && readers.any(|reader| self.regions.unit_of(*reader) != unit)
     }
 
     fn is_cheap(&self, at: usize) -> bool {

@@ -340,7 +340,7 @@ impl Graph {
     ) -> Result<Option<Value>, GraphError> {
         let &[Some(x), Some(weight), Some(bias)] = inputs else { return Ok(None) };
         let is_scaled = attributes.iter().any(|(name, _)| *name == "beta");
-        if !self.is_fused() || self.has_two_precisions() || is_scaled || !matches!(op, "Conv" | "Gemm") {
+        if !self.is_fused() || is_scaled || !matches!(op, "Conv" | "Gemm") {
             return Ok(None);
         }
         let product = self.nodes_of(op, &[Some(x), Some(weight)], 1, attributes)?[0];
@@ -348,6 +348,7 @@ impl Graph {
         if op == "Conv" {
             shape.resize(self.shape(product).len() - 1, 1);
         }
+        let bias = self.in_type_of(bias, product)?;
         let bias = self.reshape(bias, &shape)?;
         self.add(product, bias).map(Some)
     }

@@ -115,9 +115,10 @@ pub(crate) fn kernel_gradient(
     // Of groups cuDNN need not have a way that gives the same bits each time.
     let groups = graph.shape(image)[1] / kernel[1].max(1);
     let is_plain = kernel.len() == 4 && windows.before == windows.after && groups == 1;
-    let is_single = [image, response].iter().all(|value| graph.dtype(*value) == Dtype::F32);
+    let dtype = graph.dtype(image);
+    let has_it = matches!(dtype, Dtype::F16 | Dtype::F32) && graph.dtype(response) == dtype;
     let is_empty = [image, response].iter().any(|value| graph.shape(*value).contains(&0));
-    if !graph.is_fused() || !is_plain || !is_single || is_empty {
+    if !graph.is_fused() || !is_plain || !has_it || is_empty {
         return Ok(None);
     }
     let attributes = [
@@ -126,7 +127,7 @@ pub(crate) fn kernel_gradient(
         ("pads", ints(&[windows.before.as_slice(), &windows.after].concat())),
         ("shape", ints(kernel)),
     ];
-    let outputs = [(Dtype::F32, kernel.to_vec())];
+    let outputs = [(dtype, kernel.to_vec())];
     Ok(Some(graph.custom((DOMAIN, "ConvWeightGradient"), &[image, response], &attributes, &outputs)?[0]))
 }
 
@@ -289,10 +290,10 @@ pub(crate) fn max_pool_gradient(
     dy: Value,
     windows: &Windows,
 ) -> Result<Option<Value>, GraphError> {
-    let Some(x) = operand(node, 0).filter(|x| graph.shape(*x).len() == 4 && graph.dtype(*x) == Dtype::F32) else {
-        return Ok(None);
-    };
-    let is_allowed = graph.has_own_operators() || (graph.is_fused() && fuse::is_small(graph, x));
+    let Some(x) = operand(node, 0).filter(|x| graph.shape(*x).len() == 4) else { return Ok(None) };
+    let dtype = graph.dtype(x);
+    let is_fused = graph.is_fused() && matches!(dtype, Dtype::F16 | Dtype::F32) && fuse::is_small(graph, x);
+    let is_allowed = is_fused || (graph.has_own_operators() && dtype == Dtype::F32);
     if !is_allowed {
         return Ok(None);
     }
@@ -302,7 +303,7 @@ pub(crate) fn max_pool_gradient(
         ("dilations", ints(&windows.dilations)),
         ("begins", ints(&windows.before)),
     ];
-    let outputs = [(Dtype::F32, graph.shape(x).to_vec())];
+    let outputs = [(dtype, graph.shape(x).to_vec())];
     Ok(Some(graph.custom((DOMAIN, MAX_POOL_GRADIENT), &[dy, x], &attributes, &outputs)?[0]))
 }
 

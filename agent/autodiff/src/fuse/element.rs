@@ -143,14 +143,18 @@ pub fn expression(graph: &Graph, node: &Node, x: &[Option<String>]) -> Option<St
             None => of_one(from, node, a)?,
         },
     };
-    // A number of few bits is what its memory would hold.
     let rounds = from != to || !matches!(node.op.as_str(), "Identity" | "Where" | "Clip" | "Min" | "Max");
-    Some(match to {
-        Dtype::F16 if rounds => format!("from_half(to_half({computed}))"),
-        Dtype::Bf16 if rounds => format!("from_bfloat(to_bfloat({computed}))"),
-        Dtype::U8 if rounds => format!("(int)(unsigned char)({computed})"),
+    Some(if rounds { rounded(to, computed) } else { computed })
+}
+
+/// A number of few bits as its memory would hold it.
+pub fn rounded(dtype: Dtype, computed: String) -> String {
+    match dtype {
+        Dtype::F16 => format!("from_half(to_half({computed}))"),
+        Dtype::Bf16 => format!("from_bfloat(to_bfloat({computed}))"),
+        Dtype::U8 => format!("(int)(unsigned char)({computed})"),
         _ => computed,
-    })
+    }
 }
 
 fn cast(from: Dtype, to: Dtype, a: &str) -> String {

@@ -343,7 +343,8 @@ impl<'a> Writer<'a> {
         let flowing = self.operand(node, 0, &window);
         let _ = writeln!(self.body, "{sum} += {flowing};\n}}");
         self.known = known;
-        sum
+        let rounded = element::rounded(self.graph.dtype(node.outputs[0]), sum);
+        self.declare(node.outputs[0], &rounded)
     }
 
     /// An element of the rows that indices name. Below zero they count from the end.

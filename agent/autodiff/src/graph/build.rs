@@ -166,7 +166,7 @@ impl Graph {
                 self.node("ReduceSum", &[wide, axes], &[("keepdims", Attribute::Int(keeps))])?
             }
         };
-        if self.has_two_precisions() { Ok(sum) } else { self.cast(sum, dtype) }
+        if self.low.is_some() { Ok(sum) } else { self.cast(sum, dtype) }
     }
 
     /// On CUDA, a sum over the first axes, the last ones or both, as products with ones, in any shape: where runs are to

@@ -19,12 +19,14 @@ enum Precision {
 
 /// `ConvTranspose`, `Pad` and comparisons have no kernel for bfloat16 on CUDA, so that convolutions, rectifiers and slices
 /// would have a gradient that does not run.
-fn precision_of(op: &str, low: Dtype) -> Precision {
+fn precision_of(op: &str, low: Dtype, is_fused: bool) -> Precision {
     match op {
         "MatMul" | "Gemm" => Precision::Low,
         "Conv" | "ConvTranspose" if low == Dtype::F16 => Precision::Low,
         "Add" | "Identity" | "Reshape" | "Transpose" | "Flatten" | "Squeeze" | "Unsqueeze" => Precision::Kept,
         "Relu" | "Slice" | "Concat" | "Split" if low == Dtype::F16 => Precision::Kept,
+        // Within, CUDA's kernel for Softmax is in single precision.
+        "MaxPool" | "Softmax" if low == Dtype::F16 && is_fused => Precision::Kept,
         "Cast" => Precision::AsTold,
         _ => Precision::Single,
     }
@@ -37,16 +39,21 @@ impl Graph {
         self.low = low;
     }
 
-    pub(super) fn has_two_precisions(&self) -> bool {
-        self.low.is_some()
-    }
-
     /// The value in single precision, if it is in 16 bits because of [`compute_in`](Self::compute_in).
     ///
     /// # Errors
     /// Never for a value of this graph.
     pub fn widened(&mut self, value: Value) -> Result<Value, GraphError> {
         if self.low == Some(self.dtype(value)) { self.cast_once(value, Dtype::F32) } else { Ok(value) }
+    }
+
+    /// The value in the type of another, where only a graph's two precisions tell them apart.
+    ///
+    /// # Errors
+    /// Never for values of this graph.
+    pub(super) fn in_type_of(&mut self, value: Value, other: Value) -> Result<Value, GraphError> {
+        let to = self.dtype(other);
+        if self.low.is_some() && self.dtype(value) != to { self.cast_once(value, to) } else { Ok(value) }
     }
 
     /// The operands as the operator takes them.
@@ -57,7 +64,7 @@ impl Graph {
     ) -> Result<Vec<Option<Value>>, GraphError> {
         let Some(low) = self.low else { return Ok(operands.to_vec()) };
         let is_of = |graph: &Self, dtype| operands.iter().flatten().any(|operand| graph.dtype(*operand) == dtype);
-        let (from, to) = match precision_of(op, low) {
+        let (from, to) = match precision_of(op, low, self.is_fused()) {
             Precision::Low => (Dtype::F32, low),
             Precision::Single => (low, Dtype::F32),
             Precision::Kept if is_of(self, Dtype::F32) => (low, Dtype::F32),

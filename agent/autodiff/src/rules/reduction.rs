@@ -4,7 +4,7 @@
 use super::arithmetic::one_where_zero;
 use super::{Flowing, Kernel, Row, rule, stop};
 use crate::gradient::{Flow, GradientError};
-use crate::graph::{self, Attribute, Value};
+use crate::graph::{self, Attribute, Dtype, Value};
 use crate::own;
 
 pub(super) const ROWS: &[Row] = &[
@@ -155,10 +155,14 @@ fn softmax(flow: &mut Flow<'_>) -> Flowing {
     if let Some(to_x) = own::softmax_gradient(graph, (dy, y), axis)? {
         return Ok(vec![Some(to_x)]);
     }
+    // Sums of 16 bits lose digits.
+    let (of, wide) = (graph.dtype(y), if graph.dtype(y) == Dtype::F16 { Dtype::F32 } else { graph.dtype(y) });
+    let (dy, y) = (graph.cast(dy, wide)?, graph.cast(y, wide)?);
     let product = graph.mul(dy, y)?;
     let total = graph.sum_along(product, axis)?;
     let centred = graph.sub(dy, total)?;
-    Ok(vec![Some(graph.mul(centred, y)?)])
+    let to_x = graph.mul(centred, y)?;
+    Ok(vec![Some(graph.cast(to_x, of)?)])
 }
 
 /// `dy - exp(y) * sum(dy)`.

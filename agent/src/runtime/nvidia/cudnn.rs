@@ -18,8 +18,10 @@ type Destroy = unsafe extern "C" fn(Handle) -> Outcome;
 /// cudnnTensorFormat_t, cudnnDataType_t, cudnnConvolutionMode_t, cudnnMathType_t and cudnnDeterminism_t.
 const NCHW: c_int = 0;
 const FLOAT: c_int = 0;
+const HALF: c_int = 2;
 const CROSS_CORRELATION: c_int = 1;
 const MAY_ROUND_TO_TF32: c_int = 0;
+const TENSOR_CORES: c_int = 1;
 const FULL_PRECISION: c_int = 3;
 const DETERMINISTIC: c_int = 1;
 
@@ -84,7 +86,9 @@ pub struct Convolution {
     pub pads: [usize; 2],
     pub strides: [usize; 2],
     pub dilations: [usize; 2],
-    /// Whether products may be in TensorFloat-32.
+    /// Whether all is of f16; else of f32. Sums are of f32.
+    pub is_half: bool,
+    /// Whether products of f32 may be in TensorFloat-32.
     pub tf32: bool,
 }
 
@@ -146,6 +150,7 @@ impl Cudnn {
             algorithm: 0,
             workspace_bytes: 0,
         };
+        let element = if of.is_half { HALF } else { FLOAT };
         // SAFETY: descriptors are made before they are set, and destroyed with what they are in.
         unsafe {
             functions.check((functions.make_tensor)(&raw mut made.image))?;
@@ -153,10 +158,10 @@ impl Cudnn {
             functions.check((functions.make_filter)(&raw mut made.kernel))?;
             functions.check((functions.make_convolution)(&raw mut made.convolution))?;
             for (descriptor, n) in [(made.image, &image), (made.response, &response)] {
-                functions.check((functions.set_tensor)(descriptor, NCHW, FLOAT, n[0], n[1], n[2], n[3]))?;
+                functions.check((functions.set_tensor)(descriptor, NCHW, element, n[0], n[1], n[2], n[3]))?;
             }
             let n = &kernel;
-            functions.check((functions.set_filter)(made.kernel, FLOAT, NCHW, n[0], n[1], n[2], n[3]))?;
+            functions.check((functions.set_filter)(made.kernel, element, NCHW, n[0], n[1], n[2], n[3]))?;
             functions.check((functions.set_convolution)(
                 made.convolution,
                 pads[0],
@@ -168,11 +173,15 @@ impl Cudnn {
                 CROSS_CORRELATION,
                 FLOAT,
             ))?;
-            let math = if of.tf32 { MAY_ROUND_TO_TF32 } else { FULL_PRECISION };
+            let math = match (of.is_half, of.tf32) {
+                (true, _) => TENSOR_CORES,
+                (false, true) => MAY_ROUND_TO_TF32,
+                (false, false) => FULL_PRECISION,
+            };
             functions.check((functions.set_math)(made.convolution, math))?;
         }
         let algorithm = functions.algorithm(handle, &made)?;
-        if of.tf32 {
+        if of.tf32 || of.is_half {
             // That for which it was offered.
             // SAFETY: the descriptor is set.
             functions.check(unsafe { (functions.set_math)(made.convolution, algorithm.math) })?;

@@ -1,5 +1,5 @@
 //! The gradient of a convolution's kernel on a CUDA device, by cuDNN:
-//! `ConvWeightGradient(image, response) -> kernel`, of f32, `[N, C, H, W]`, `[N, M, H', W']` and `[M, C, h, w]`.
+//! `ConvWeightGradient(image, response) -> kernel`, all of f32 or all of f16, `[N, C, H, W]`, `[N, M, H', W']` and `[M, C, h, w]`.
 //!
 //! Attributes: `strides`, `dilations`, `pads` (as many after as before), and `shape`, the kernel's.
 
@@ -32,11 +32,11 @@ impl Operator for ConvWeightGradient {
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        (0..2).map(|_| OperatorInput::required(TensorElementType::Float32))
+        [OperatorInput::variadic(2)]
     }
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        [OperatorOutput::required(TensorElementType::Float32)]
+        [OperatorOutput::variadic(1)]
     }
 
     fn create_kernel<'a>(&self, context: &KernelContext<'a>) -> ort::Result<ConvWeightGradientKernel> {
@@ -48,6 +48,7 @@ impl Operator for ConvWeightGradient {
             pads: [top, left],
             strides: attribute::sizes(context, "strides", &[1, 1])?,
             dilations: attribute::sizes(context, "dilations", &[1, 1])?,
+            is_half: false,
             tf32: self.tf32,
         };
         Ok(ConvWeightGradientKernel { nvidia: Arc::clone(&self.nvidia), of, gradient: None })
@@ -56,14 +57,18 @@ impl Operator for ConvWeightGradient {
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
         let shape = context.attr::<Vec<i64>>("shape")?;
         let dimension_symbols = SymbolicDimensions::empty(shape.len());
-        let of = ValueType::Tensor { ty: TensorElementType::Float32, shape: Shape::new(shape), dimension_symbols };
+        let ty = match context.inputs().first() {
+            Some(ValueType::Tensor { ty, .. }) => *ty,
+            _ => TensorElementType::Float32,
+        };
+        let of = ValueType::Tensor { ty, shape: Shape::new(shape), dimension_symbols };
         context.set_output(0, &of)
     }
 }
 
 pub struct ConvWeightGradientKernel {
     nvidia: Arc<Nvidia>,
-    /// With images and responses of the last run.
+    /// With type, images and responses of the last run.
     of: Convolution,
     gradient: Option<KernelGradient>,
 }
@@ -72,9 +77,10 @@ impl Kernel for ConvWeightGradientKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
         let handle: *mut c_void = context.resource(CuDNNHandle)?.cast_mut().cast();
         let (image, response) = (tensor::input(context, 0)?, tensor::input(context, 1)?);
-        let shapes = (tensor::sizes(&image)?, tensor::sizes(&response)?);
-        if self.gradient.is_none() || (self.of.image, self.of.response) != shapes {
-            (self.of.image, self.of.response) = shapes;
+        let is_half = *image.data_type() == TensorElementType::Float16;
+        let given = (is_half, tensor::sizes(&image)?, tensor::sizes(&response)?);
+        if self.gradient.is_none() || (self.of.is_half, self.of.image, self.of.response) != given {
+            (self.of.is_half, self.of.image, self.of.response) = given;
             self.gradient = Some(self.nvidia.kernel_gradient(handle, &self.of).map_err(ort::Error::new)?);
         }
         let gradient = self.gradient.as_ref().ok_or_else(|| tensor::missing("gradient", 0))?;
