@@ -284,6 +284,11 @@ impl Compiled {
         Tensor::on_device(&self.allocator, self.device, shape, contents)
     }
 
+    /// A tensor of f32 on the device, with contents that are written by `fill`.
+    pub fn filled(&self, shape: &[usize], fill: impl FnOnce(&mut [f32])) -> Result<Tensor, RuntimeError> {
+        Tensor::filled_on_device(&self.allocator, self.device, shape, fill)
+    }
+
     pub fn bindings(&self) -> Result<Bindings, RuntimeError> {
         let replay = match self.launch {
             Launch::EachKernel => None,

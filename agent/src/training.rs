@@ -39,7 +39,7 @@ use crate::runtime::Interrupt;
 use checkpoint::{Best, Checkpoint, Subject};
 use engine::{DeviceData, Shape};
 use schedule::{Moment, Plateau};
-use tensors::{EvaluationTensors, Measured, Minibatch, Purpose, StepTensors, initial_states};
+use tensors::{EvaluationTensors, Measured, Minibatch, Purpose, States, StepTensors};
 
 /// Measured values by name: `train_loss`, `validation_loss`, and for classes `train_accuracy`,
 /// `validation_accuracy`.
@@ -81,7 +81,7 @@ pub struct Training<'engine> {
     owner: Option<Owner>,
     /// Of this trial.
     best: Option<Best>,
-    /// There until it ends; the shape keeps recorded ones for the next trial.
+    /// There until it ends; the shape keeps them for the next trial.
     tensors: Option<StepTensors>,
     evaluation: Option<EvaluationTensors>,
     /// The order of rows in the epoch that is under way, where they are in memory.
@@ -100,16 +100,21 @@ impl<'engine> Training<'engine> {
         data: Arc<DeviceData>,
         resume: Option<&[u8]>,
     ) -> Result<Self, TrainingError> {
-        let Checkpoint { progress, states, best, owner } = match resume {
-            Some(bytes) => checkpoint::read(bytes, &subject(shape, plan, &source))?,
-            None => Checkpoint::begin(initial_states(&shape.step.program.states, plan.seed)),
+        let resumed = resume.map(|bytes| checkpoint::read(bytes, &subject(shape, plan, &source))).transpose()?;
+        let begin = match &resumed {
+            Some(checkpoint) => States::Given(&checkpoint.states),
+            None => States::Drawn { seed: plan.seed },
         };
-        let tensors = match shape.recorded.take() {
+        let tensors = match shape.kept.take() {
             Some(mut tensors) => {
-                tensors.set(shape, plan, &states)?;
+                tensors.set(shape, plan, &begin)?;
                 tensors
             }
-            None => StepTensors::bind(shape, plan, data.train.as_ref(), &states)?,
+            None => StepTensors::bind(shape, plan, data.train.as_ref(), &begin)?,
+        };
+        let (progress, best, owner) = match resumed {
+            Some(Checkpoint { progress, best, owner, .. }) => (progress, best, owner),
+            None => (Progress::default(), None, None),
         };
         let batches = match &source {
             Source::Resident(_) => None,
@@ -343,8 +348,9 @@ impl<'engine> Training<'engine> {
 
 impl Drop for Training<'_> {
     fn drop(&mut self) {
-        if self.shape.step.compiled.records() {
-            self.shape.recorded = self.tensors.take();
+        // Of rows that are streamed there are no data on the device that the next trial could share.
+        if let (Source::Resident(_), Some(tensors)) = (&self.source, self.tensors.take()) {
+            self.shape.keep(tensors, &self.data);
         }
     }
 }

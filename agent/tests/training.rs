@@ -176,6 +176,32 @@ fn same_seed_gives_the_same_bits_and_another_seed_others() {
 }
 
 #[test]
+fn a_trial_takes_nothing_over_from_the_trial_before_it() {
+    let (data, others) = (classes(320, 64), classes(352, 32));
+    let nesterov =
+        |learning_rate| OptimizerPlan::Sgd { learning_rate, momentum: 0.9, nesterov: true, weight_decay: 0.0 };
+    let whole = Plan { accumulate: 2, average: Some(0.9), seed: 1, ..plan(nesterov(0.05), 0.2) };
+    let train = |engine: &mut Engine, resume: Option<&[u8]>| {
+        let mut training = engine.start(&whole, &data, resume).unwrap();
+        let losses = losses(&mut training, 13);
+        (losses, training.evaluate().unwrap(), training.checkpoint().unwrap())
+    };
+    let first = train(&mut engine(), None);
+    let resumed = train(&mut engine(), Some(&first.2));
+    let mut lane = engine();
+    // Of the same shape: one that diverged, one broken off within an accumulation, one on other data.
+    for (learning_rate, steps, data) in [(1e30, 20, &data), (0.3, 5, &data), (0.3, 4, &others), (0.3, 3, &data)] {
+        let plan = Plan { seed: 7, average: Some(0.1), optimizer: nesterov(learning_rate), ..whole.clone() };
+        let mut training = lane.start(&plan, data, None).unwrap();
+        let outcome = (0..steps).try_for_each(|_| training.train_step().map(drop));
+        assert_eq!(outcome.is_err(), learning_rate > 1.0, "{outcome:?}");
+        drop(training);
+        assert_eq!(train(&mut lane, None), first);
+        assert_eq!(train(&mut lane, Some(&first.2)), resumed);
+    }
+}
+
+#[test]
 fn trials_of_one_shape_share_a_compiled_graph() {
     let mut engine = engine();
     let data = classes(64, 64);

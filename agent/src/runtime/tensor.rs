@@ -68,6 +68,35 @@ impl Tensor {
         Ok(Self { value: Held::new(value), on_host: false })
     }
 
+    /// A tensor of f32 on the device, filled where the host can.
+    pub(super) fn filled_on_device(
+        allocator: &Allocator,
+        device: Device,
+        shape: &[usize],
+        fill: impl FnOnce(&mut [f32]),
+    ) -> Result<Self, RuntimeError> {
+        if device != Device::Cpu {
+            let mut numbers = vec![0.0; shape.iter().product()];
+            fill(&mut numbers);
+            return Self::on_device(allocator, device, shape, &Array::F32(numbers));
+        }
+        let value = DynTensor::new(&Allocator::default(), TensorElementType::Float32, shape.to_vec())?;
+        let mut tensor = Self { value: Held::new(value), on_host: true };
+        tensor.fill(fill)?;
+        Ok(tensor)
+    }
+
+    /// Overwrites a tensor of f32, wherever it is.
+    pub fn fill(&mut self, fill: impl FnOnce(&mut [f32])) -> Result<(), RuntimeError> {
+        if self.on_host {
+            fill(self.value.try_extract_tensor_mut::<f32>()?.1);
+            return Ok(());
+        }
+        let mut numbers = vec![0.0; self.value.shape().num_elements()];
+        fill(&mut numbers);
+        self.write(&Array::F32(numbers))
+    }
+
     /// Overwrites the tensor with as many elements of its own type, wherever it is.
     pub fn write(&mut self, contents: &Array) -> Result<(), RuntimeError> {
         if !self.on_host {

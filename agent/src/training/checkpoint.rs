@@ -29,13 +29,6 @@ pub(super) struct Checkpoint {
     pub owner: Option<Owner>,
 }
 
-impl Checkpoint {
-    /// What a training begins with.
-    pub fn begin(states: Vec<Array>) -> Self {
-        Self { progress: Progress::default(), states, best: None, owner: None }
-    }
-}
-
 /// Who made a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {

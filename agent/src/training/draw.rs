@@ -2,6 +2,7 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
+use regatta_kernels::NORMALS;
 
 /// What numbers are drawn for. Each purpose has generators of its own.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +25,7 @@ pub fn permutation(seed: u64, epoch: u64, rows: usize) -> Vec<i64> {
 
 /// Initial weights of the parameter at `position`: uniform in `-bound .. bound`.
 pub fn weights(seed: u64, position: u64, bound: f64, to: &mut [f32]) {
-    draw(generator(seed, Purpose::Weights, position), to, WORDS_OF_UNIT, |generator, part| {
+    draw(generator(seed, Purpose::Weights, position), to, 1, WORDS_OF_UNIT, |generator, part| {
         #[expect(clippy::cast_possible_truncation, reason = "weights are single precision")]
         part.fill_with(|| (bound * (2.0 * unit(generator) - 1.0)) as f32);
     });
@@ -32,34 +33,36 @@ pub fn weights(seed: u64, position: u64, bound: f64, to: &mut [f32]) {
 
 /// Initial weights of the parameter at `position`: normal with mean 0.
 pub fn normal(seed: u64, position: u64, deviation: f64, to: &mut [f32]) {
+    /// Normal numbers that are made at once.
+    const BLOCK: usize = 16 * NORMALS;
+
     #[expect(clippy::cast_possible_truncation, reason = "weights are single precision")]
     let deviation = deviation as f32;
-    draw(generator(seed, Purpose::Weights, position), to, 1, |generator, part| {
-        let (pairs, last) = part.as_chunks_mut();
-        pairs.iter_mut().for_each(|pair| *pair = normal_pair(generator, deviation));
-        last.iter_mut().for_each(|number| [*number, _] = normal_pair(generator, deviation));
+    draw(generator(seed, Purpose::Weights, position), to, BLOCK, 1, |generator, part| {
+        let (mut words, mut numbers) = ([0; BLOCK], [0.0; BLOCK]);
+        for part in part.chunks_mut(BLOCK) {
+            words.fill_with(|| generator.next_u32());
+            regatta_kernels::normal(&words, deviation, &mut numbers);
+            part.copy_from_slice(&numbers[..part.len()]);
+        }
     });
 }
 
-/// Two normal numbers from two words of the generator (Box and Muller, 1958), at most 6.7 deviations from 0.
-fn normal_pair(generator: &mut ChaCha8Rng, deviation: f32) -> [f32; 2] {
-    const WORDS: f32 = 4_294_967_296.0;
-    #[expect(clippy::cast_precision_loss, reason = "weights are single precision")]
-    let [one, other] = [generator.next_u32() as f32 + 1.0, generator.next_u32() as f32];
-    let radius = deviation * (-2.0 * (one / WORDS).ln()).sqrt();
-    let (sine, cosine) = (other * (2.0 * std::f32::consts::PI / WORDS)).sin_cos();
-    [radius * cosine, radius * sine]
-}
-
-/// Draws numbers that take so many words of the generator each, by all processors, an even count by each: the same as one
+/// Draws numbers that take so many words of the generator each, by all processors, whole blocks by each: the same as one
 /// after the other.
-fn draw(generator: ChaCha8Rng, numbers: &mut [f32], words: u128, draw: impl Fn(&mut ChaCha8Rng, &mut [f32]) + Sync) {
+fn draw(
+    generator: ChaCha8Rng,
+    numbers: &mut [f32],
+    block: usize,
+    words: u128,
+    draw: impl Fn(&mut ChaCha8Rng, &mut [f32]) + Sync,
+) {
     /// So many are drawn before another thread would have begun.
     const ALONE: usize = 1 << 15;
 
     let count = numbers.len();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(count / ALONE).max(1);
-    let share = count.div_ceil(threads).next_multiple_of(2).max(2);
+    let share = count.div_ceil(threads).next_multiple_of(block).max(block);
     let fill = |at: usize, part: &mut [f32]| {
         let mut generator = generator.clone();
         generator.set_word_pos(at as u128 * words);
@@ -116,7 +119,7 @@ fn gamma_logarithm(generator: &mut ChaCha8Rng, shape: f64) -> f64 {
     }
 }
 
-/// As [`normal_pair`], in double precision.
+/// Of two uniform numbers (Box and Muller, 1958), in double precision.
 fn standard_normal(generator: &mut ChaCha8Rng) -> f64 {
     let radius = (-2.0 * (1.0 - unit(generator)).ln()).sqrt();
     let angle = 2.0 * std::f64::consts::PI * unit(generator);
@@ -179,9 +182,12 @@ mod tests {
 
     #[test]
     fn many_weights_are_the_same_as_one_after_the_other() {
-        let count = 300_001;
+        let count: usize = 300_001;
         let mut one = generator(5, Purpose::Weights, 3);
-        let mut expected: Vec<f32> = (0..count).step_by(2).flat_map(|_| normal_pair(&mut one, 0.5)).collect();
+        let mut words = vec![0; count.next_multiple_of(NORMALS)];
+        words.fill_with(|| one.next_u32());
+        let mut expected = vec![f32::NAN; words.len()];
+        regatta_kernels::normal(&words, 0.5, &mut expected);
         expected.truncate(count);
         let mut found = vec![f32::NAN; count];
         normal(5, 3, 0.5, &mut found);

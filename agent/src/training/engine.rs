@@ -13,7 +13,7 @@ use super::dataset::{Dataset, Feature, Split, Target, Values};
 use super::model::ModelPlan;
 use super::plan::{Plan, Surroundings};
 use super::stream::Source;
-use super::tensors::{Purpose, StepTensors};
+use super::tensors::{Purpose, States, StepTensors};
 use super::{Training, TrainingError, draw};
 use crate::model::imported;
 use crate::runtime::{Array, Compiled, CudaSettings, Device, HostKernels, Runtime, RuntimeError, Tensor};
@@ -63,10 +63,10 @@ pub(super) struct Shape {
     pub evaluation: Stage,
     /// The noise pools, in the order in which the step's description names them.
     pub noise: Vec<Tensor>,
-    /// What was bound when steps were recorded, while no trial has it.
-    pub recorded: Option<StepTensors>,
+    /// What the last trial had, and what was bound when steps were recorded; while no trial has it.
+    pub kept: Option<StepTensors>,
     /// The data that it is bound to.
-    recorded_for: Weak<DeviceData>,
+    kept_for: Weak<DeviceData>,
 }
 
 /// A graph's description and its compiled form.
@@ -160,6 +160,7 @@ impl Engine {
                 Arc::new(DeviceData { train: None, validation })
             }
         };
+        self.keep_for(position, &data);
         self.record(position, plan, &data)?;
         Training::start(&mut self.shapes[position], plan, source, data, resume)
     }
@@ -169,28 +170,34 @@ impl Engine {
         self.compiled_count
     }
 
-    /// Where a shape's steps are recorded, they are for these data from here on.
-    fn record(&mut self, position: usize, plan: &Plan, data: &Arc<DeviceData>) -> Result<(), TrainingError> {
-        // What was recorded holds its data.
+    /// Gives back what a trial of the shape on these data has no use for: it would hold other data, and but for what was
+    /// recorded, memory that this trial may need.
+    fn keep_for(&mut self, position: usize, data: &Arc<DeviceData>) {
         let gone = |bound: &Weak<DeviceData>| !self.datasets.iter().any(|resident| resident.is(bound));
-        for shape in self.shapes.iter_mut().filter(|shape| gone(&shape.recorded_for)) {
-            shape.recorded = None;
+        for (at, shape) in self.shapes.iter_mut().enumerate() {
+            let is_for_another = match at == position {
+                true => shape.kept_for.upgrade().is_none_or(|bound| !Arc::ptr_eq(&bound, data)),
+                false => !shape.step.compiled.records(),
+            };
+            if is_for_another || gone(&shape.kept_for) {
+                shape.kept = None;
+            }
         }
+    }
+
+    /// Records a shape's steps where they are to be, and are not yet for these data.
+    fn record(&mut self, position: usize, plan: &Plan, data: &Arc<DeviceData>) -> Result<(), TrainingError> {
         let shape = &mut self.shapes[position];
-        if !shape.step.compiled.records() {
+        if !shape.step.compiled.records() || shape.kept.is_some() {
             return Ok(());
         }
-        if shape.recorded.is_some() && shape.recorded_for.upgrade().is_some_and(|bound| Arc::ptr_eq(&bound, data)) {
-            return Ok(());
-        }
-        shape.recorded = None;
         let states: Vec<Array> = (shape.step.program.states.iter())
             .map(|state| zeros(state.input.dtype, state.input.shape.iter().product()))
             .collect();
-        let tensors = StepTensors::bind(shape, plan, data.train.as_ref(), &states)?;
+        let tensors = StepTensors::bind(shape, plan, data.train.as_ref(), &States::Given(&states))?;
         match tensors.record(shape) {
             Ok(()) => {
-                (shape.recorded, shape.recorded_for) = (Some(tensors), Arc::downgrade(data));
+                shape.keep(tensors, data);
                 Ok(())
             }
             Err(RuntimeError::Failed { reason }) => {
@@ -305,8 +312,13 @@ impl Shape {
             let pool = Array::F32(draw::noise(width, rows * width));
             noise.push(step.compiled.tensor(&input.input.shape, &pool)?);
         }
-        let (recorded, recorded_for) = (None, Weak::new());
-        Ok(Self { plan, validation_rows, step, accumulation, evaluation, noise, recorded, recorded_for })
+        let (kept, kept_for) = (None, Weak::new());
+        Ok(Self { plan, validation_rows, step, accumulation, evaluation, noise, kept, kept_for })
+    }
+
+    /// Keeps what is bound to these data for the next trial.
+    pub fn keep(&mut self, tensors: StepTensors, data: &Arc<DeviceData>) {
+        (self.kept, self.kept_for) = (Some(tensors), Arc::downgrade(data));
     }
 
     pub fn plan(&self) -> &StepPlan {

@@ -17,31 +17,48 @@ use super::plan::{OptimizerPlan, Plan};
 use super::{TrainingError, draw};
 use crate::runtime::{Array, Bindings, Compiled, Interrupt, RuntimeError, Tensor};
 
-/// What every state begins with, drawn from the seed: one stream for each tensor of the model, by its position.
-pub(super) fn initial_states(states: &[State], seed: u64) -> Vec<Array> {
-    let contents = |state: &State| match state.input.dtype {
-        Dtype::F32 => Array::F32(initial(&state.pieces, seed)),
-        dtype => zeros(dtype, state.input.shape.iter().product()),
-    };
-    states.iter().map(contents).collect()
+/// What the states of a trial begin with.
+pub(super) enum States<'a> {
+    /// Drawn from the seed: one stream for each tensor of the model, by its position.
+    Drawn { seed: u64 },
+    /// In the order of the step's description.
+    Given(&'a [Array]),
+}
+
+impl States<'_> {
+    /// A tensor for the state at this position of the step's description.
+    fn tensor(&self, compiled: &Compiled, position: usize, state: &State) -> Result<Tensor, RuntimeError> {
+        let shape = &state.input.shape;
+        match (self, state.input.dtype) {
+            (Self::Given(arrays), _) => compiled.tensor(shape, &arrays[position]),
+            (Self::Drawn { seed }, Dtype::F32) => compiled.filled(shape, |to| draw_pieces(&state.pieces, *seed, to)),
+            (Self::Drawn { .. }, dtype) => compiled.tensor(shape, &zeros(dtype, shape.iter().product())),
+        }
+    }
+
+    /// Overwrites the tensor of the state at this position.
+    fn write(&self, tensor: &mut Tensor, position: usize, state: &State) -> Result<(), RuntimeError> {
+        match (self, state.input.dtype) {
+            (Self::Given(arrays), _) => tensor.write(&arrays[position]),
+            (Self::Drawn { seed }, Dtype::F32) => tensor.fill(|to| draw_pieces(&state.pieces, *seed, to)),
+            (Self::Drawn { .. }, dtype) => tensor.write(&zeros(dtype, state.input.shape.iter().product())),
+        }
+    }
 }
 
 /// The pieces one after the other.
-fn initial(pieces: &[Piece], seed: u64) -> Vec<f32> {
-    let mut numbers = vec![0.0; pieces.iter().map(Piece::elements).sum()];
-    let mut rest = numbers.as_mut_slice();
+fn draw_pieces(pieces: &[Piece], seed: u64, mut rest: &mut [f32]) {
     for piece in pieces {
         let to = rest.split_off_mut(..piece.elements()).expect("there is room for all pieces");
         let position = piece.position as u64;
         match &piece.initial {
-            Initial::Zeros => {}
+            Initial::Zeros => to.fill(0.0),
             Initial::Ones => to.fill(1.0),
             Initial::Given(given) => to.copy_from_slice(given),
             Initial::Normal { deviation } => draw::normal(seed, position, *deviation, to),
             Initial::Uniform { bound } => draw::weights(seed, position, *bound, to),
         }
     }
-    numbers
 }
 
 /// What a step measured on its minibatch: a mean and a count.
@@ -253,12 +270,12 @@ impl StepTensors {
         shape: &Shape,
         plan: &Plan,
         data: Option<&DeviceSplit>,
-        contents: &[Array],
+        begin: &States<'_>,
     ) -> Result<Self, TrainingError> {
         let Stage { program, compiled } = &shape.step;
         let mut states = BTreeMap::new();
-        for (state, contents) in program.states.iter().zip(contents) {
-            states.insert(state.input.name.clone(), compiled.tensor(&state.input.shape, contents)?);
+        for (position, state) in program.states.iter().enumerate() {
+            states.insert(state.input.name.clone(), begin.tensor(compiled, position, state)?);
         }
         let fed = if data.is_none() { Some(FedRows::new(program)?) } else { None };
         let data = data.or(fed.as_ref().map(|fed| &fed.rows)).expect("rows are on the device or fed");
@@ -279,9 +296,10 @@ impl StepTensors {
     }
 
     /// The same tensors for another trial of the shape, on the same data.
-    pub fn set(&mut self, shape: &Shape, plan: &Plan, contents: &[Array]) -> Result<(), RuntimeError> {
-        for (state, contents) in shape.step.program.states.iter().zip(contents) {
-            self.state_by_name.get_mut(&state.input.name).expect("every state is bound").write(contents)?;
+    pub fn set(&mut self, shape: &Shape, plan: &Plan, begin: &States<'_>) -> Result<(), RuntimeError> {
+        for (position, state) in shape.step.program.states.iter().enumerate() {
+            let tensor = self.state_by_name.get_mut(&state.input.name).expect("every state is bound");
+            begin.write(tensor, position, state)?;
         }
         self.is_torn = false;
         let model = &shape.plan().model;
