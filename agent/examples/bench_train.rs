@@ -22,8 +22,9 @@ use regatta_agent::training::{
 use regatta_autodiff::import::Settings;
 use serde_json::{Value, json};
 
-/// Of the resident data, as many as PyTorch has there.
-const ROWS: usize = 1024;
+/// Of the resident data, as many as PyTorch has there: at least so many rows and batches.
+const ROWS_MIN: usize = 1024;
+const BATCHES: usize = 8;
 const WARM_UP_STEPS: u64 = 5;
 const STEPS_MIN: usize = 10;
 const SEED: u64 = 1;
@@ -33,7 +34,7 @@ struct Options {
     /// Where `scripts/export-bench-models` wrote. Without it, a family's model of the same sizes is timed.
     #[arg(long)]
     exported: Option<PathBuf>,
-    /// mlp, cnn, resnet18, transformer or gpt2.
+    /// mlp, cnn, cnn1024, resnet18, transformer or gpt2.
     #[arg(long)]
     model: String,
     #[arg(long, default_value_t = 1)]
@@ -280,6 +281,7 @@ impl Timed {
                 hidden: vec![],
                 dropout,
             }),
+            "cnn1024" => Self { shape: vec![1024, 3, 32, 32], ..Self::family("cnn")? },
             "resnet18" => of_images(ModelPlan::Resnet {
                 blocks: vec![2, 2, 2, 2],
                 width: 64,
@@ -297,7 +299,7 @@ impl Timed {
     /// Random rows. Nothing is validated, but a plan has rows for that.
     fn data(&self) -> Dataset {
         let mut generator = ChaCha8Rng::seed_from_u64(SEED);
-        let train = self.rows(ROWS, &mut generator);
+        let train = self.rows(ROWS_MIN.max(BATCHES * self.shape[0]), &mut generator);
         Dataset { validation: self.rows(self.shape[0], &mut generator), train }
     }
 

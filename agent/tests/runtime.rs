@@ -96,18 +96,29 @@ impl AdamWGraph {
         let change = graph.mul(ratio, rate)?;
         let shrunk = graph.mul(w, shrink)?;
         let weights = graph.sub(shrunk, change)?;
-        Ok(Self::finish(graph, [weights, first, second]))
+        Ok(Self::finish(&mut graph, [weights, first, second]))
     }
 
-    /// The one operator.
+    /// The one operator, which takes gradients in the parts that they are joined of.
     fn fused(length: usize) -> Result<(Vec<u8>, [String; 3]), GraphError> {
-        let Self { mut graph, vectors, scalars } = Self::new(length);
-        let operands: Vec<Value> = vectors.into_iter().chain(scalars).collect();
+        let Self { mut graph, vectors: [w, m, v, g], scalars } = Self::new(length);
+        graph.allow_own_operators();
+        let mut gradient = g;
+        if length > 2 {
+            let lengths = [length / 3, length / 2, length - length / 3 - length / 2];
+            let lengths = graph.int_vector(lengths.map(|length| length as i64).to_vec());
+            let parts = graph.nodes_of("Split", &[Some(g), Some(lengths)], 3, &[])?;
+            let first = graph.concat(&parts[..2], 0)?;
+            gradient = graph.concat(&[first, parts[2]], 0)?;
+        }
+        let operands: Vec<Value> = [w, m, v].into_iter().chain(scalars).chain([gradient]).collect();
         let outputs = graph.custom((DOMAIN, "AdamW"), &operands, &[], &vec![(Dtype::F32, vec![length]); 3])?;
-        Ok(Self::finish(graph, [outputs[0], outputs[1], outputs[2]]))
+        let finished = Self::finish(&mut graph, [outputs[0], outputs[1], outputs[2]]);
+        assert!(graph.to_run().nodes().iter().all(|node| node.op != "Concat"));
+        Ok(finished)
     }
 
-    fn finish(mut graph: Graph, outputs: [Value; 3]) -> (Vec<u8>, [String; 3]) {
+    fn finish(graph: &mut Graph, outputs: [Value; 3]) -> (Vec<u8>, [String; 3]) {
         outputs.into_iter().for_each(|output| graph.output(output));
         let names = outputs.map(|output| graph.name(output).to_owned());
         (graph.encode(), names)
@@ -178,9 +189,9 @@ fn adamw_in_one_pass_equals_its_formulation_in_stock_operators_to_the_last_bit()
 fn adamw_refuses_vectors_of_different_lengths() {
     let mut graph = Graph::new(Provider::Cpu);
     let vectors = [("w", 4), ("m", 3), ("v", 4), ("g", 4)];
-    let mut operands: Vec<Value> =
-        vectors.iter().map(|(name, length)| graph.input(name, Dtype::F32, &[*length]).unwrap()).collect();
-    operands.extend(SCALARS.map(|name| graph.input(name, Dtype::F32, &[]).unwrap()));
+    let [w, m, v, g] = vectors.map(|(name, length)| graph.input(name, Dtype::F32, &[length]).unwrap());
+    let scalars = SCALARS.map(|name| graph.input(name, Dtype::F32, &[]).unwrap());
+    let operands: Vec<Value> = [w, m, v].into_iter().chain(scalars).chain([g]).collect();
     let next = graph.custom((DOMAIN, "AdamW"), &operands, &[], &vec![(Dtype::F32, vec![4]); 3]).unwrap();
     graph.output(next[0]);
     let mut compiled = runtime().compile(&graph.encode()).unwrap();

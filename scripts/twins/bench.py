@@ -11,7 +11,8 @@ from torchvision.models import mobilenet_v3_small
 
 from .resnet import resnet
 
-ROWS = 1024  # of the resident data set, from which each step gathers a batch
+BATCHES = 8  # at least as many has the resident data set, from which each step gathers one
+ROWS_MIN = 1024
 CLASSES = 10
 
 
@@ -69,6 +70,10 @@ class Timed:
     shape: tuple[int, ...]
     vocabulary: int | None = None
 
+    @property
+    def rows(self) -> int:
+        return max(ROWS_MIN, BATCHES * self.batch)
+
     def network(self) -> nn.Module:
         torch.manual_seed(0)
         return self.make().train()
@@ -76,9 +81,9 @@ class Timed:
     def data(self) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(1)
         if self.vocabulary is None:
-            x = torch.randn(ROWS, *self.shape, generator=generator)
-            return x, torch.randint(CLASSES, (ROWS,), generator=generator)
-        shape = (ROWS, *self.shape)
+            x = torch.randn(self.rows, *self.shape, generator=generator)
+            return x, torch.randint(CLASSES, (self.rows,), generator=generator)
+        shape = (self.rows, *self.shape)
         x = torch.randint(self.vocabulary, shape, generator=generator)
         return x, torch.randint(self.vocabulary, shape, generator=generator)
 
@@ -86,6 +91,7 @@ class Timed:
 TIMED = {
     "mlp": Timed(mlp, 128, (784,)),
     "cnn": Timed(cnn, 64, (3, 32, 32)),
+    "cnn1024": Timed(cnn, 1024, (3, 32, 32)),
     "resnet18": Timed(lambda: resnet(3, (64, 128, 256, 512), blocks=2, classes=CLASSES), 64, (3, 32, 32)),
     "transformer": Timed(lambda: Transformer(256, 128, 256, 4, 1, causal=False), 16, (128,), vocabulary=256),
     "mobilenet": Timed(lambda: mobilenet_v3_small(num_classes=CLASSES), 32, (3, 96, 96)),

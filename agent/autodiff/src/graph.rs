@@ -234,7 +234,10 @@ impl Graph {
     /// The graph as it is encoded: of the nodes that an output depends on, with operators of our own where they are allowed.
     pub fn to_run(&self) -> Self {
         let nodes: Vec<Node> = self.live_nodes().into_iter().map(|node| own::replaced(self, node)).collect();
-        let nodes = if self.has_own_operators() { own::rectified(self, nodes) } else { nodes };
+        let nodes = match self.has_own_operators() {
+            true => own::updated_by_parts(self, own::rectified(self, nodes)),
+            false => nodes,
+        };
         let graph = Self { nodes, ..self.clone() };
         if self.is_fused() { fuse::fused(graph) } else { graph }
     }

@@ -3,7 +3,7 @@
 //! Each is written where [`Graph::has_own_operators`] allows it on the CPU, or [`Graph::is_fused`] for CUDA, and does what
 //! its formulation in ONNX's operators does, which is what runs everywhere else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::fuse;
 use crate::graph::{Attribute, Dtype, Graph, GraphError, Node, Value, Windows};
@@ -27,12 +27,45 @@ pub(crate) fn replaced(graph: &Graph, node: &Node) -> Node {
     node
 }
 
+/// How often each value is taken: by nodes, and as an output.
+fn uses(graph: &Graph, nodes: &[Node]) -> BTreeMap<Value, usize> {
+    let mut uses_by_value = BTreeMap::new();
+    let taken = nodes.iter().flat_map(|node| node.inputs.iter().flatten());
+    taken.chain(graph.outputs()).for_each(|value| *uses_by_value.entry(*value).or_default() += 1);
+    uses_by_value
+}
+
+/// The nodes, where an update takes a gradient in the parts that it would be joined of for it alone.
+pub(crate) fn updated_by_parts(graph: &Graph, mut nodes: Vec<Node>) -> Vec<Node> {
+    let uses_by_value = uses(graph, &nodes);
+    let is_joined = |node: &Node| {
+        let joined = node.outputs[0];
+        let is_vector = node.domain.is_empty() && node.op == "Concat" && graph.shape(joined).len() == 1;
+        is_vector && uses_by_value.get(&joined) == Some(&1)
+    };
+    let parts_by_value: BTreeMap<Value, Vec<Option<Value>>> =
+        nodes.iter().filter(|node| is_joined(node)).map(|node| (node.outputs[0], node.inputs.clone())).collect();
+    let mut apart = BTreeSet::new();
+    for node in nodes.iter_mut().filter(|node| node.domain == DOMAIN && node.op == "AdamW") {
+        let mut open: Vec<Option<Value>> = node.inputs.pop().into_iter().collect();
+        while let Some(gradient) = open.pop() {
+            match gradient.and_then(|value| parts_by_value.get_key_value(&value)) {
+                Some((joined, parts)) => {
+                    apart.insert(*joined);
+                    open.extend(parts.iter().rev());
+                }
+                None => node.inputs.push(gradient),
+            }
+        }
+    }
+    nodes.retain(|node| !apart.contains(&node.outputs[0]));
+    nodes
+}
+
 /// The nodes without rectifiers of what only they take of a convolution or batch normalisation of ours: these rectify
 /// what they give themselves.
 pub(crate) fn rectified(graph: &Graph, nodes: Vec<Node>) -> Vec<Node> {
-    let mut uses_by_value: BTreeMap<Value, usize> = BTreeMap::new();
-    let taken = nodes.iter().flat_map(|node| node.inputs.iter().flatten());
-    taken.chain(graph.outputs()).for_each(|value| *uses_by_value.entry(*value).or_default() += 1);
+    let uses_by_value = uses(graph, &nodes);
     let mut kept: Vec<Node> = Vec::with_capacity(nodes.len());
     // Where among them that is which gives a value and can rectify it.
     let mut position_by_value: BTreeMap<Value, usize> = BTreeMap::new();

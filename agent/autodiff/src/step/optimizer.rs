@@ -310,7 +310,7 @@ impl Adam {
         let second = slots.slot(graph, "second_moment")?;
         let shrink = shrink.unwrap_or_else(|| graph.scalar(Dtype::F32, 1.0));
         let outputs = vec![(Dtype::F32, graph.shape(w).to_vec()); 3];
-        let inputs = [w, first, second, g, self.beta1, self.beta2, self.rate, self.epsilon, shrink];
+        let inputs = [w, first, second, self.beta1, self.beta2, self.rate, self.epsilon, shrink, g];
         let next = graph.custom((DOMAIN, "AdamW"), &inputs, &[], &outputs)?;
         slots.declared.becomes(first, next[1]);
         slots.declared.becomes(second, next[2]);

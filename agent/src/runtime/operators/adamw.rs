@@ -8,16 +8,17 @@ use regatta_kernels::alone;
 
 use super::tensor::{self, Input, Output};
 
-/// One step of AdamW over flat vectors: `AdamW(W, M, V, G, beta1, beta2, rate, epsilon, shrink) -> (W', M', V')`.
+/// One step of AdamW over flat vectors: `AdamW(W, M, V, beta1, beta2, rate, epsilon, shrink, G...) -> (W', M', V')`.
 ///
 /// `M' = M beta1 + G`, `V' = V beta2 + G G`, `W' = W shrink - M' / (sqrt(V') + epsilon) rate`, where M and V are the
-/// moments before their corrections, which are in `rate` and `epsilon`. The vectors are f32 `[P]`, the others f32 `[]`.
-/// An output may be bound onto its own input's memory.
+/// moments before their corrections, which are in `rate` and `epsilon`. G is the vectors G... one after the other; all
+/// vectors are f32 `[P]`, the others f32 `[]`. An output may be bound onto its own input's memory.
 pub struct AdamW;
 
-const VECTORS: usize = 4;
-const INPUTS: usize = 9;
+/// The vectors that it replaces, the numbers, and the inputs before the gradients.
 const OUTPUTS: usize = 3;
+const NUMBERS: usize = 5;
+const BEFORE: usize = OUTPUTS + NUMBERS;
 
 impl Operator for AdamW {
     type Kernel<'a> = AdamWKernel;
@@ -27,7 +28,8 @@ impl Operator for AdamW {
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        (0..INPUTS).map(|_| OperatorInput::required(TensorElementType::Float32))
+        let before = (0..BEFORE).map(|_| OperatorInput::required(TensorElementType::Float32));
+        before.chain([OperatorInput::variadic(1).homogenous(TensorElementType::Float32)])
     }
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
@@ -43,29 +45,37 @@ pub struct AdamWKernel;
 
 impl Kernel for AdamWKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let inputs = (0..INPUTS).map(|at| tensor::input(context, at)).collect::<ort::Result<Vec<_>>>()?;
-        let mut scalars = [0.0; INPUTS - VECTORS];
-        for (scalar, value) in scalars.iter_mut().zip(&inputs[VECTORS..]) {
+        let inputs =
+            (0..context.num_inputs()?).map(|at| tensor::input(context, at)).collect::<ort::Result<Vec<_>>>()?;
+        let (vectors, rest) = inputs.split_at(OUTPUTS);
+        let (numbers, gradients) = rest.split_at(NUMBERS);
+        let mut scalars = [0.0; NUMBERS];
+        for (scalar, value) in scalars.iter_mut().zip(numbers) {
             *scalar = value.try_extract_scalar::<f32>()?;
         }
         let [beta1, beta2, rate, epsilon, shrink] = scalars;
         let step = regatta_kernels::AdamW { beta1, beta2, rate, epsilon, shrink };
-        let (shape, gradient) = inputs[VECTORS - 1].try_extract_tensor::<f32>()?;
+        let gradients: Vec<&[f32]> =
+            gradients.iter().map(|of| Ok(of.try_extract_tensor::<f32>()?.1)).collect::<ort::Result<_>>()?;
+        let count: usize = gradients.iter().map(|gradient| gradient.len()).sum();
         let mut outputs = Vec::with_capacity(OUTPUTS);
-        for (at, input) in inputs[..OUTPUTS].iter().enumerate() {
-            if input.shape() != shape {
-                let reason = format!("AdamW: input {at} has shape {}, the gradient {shape}", input.shape());
+        for (at, input) in vectors.iter().enumerate() {
+            if input.shape().num_elements() != count {
+                let reason = format!("AdamW: input {at} has shape {}, and {count} gradients", input.shape());
                 return Err(ort::Error::new(reason));
             }
-            let output = context.output(at, shape.clone())?;
+            let output = context.output(at, input.shape().clone())?;
             outputs.push(output.ok_or_else(|| tensor::missing("output", at))?.downcast()?);
         }
         let [weights, first, second] = &mut outputs[..] else {
             return Err(ort::Error::new("AdamW: three outputs are needed"));
         };
-        let mut updated =
-            [Updated::new(&inputs[0], weights)?, Updated::new(&inputs[1], first)?, Updated::new(&inputs[2], second)?];
-        in_parallel(context, step, gradient, &mut updated)
+        let mut updated = [
+            Updated::new(&vectors[0], weights)?,
+            Updated::new(&vectors[1], first)?,
+            Updated::new(&vectors[2], second)?,
+        ];
+        in_parallel(context, step, &gradients, &mut updated)
     }
 }
 
@@ -83,10 +93,10 @@ impl<'a> Updated<'a> {
         Ok(Self { from, to: output.try_extract_tensor_mut::<f32>()?.1 })
     }
 
-    /// Its parts of `length` elements, and the rest.
-    fn parts(&mut self, length: usize) -> impl Iterator<Item = Updated<'_>> {
-        let mut from = self.from.map(|from| from.chunks(length));
-        self.to.chunks_mut(length).map(move |to| Updated { from: from.as_mut().and_then(Iterator::next), to })
+    /// Its first `length` elements, which are no longer its own.
+    fn take(&mut self, length: usize) -> Updated<'a> {
+        let from = self.from.as_mut().map(|from| from.split_off(..length).expect("it is as long as the gradients"));
+        Updated { from, to: self.to.split_off_mut(..length).expect("it is as long as the gradients") }
     }
 
     /// The vector, in the output's memory.
@@ -103,17 +113,15 @@ const PART: usize = 2048;
 
 type Part<'a> = ([Updated<'a>; OUTPUTS], &'a [f32]);
 
-fn in_parallel(
+fn in_parallel<'a>(
     context: &ComputeContext,
     step: regatta_kernels::AdamW,
-    gradient: &[f32],
-    [weights, first, second]: &mut [Updated<'_>; OUTPUTS],
+    gradients: &[&'a [f32]],
+    vectors: &mut [Updated<'a>; OUTPUTS],
 ) -> ort::Result<()> {
-    let vectors = weights.parts(PART).zip(first.parts(PART)).zip(second.parts(PART));
-    let parts: Vec<Mutex<Part<'_>>> = vectors
-        .zip(gradient.chunks(PART))
-        .map(|(((weights, first), second), gradient)| Mutex::new(([weights, first, second], gradient)))
-        .collect();
+    let part =
+        |gradient: &'a [f32]| Mutex::new((vectors.each_mut().map(|vector| vector.take(gradient.len())), gradient));
+    let parts: Vec<Mutex<Part<'a>>> = gradients.iter().flat_map(|gradient| gradient.chunks(PART)).map(part).collect();
     context.par_for(parts.len(), 0, |at| {
         let mut part = alone(&parts[at]);
         let ([weights, first, second], gradient) = &mut *part;
