@@ -75,6 +75,44 @@ fn a_maximums_gradient_agrees_with_its_formulation() {
 }
 
 #[test]
+fn a_maximum_over_quarters_agrees_with_its_formulation() {
+    let pooled = |graph: &mut Graph, x: Value| {
+        let pair = || Attribute::Ints(vec![2, 2]);
+        graph.node("MaxPool", &[x], &[("kernel_shape", pair()), ("strides", pair())])
+    };
+    let of_rectified = move |graph: &mut Graph, x: &[Value]| {
+        let rectified = graph.relu(x[0])?;
+        Ok(vec![pooled(graph, rectified)?])
+    };
+    // What else looks at the rectified numbers has a gradient of its own.
+    let with_others = move |graph: &mut Graph, x: &[Value]| {
+        let rectified = graph.relu(x[0])?;
+        let (maxima, means) = (pooled(graph, rectified)?, graph.reduce_sum(rectified, &[3])?);
+        let means = graph.reshape(means, &[3, 4, 1, 2 * graph.shape(maxima)[2]])?;
+        let sums = graph.reduce_sum(means, &[3])?;
+        let sums = graph.reshape(sums, &[3, 4, 1, 1])?;
+        Ok(vec![graph.mul(maxima, sums)?])
+    };
+    for image in [[8, 10], [6, 2], [34, 66]] {
+        let shape = [3, 4, image[0], image[1]];
+        for op in ["MaxPool", "MaxPoolGradient"] {
+            compare(&[&shape], &of_rectified, op);
+            compare(&[&shape], &with_others, op);
+        }
+        compare(&[&shape], &with_others, "ReluGradient");
+    }
+
+    let mut graph = Graph::new(Provider::Cpu);
+    graph.allow_own_operators();
+    let x = graph.input("x", Dtype::F32, &[3, 4, 8, 10]).unwrap();
+    let y = of_rectified(&mut graph, &[x]).unwrap()[0];
+    let found = gradients(&mut graph, &[(y, y)], &[x]).unwrap();
+    graph.output(found[0]);
+    let operators: Vec<String> = graph.to_run().nodes().iter().map(|node| node.op.clone()).collect();
+    assert_eq!(operators, ["Relu", "MaxPool", "MaxPoolGradient"]);
+}
+
+#[test]
 fn the_gradient_of_gelu_agrees_with_its_formulation() {
     for approximation in ["none", "tanh"] {
         let build = move |graph: &mut Graph, x: &[Value]| {

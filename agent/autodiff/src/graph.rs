@@ -235,7 +235,7 @@ impl Graph {
     pub fn to_run(&self) -> Self {
         let nodes: Vec<Node> = self.live_nodes().into_iter().map(|node| own::replaced(self, node)).collect();
         let nodes = match self.has_own_operators() {
-            true => own::updated_by_parts(self, own::rectified(self, nodes)),
+            true => own::joined(self, nodes),
             false => nodes,
         };
         let graph = Self { nodes, ..self.clone() };

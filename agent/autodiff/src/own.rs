@@ -18,6 +18,8 @@ pub(crate) fn replaced(graph: &Graph, node: &Node) -> Node {
         ("Conv", attributes)
     } else if let Some(attributes) = product(graph, &node) {
         ("Gemm", attributes)
+    } else if is_max_of_quarters(graph, &node) {
+        ("MaxPool", Vec::new())
     } else {
         return node;
     };
@@ -35,8 +37,58 @@ fn uses(graph: &Graph, nodes: &[Node]) -> BTreeMap<Value, usize> {
     uses_by_value
 }
 
+/// The nodes, where operators of ours do what their neighbours would do in passes of their own.
+pub(crate) fn joined(graph: &Graph, nodes: Vec<Node>) -> Vec<Node> {
+    updated_by_parts(graph, unpooled_through_rectifiers(graph, rectified(graph, nodes)))
+}
+
+/// Whether a node is a maximum over windows of 2x2 side by side, in two dimensions and f32.
+fn is_max_of_quarters(graph: &Graph, node: &Node) -> bool {
+    let Some(x) = operand(node, 0).filter(|x| graph.dtype(*x) == Dtype::F32 && graph.shape(*x).len() == 4) else {
+        return false;
+    };
+    let are = |name: &str, numbers: &[i64], default: &[i64]| node.ints(name).unwrap_or(default) == numbers;
+    let halves: Vec<usize> = graph.shape(x)[2..].iter().map(|size| size / 2).collect();
+    graph.has_own_operators()
+        && node.domain.is_empty()
+        && node.op == "MaxPool"
+        && node.outputs.len() == 1
+        && are("kernel_shape", &[2, 2], &[])
+        && are("strides", &[2, 2], &[1, 1])
+        && are("pads", &[0; 4], &[0; 4])
+        && are("dilations", &[1, 1], &[1, 1])
+        && node.text("auto_pad").is_none_or(|pad| pad == "NOTSET")
+        && graph.shape(node.outputs[0])[2..] == halves
+}
+
+/// The nodes without the gradients of rectifiers whose outputs only a maximum's gradient looks at, too: it lets flow what
+/// these do.
+fn unpooled_through_rectifiers(graph: &Graph, nodes: Vec<Node>) -> Vec<Node> {
+    let uses_by_value = uses(graph, &nodes);
+    let mut kept: Vec<Node> = Vec::with_capacity(nodes.len());
+    let mut position_by_value: BTreeMap<Value, usize> = BTreeMap::new();
+    for node in nodes {
+        let flowing = operand(&node, 0).filter(|dy| is_own(&node, "ReluGradient") && uses_by_value[dy] == 1);
+        let pool = flowing.and_then(|dy| position_by_value.get(&dy)).copied();
+        if let Some(pool) = pool.filter(|pool| operand(&kept[*pool], 1) == operand(&node, 1)) {
+            kept[pool].outputs[0] = node.outputs[0];
+            kept[pool].attributes.insert("of_rectified".into(), Attribute::Int(1));
+            continue;
+        }
+        if is_own(&node, MAX_POOL_GRADIENT) {
+            position_by_value.insert(node.outputs[0], kept.len());
+        }
+        kept.push(node);
+    }
+    kept
+}
+
+fn is_own(node: &Node, op: &str) -> bool {
+    node.domain == DOMAIN && node.op == op
+}
+
 /// The nodes, where an update takes a gradient in the parts that it would be joined of for it alone.
-pub(crate) fn updated_by_parts(graph: &Graph, mut nodes: Vec<Node>) -> Vec<Node> {
+fn updated_by_parts(graph: &Graph, mut nodes: Vec<Node>) -> Vec<Node> {
     let uses_by_value = uses(graph, &nodes);
     let is_joined = |node: &Node| {
         let joined = node.outputs[0];
@@ -46,7 +98,7 @@ pub(crate) fn updated_by_parts(graph: &Graph, mut nodes: Vec<Node>) -> Vec<Node>
     let parts_by_value: BTreeMap<Value, Vec<Option<Value>>> =
         nodes.iter().filter(|node| is_joined(node)).map(|node| (node.outputs[0], node.inputs.clone())).collect();
     let mut apart = BTreeSet::new();
-    for node in nodes.iter_mut().filter(|node| node.domain == DOMAIN && node.op == "AdamW") {
+    for node in nodes.iter_mut().filter(|node| is_own(node, "AdamW")) {
         let mut open: Vec<Option<Value>> = node.inputs.pop().into_iter().collect();
         while let Some(gradient) = open.pop() {
             match gradient.and_then(|value| parts_by_value.get_key_value(&value)) {
@@ -64,7 +116,7 @@ pub(crate) fn updated_by_parts(graph: &Graph, mut nodes: Vec<Node>) -> Vec<Node>
 
 /// The nodes without rectifiers of what only they take of a convolution or batch normalisation of ours: these rectify
 /// what they give themselves.
-pub(crate) fn rectified(graph: &Graph, nodes: Vec<Node>) -> Vec<Node> {
+fn rectified(graph: &Graph, nodes: Vec<Node>) -> Vec<Node> {
     let uses_by_value = uses(graph, &nodes);
     let mut kept: Vec<Node> = Vec::with_capacity(nodes.len());
     // Where among them that is which gives a value and can rectify it.

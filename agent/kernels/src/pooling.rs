@@ -1,4 +1,4 @@
-//! The gradient of a maximum over windows of a plane.
+//! The maximum over windows of a plane, and its gradient.
 
 use std::sync::Mutex;
 
@@ -22,9 +22,50 @@ pub struct MaxPool {
     pub dilations: [usize; 2],
     /// How far planes are padded at their front. What lies beyond a plane is no element of a window.
     pub before: [usize; 2],
+    /// Whether what flows to the elements flows on through the rectifier that gave them: to those above zero only.
+    pub of_rectified: bool,
 }
 
 impl MaxPool {
+    /// `y` `[planes, down, across]`: of each window of `x` `[planes, H, W]` the greatest element, or a NaN where it has
+    /// one. Windows are of 2x2, side by side and within the plane.
+    ///
+    /// # Panics
+    /// They are not, or a slice has not as many elements as its shape.
+    pub fn maxima(&self, x: &[f32], y: &mut [f32], each: InParallel<'_>) {
+        assert!(self.are_quarters(), "windows of 2x2 side by side");
+        let (plane, windows): (usize, usize) = (self.plane.iter().product(), self.windows.iter().product());
+        if windows == 0 {
+            return;
+        }
+        let together = (TOGETHER / plane).max(1);
+        let parts: Vec<_> = y.chunks_mut(together * windows).zip(x.chunks(together * plane)).map(Mutex::new).collect();
+        each(parts.len(), &|part| {
+            let mut part = alone(&parts[part]);
+            let (y, x) = &mut *part;
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (y, x) in y.chunks_exact_mut(windows).zip(x.chunks_exact(plane)) {
+                        self.plane_of_maxima(x, y);
+                    }
+                },
+            );
+        });
+    }
+
+    #[inline(always)]
+    fn plane_of_maxima(&self, x: &[f32], y: &mut [f32]) {
+        let (width, across) = (self.plane[1], self.windows[1]);
+        for (y, rows) in y.chunks_exact_mut(across).zip(x.chunks(2 * width)) {
+            let (top, bottom) = rows.split_at(width);
+            let pairs = top.as_chunks::<2>().0.iter().zip(bottom.as_chunks::<2>().0);
+            for (y, (top, bottom)) in y.iter_mut().zip(pairs) {
+                *y = greater(greater(top[0], top[1]), greater(bottom[0], bottom[1]));
+            }
+        }
+    }
+
     /// `dx` `[planes, H, W]`: what flows to each window, `dy` `[planes, down, across]`, goes to its first greatest
     /// element in row-major order of `x` `[planes, H, W]`; a NaN counts as greatest, the last one of a window.
     ///
@@ -45,7 +86,11 @@ impl MaxPool {
                     #[inline(always)]
                     || {
                         for (dx, at) in planes {
-                            self.of_quarters(&x[at * plane..][..plane], &dy[at * windows..][..windows], dx);
+                            let (x, dy) = (&x[at * plane..][..plane], &dy[at * windows..][..windows]);
+                            match self.of_rectified {
+                                true => self.of_quarters::<true>(x, dy, dx),
+                                false => self.of_quarters::<false>(x, dy, dx),
+                            }
                         }
                     },
                 );
@@ -64,32 +109,32 @@ impl MaxPool {
     }
 
     #[inline(always)]
-    fn of_quarters(&self, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+    fn of_quarters<const RECTIFIED: bool>(&self, x: &[f32], dy: &[f32], dx: &mut [f32]) {
         let ([height, width], [down, across]) = (self.plane, self.windows);
         if height > 2 * down || width > 2 * across {
             dx.fill(0.0);
         }
         let mut column = 0;
         while column + 8 <= across {
-            self.block_by_block::<1, 8, 16>(column, x, dy, dx);
+            self.block_by_block::<RECTIFIED, 1, 8, 16>(column, x, dy, dx);
             column += 8;
         }
         if column + 4 <= across {
-            self.block_by_block::<2, 4, 8>(column, x, dy, dx);
+            self.block_by_block::<RECTIFIED, 2, 4, 8>(column, x, dy, dx);
             column += 4;
         }
         if column + 2 <= across {
-            self.block_by_block::<4, 2, 4>(column, x, dy, dx);
+            self.block_by_block::<RECTIFIED, 4, 2, 4>(column, x, dy, dx);
             column += 2;
         }
         if column < across {
-            self.block_by_block::<8, 1, 2>(column, x, dy, dx);
+            self.block_by_block::<RECTIFIED, 8, 1, 2>(column, x, dy, dx);
         }
     }
 
     /// What flows to `ACROSS` columns of windows, of which a block has `DOWN`; their rows have `WIDE` elements.
     #[inline(always)]
-    fn block_by_block<const DOWN: usize, const ACROSS: usize, const WIDE: usize>(
+    fn block_by_block<const RECTIFIED: bool, const DOWN: usize, const ACROSS: usize, const WIDE: usize>(
         &self,
         column: usize,
         x: &[f32],
@@ -105,7 +150,7 @@ impl MaxPool {
                 bottom[row * WIDE..][..WIDE].copy_from_slice(&x[at + width..][..WIDE]);
                 flowing[row * ACROSS..][..ACROSS].copy_from_slice(&dy[(first + row) * across + column..][..ACROSS]);
             }
-            let shares = quarters(&top, &bottom, &flowing);
+            let shares = quarters::<RECTIFIED>(&top, &bottom, &flowing);
             for row in 0..DOWN.min(down - first) {
                 let at = 2 * (first + row) * width + 2 * column;
                 dx[at..][..WIDE].copy_from_slice(&shares[0][row * WIDE..][..WIDE]);
@@ -117,7 +162,8 @@ impl MaxPool {
     fn of_windows(&self, x: &[f32], dy: &[f32], dx: &mut [f32]) {
         dx.fill(0.0);
         for (window, dy) in dy.iter().enumerate() {
-            if let Some(winner) = self.winner(x, [window / self.windows[1], window % self.windows[1]]) {
+            let winner = self.winner(x, [window / self.windows[1], window % self.windows[1]]);
+            if let Some(winner) = winner.filter(|winner| !self.of_rectified || x[*winner] > 0.0) {
                 dx[winner] += dy;
             }
         }
@@ -145,10 +191,20 @@ impl MaxPool {
     }
 }
 
+/// The greater one, or one that is no number.
+#[inline(always)]
+fn greater(a: f32, b: f32) -> f32 {
+    if b > a || b.is_nan() { b } else { a }
+}
+
 /// What flows to the upper and the lower row of so many windows of 2x2 side by side. All is done for all elements at once,
 /// and which of a window's gets it is chosen by masks: branches would be guessed wrong half of the time.
 #[inline(always)]
-fn quarters(top: &[f32; 2 * BLOCK], bottom: &[f32; 2 * BLOCK], dy: &[f32; BLOCK]) -> [[f32; 2 * BLOCK]; 2] {
+fn quarters<const RECTIFIED: bool>(
+    top: &[f32; 2 * BLOCK],
+    bottom: &[f32; 2 * BLOCK],
+    dy: &[f32; BLOCK],
+) -> [[f32; 2 * BLOCK]; 2] {
     let mut has_nan = false;
     let mut greater = [0.0; 2 * BLOCK];
     for at in 0..2 * BLOCK {
@@ -161,6 +217,12 @@ fn quarters(top: &[f32; 2 * BLOCK], bottom: &[f32; 2 * BLOCK], dy: &[f32; BLOCK]
         let greatest = if beside[at] > greater[at] { beside[at] } else { greater[at] };
         is_top[at] = mask(top[at] == greatest);
         is_bottom[at] = mask(bottom[at] == greatest);
+    }
+    if RECTIFIED {
+        for at in 0..2 * BLOCK {
+            is_top[at] &= mask(top[at] > 0.0);
+            is_bottom[at] &= mask(bottom[at] > 0.0);
+        }
     }
     // Of several that are equal the first one, the right ones after the left ones.
     let (beside_top, beside_bottom) = (swapped(is_top), swapped(is_bottom));
@@ -177,7 +239,8 @@ fn quarters(top: &[f32; 2 * BLOCK], bottom: &[f32; 2 * BLOCK], dy: &[f32; BLOCK]
             let elements = [top[2 * window], top[2 * window + 1], bottom[2 * window], bottom[2 * window + 1]];
             if let Some(winner) = elements.iter().rposition(|element| element.is_nan()) {
                 let mut share = [0.0; 4];
-                share[winner] = dy[window];
+                // A rectifier lets nothing through to what is no number.
+                share[winner] = if RECTIFIED { 0.0 } else { dy[window] };
                 to_top[2 * window..][..2].copy_from_slice(&share[..2]);
                 to_bottom[2 * window..][..2].copy_from_slice(&share[2..]);
             }
@@ -207,8 +270,15 @@ mod tests {
     use super::*;
     use crate::testing::{in_turn, numbers};
 
-    const SIDE_BY_SIDE: MaxPool =
-        MaxPool { plane: [4, 6], windows: [2, 3], kernel: [2, 2], strides: [2, 2], dilations: [1, 1], before: [0, 0] };
+    const SIDE_BY_SIDE: MaxPool = MaxPool {
+        plane: [4, 6],
+        windows: [2, 3],
+        kernel: [2, 2],
+        strides: [2, 2],
+        dilations: [1, 1],
+        before: [0, 0],
+        of_rectified: false,
+    };
 
     fn gradient(pool: MaxPool, x: &[f32], dy: &[f32]) -> Vec<f32> {
         let mut dx = vec![f32::NAN; x.len()];
@@ -219,22 +289,62 @@ mod tests {
     #[test]
     fn quarters_are_as_any_windows_with_rows_and_columns_left_over() {
         for plane in [[4, 6], [5, 6], [4, 7], [37, 41], [2, 2], [3, 2], [6, 30], [4, 62]] {
-            let pool = MaxPool { plane, windows: plane.map(|size| size / 2), ..SIDE_BY_SIDE };
-            let elements = plane[0] * plane[1];
-            let (mut x, dy) = (numbers(3 * elements, 1), numbers(3 * pool.windows[0] * pool.windows[1], 2));
-            x.iter_mut().for_each(|number| *number = (*number * 4.0).round());
-            x[elements] = f32::NAN;
-            x[2 * elements + 1] = f32::NAN;
+            for of_rectified in [false, true] {
+                let pool = MaxPool { plane, windows: plane.map(|size| size / 2), of_rectified, ..SIDE_BY_SIDE };
+                let elements = plane[0] * plane[1];
+                let (mut x, dy) = (numbers(3 * elements, 1), numbers(3 * pool.windows[0] * pool.windows[1], 2));
+                x.iter_mut().for_each(|number| *number = (*number * 4.0).round());
+                if of_rectified {
+                    x.iter_mut().for_each(|number| *number = number.max(0.0));
+                }
+                x[elements] = f32::NAN;
+                x[2 * elements + 1] = f32::NAN;
 
-            let found = gradient(pool, &x, &dy);
+                let found = gradient(pool, &x, &dy);
 
-            let windows = dy.len() / 3;
-            for at in 0..3 {
-                let mut expected = vec![0.0; elements];
-                pool.of_windows(&x[at * elements..][..elements], &dy[at * windows..][..windows], &mut expected);
-                assert_eq!(found[at * elements..][..elements], expected, "{plane:?}");
+                let windows = dy.len() / 3;
+                for at in 0..3 {
+                    let mut expected = vec![0.0; elements];
+                    pool.of_windows(&x[at * elements..][..elements], &dy[at * windows..][..windows], &mut expected);
+                    assert_eq!(found[at * elements..][..elements], expected, "{plane:?}");
+                }
             }
         }
+    }
+
+    #[test]
+    fn maxima_are_those_of_each_window() {
+        for plane in [[4, 6], [5, 7], [37, 41], [2, 2], [2, 66]] {
+            let pool = MaxPool { plane, windows: plane.map(|size| size / 2), ..SIDE_BY_SIDE };
+            let elements = plane[0] * plane[1];
+            let (mut x, mut found) =
+                (numbers(40 * elements, 3), vec![f32::INFINITY; 40 * pool.windows[0] * pool.windows[1]]);
+            x[elements + plane[1] + 1] = f32::NAN;
+            x[2 * elements] = f32::NEG_INFINITY;
+
+            pool.maxima(&x, &mut found, &in_turn);
+
+            for (at, found) in found.iter().enumerate() {
+                let (image, window) =
+                    (at / (pool.windows[0] * pool.windows[1]), at % (pool.windows[0] * pool.windows[1]));
+                let x = &x[image * elements..][..elements];
+                let winner = pool.winner(x, [window / pool.windows[1], window % pool.windows[1]]).unwrap();
+                assert_eq!(found.to_bits(), x[winner].to_bits(), "{plane:?}, {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_rectified_elements_those_above_zero_get_what_flows() {
+        let pool = MaxPool {
+            plane: [1, 4],
+            windows: [1, 3],
+            kernel: [1, 2],
+            strides: [1, 1],
+            of_rectified: true,
+            ..SIDE_BY_SIDE
+        };
+        assert_eq!(gradient(pool, &[0.0, 0.0, 2.0, 0.0], &[1.0, 10.0, 100.0]), [0.0, 0.0, 110.0, 0.0]);
     }
 
     #[test]
@@ -246,6 +356,7 @@ mod tests {
             strides: [1, 2],
             dilations: [1, 1],
             before: [0, 1],
+            of_rectified: false,
         };
         let dx = gradient(pool, &[1.0, 2.0, 2.0, 0.0, 0.0], &[1.0, 10.0, 100.0]);
         assert_eq!(dx, [0.0, 11.0, 0.0, 100.0, 0.0]);
@@ -260,6 +371,7 @@ mod tests {
             strides: [1, 1],
             dilations: [2, 2],
             before: [0, 0],
+            of_rectified: false,
         };
         let dx = gradient(pool, &[0.0, 9.0, 1.0, 9.0, 9.0, 9.0, 2.0, 9.0, 1.5], &[3.0]);
         assert_eq!(dx, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 0.0, 0.0]);

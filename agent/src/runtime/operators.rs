@@ -58,6 +58,7 @@ pub(super) fn domain(kernels: Option<Arc<dyn Kernels>>, threads: usize) -> ort::
         .add(elementwise::ReluGradient)?
         .add(gelu::GeluGradient)?
         .add(layer_norm::LayerNormGradient)?
+        .add(pooling::MaxPool)?
         .add(pooling::MaxPoolGradient)?
         .add(product::Gemm { threads })?
         .add(softmax::SoftmaxGradient)

@@ -1,11 +1,58 @@
-//! `MaxPoolGradient(dY, X) -> dX` with the attributes `kernel_shape`, `strides`, `dilations` and `begins`, which is how
-//! far planes are padded at their front. X is f32 `[N, C, H, W]`, dY `[N, C, down, across]`.
+//! `MaxPool(X) -> Y` of windows of 2x2 side by side, and `MaxPoolGradient(dY, X) -> dX` with the attributes `kernel_shape`,
+//! `strides`, `dilations`, `begins`, which is how far planes are padded at their front, and `of_rectified`. X is f32
+//! `[N, C, H, W]`, Y and dY are `[N, C, down, across]`.
 
 use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
 use ort::value::TensorElementType;
-use regatta_kernels::MaxPool;
 
 use super::{attribute, in_parallel, tensor};
+
+pub struct MaxPool;
+
+impl Operator for MaxPool {
+    type Kernel<'a> = MaxPoolKernel;
+
+    fn name(&self) -> &str {
+        "MaxPool"
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        [OperatorInput::required(TensorElementType::Float32)]
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        [OperatorOutput::required(TensorElementType::Float32)]
+    }
+
+    fn create_kernel<'a>(&self, _: &KernelContext<'a>) -> ort::Result<MaxPoolKernel> {
+        Ok(MaxPoolKernel)
+    }
+}
+
+pub struct MaxPoolKernel;
+
+impl Kernel for MaxPoolKernel {
+    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        let x = tensor::input(context, 0)?;
+        let (shape, x) = tensor::elements(&x)?;
+        let &[images, channels, height, width] = &shape[..] else {
+            return Err(ort::Error::new(format!("MaxPool: {shape:?} is not in two dimensions")));
+        };
+        let windows = [height / 2, width / 2];
+        let pool = regatta_kernels::MaxPool {
+            plane: [height, width],
+            windows,
+            kernel: [2, 2],
+            strides: [2, 2],
+            dilations: [1, 1],
+            before: [0, 0],
+            of_rectified: false,
+        };
+        let mut y = tensor::output(context, 0, &[images, channels, windows[0], windows[1]])?;
+        let y = tensor::elements_mut(&mut y)?;
+        in_parallel(context, |each| pool.maxima(x, y, each))
+    }
+}
 
 pub struct MaxPoolGradient;
 
@@ -30,6 +77,7 @@ impl Operator for MaxPoolGradient {
             strides: attribute::sizes(context, "strides", &[1, 1])?,
             dilations: attribute::sizes(context, "dilations", &[1, 1])?,
             before: attribute::sizes(context, "begins", &[0, 0])?,
+            of_rectified: context.get::<i64>("of_rectified") == Some(1),
         })
     }
 }
@@ -39,6 +87,7 @@ pub struct MaxPoolGradientKernel {
     strides: [usize; 2],
     dilations: [usize; 2],
     before: [usize; 2],
+    of_rectified: bool,
 }
 
 impl Kernel for MaxPoolGradientKernel {
@@ -51,9 +100,9 @@ impl Kernel for MaxPoolGradientKernel {
         if shape[..2] != [images, channels] {
             return Err(ort::Error::new(format!("MaxPoolGradient: {windows:?} does not belong to {shape:?}")));
         }
-        let Self { kernel, strides, dilations, before } = *self;
+        let Self { kernel, strides, dilations, before, of_rectified } = *self;
         let (plane, windows) = ([height, width], [down, across]);
-        let pool = MaxPool { plane, windows, kernel, strides, dilations, before };
+        let pool = regatta_kernels::MaxPool { plane, windows, kernel, strides, dilations, before, of_rectified };
         let mut dx = tensor::output(context, 0, &shape)?;
         let dx = tensor::elements_mut(&mut dx)?;
         in_parallel(context, |each| pool.gradient(x, dy, dx, each))
