@@ -328,6 +328,30 @@ fn gradients_of_poolings_and_convolutions_give_the_same_numbers() {
     }
 }
 
+/// Of a table so large that one matrix for all of its rows would be too large.
+#[test]
+fn rows_of_a_large_table_are_added_up_without_scattering() {
+    const ROWS: usize = (1 << 14) + 3;
+    const PLACES: usize = 1 << 10;
+    let [cpu, cuda] = [Provider::Cpu, Provider::Cuda].map(|provider| {
+        let mut graph = Graph::new(provider);
+        let table = graph.input("x0", Dtype::F32, &[ROWS, 2]).unwrap();
+        // Every row of some is taken twice, and the last ones from the end.
+        let places = (0..PLACES as i64).map(|place| if place % 4 == 3 { -1 - place / 8 } else { place / 2 * 31 });
+        let places = graph.int_vector(places.collect());
+        let taken = graph.gather(table, places).unwrap();
+        let found = gradients(&mut graph, &[(taken, taken)], &[table]).unwrap();
+        graph.output(found[0]);
+        let scatters = graph.nodes().iter().any(|node| node.op == "ScatterND");
+        assert_eq!(scatters, provider == Provider::Cpu);
+        run(&graph)
+    });
+    assert!(cuda[2 * (ROWS - 1)] != 0.0);
+    for (at, (cpu, cuda)) in cpu.iter().zip(&cuda).enumerate() {
+        assert!((cpu - cuda).abs() < 1e-6, "element {at}: {cuda} for {cpu}");
+    }
+}
+
 #[test]
 fn gradients_in_16_bits_are_those_of_single_precision() {
     let pairs = [("kernel_shape", Attribute::Ints(vec![3, 3])), ("strides", Attribute::Ints(vec![2, 2]))];

@@ -55,12 +55,15 @@ fn added_by_product(
     (indices, rows): (Value, Value),
     shape: &[usize],
 ) -> Result<Option<Value>, GraphError> {
-    /// 64 MiB of ones and zeros.
+    /// 64 MiB of ones and zeros at once, and as many matrices of them as there are for a vocabulary of 256,000 and 4,096
+    /// tokens.
     const ELEMENTS_MAX: usize = 1 << 24;
+    const MATRICES_MAX: usize = 64;
 
     let (places, count) = (shape[0], graph.shape(indices).iter().product::<usize>());
     let width: usize = shape[1..].iter().product();
-    if graph.provider() != Provider::Cuda || places * count > ELEMENTS_MAX || count * width == 0 {
+    let run = ELEMENTS_MAX / count.max(1);
+    if graph.provider() != Provider::Cuda || places.div_ceil(run.max(1)) > MATRICES_MAX || run * count * width == 0 {
         return Ok(None);
     }
     // An index below zero counts from the end.
@@ -68,12 +71,17 @@ fn added_by_product(
     let shifted = graph.add(indices, end)?;
     let indices = graph.modulo(shifted, end)?;
     let indices = graph.reshape(indices, &[1, count])?;
-    let all = graph.int_range(places, 1);
-    let all = graph.reshape(all, &[places, 1])?;
-    let goes_there = graph.equal(all, indices)?;
-    let goes_there = graph.cast(goes_there, graph.dtype(rows))?;
     let rows = graph.reshape(rows, &[count, width])?;
-    let added = graph.node("MatMul", &[goes_there, rows], &[])?;
+    let mut added = Vec::new();
+    for first in (0..places).step_by(run) {
+        let own: Vec<usize> = (first..places.min(first + run)).collect();
+        let column = graph.sizes(&own);
+        let column = graph.reshape(column, &[own.len(), 1])?;
+        let goes_there = graph.equal(column, indices)?;
+        let goes_there = graph.cast(goes_there, graph.dtype(rows))?;
+        added.push(graph.node("MatMul", &[goes_there, rows], &[])?);
+    }
+    let added = graph.concat(&added, 0)?;
     graph.reshape(added, shape).map(Some)
 }
 
