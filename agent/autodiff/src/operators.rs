@@ -84,7 +84,6 @@ fn kernel(kernel: Kernel) -> &'static str {
         Kernel::Own => "yes",
         Kernel::CuDnn => "cuDNN",
         Kernel::Compiled => "ours, by NVRTC",
-        Kernel::None => "no: the node runs on the CPU",
     }
 }
 

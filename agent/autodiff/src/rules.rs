@@ -30,12 +30,12 @@ pub(crate) enum Gradient {
 /// What ONNX Runtime has for an operator on CUDA, read from the kernels that its library registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kernel {
+    /// Its own, or those of what the operator is written as there.
     Own,
     /// A kernel that calls cuDNN, which may be absent.
     CuDnn,
     /// None; but there is one of ours, which is compiled where NVRTC is there.
     Compiled,
-    None,
 }
 
 /// What is known of an operator.

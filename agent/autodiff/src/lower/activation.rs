@@ -1,6 +1,6 @@
 //! Functions of each element that are products and sums of others.
 
-use super::{Application, Lowered, Row, on_cuda, row};
+use super::{Application, Lowered, Row, axis_attribute, on_cuda, row};
 use crate::graph::{Attribute, Graph, GraphError, Value};
 
 pub(super) const ROWS: &[Row] = &[
@@ -9,6 +9,7 @@ pub(super) const ROWS: &[Row] = &[
     row("Mish", 18, mish, "x Tanh(Softplus(x))"),
     row("Swish", 24, swish, "x Sigmoid(alpha x)"),
     row("Mean", 13, mean, "Sum / n"),
+    on_cuda("Hardmax", 13, hardmax, "ArgMax(x) = place, as numbers"),
     on_cuda("Tan", 7, tan, "Sin(x) / Cos(x)"),
     on_cuda("Sinh", 9, sinh, "(Exp(x) - Exp(-x)) / 2"),
     on_cuda("Cosh", 9, cosh, "(Exp(x) + Exp(-x)) / 2"),
@@ -48,6 +49,22 @@ fn mean(graph: &mut Graph, application: &Application<'_>) -> Lowered {
     #[expect(clippy::cast_precision_loss, reason = "a node has few operands")]
     let share = 1.0 / operands.len() as f64;
     Ok(vec![Some(graph.scale(sum, share)?)])
+}
+
+/// ONNX Runtime has no kernel for it.
+fn hardmax(graph: &mut Graph, application: &Application<'_>) -> Lowered {
+    let x = application.x(0)?;
+    let axis = axis_attribute(graph, application, -1, x)?;
+    let (dtype, shape) = (graph.dtype(x), graph.shape(x).to_vec());
+    let attributes =
+        [("axis", Attribute::Int(i64::try_from(axis).expect("an axis is small"))), ("keepdims", Attribute::Int(1))];
+    let first = graph.node("ArgMax", &[x], &attributes)?;
+    let mut along = vec![1; shape.len()];
+    along[axis] = shape[axis];
+    let places = graph.int_range(shape[axis], 1);
+    let places = graph.reshape(places, &along)?;
+    let is_first = graph.equal(places, first)?;
+    Ok(vec![Some(graph.cast(is_first, dtype)?)])
 }
 
 fn tan(graph: &mut Graph, application: &Application<'_>) -> Lowered {

@@ -46,7 +46,8 @@ type Step<'a> = &'a dyn Fn(&mut Graph, &Direction, Value, State) -> Result<State
 fn rnn(graph: &mut Graph, application: &Application<'_>) -> Lowered {
     let activation = match texts(application.node, "activations") {
         None => "Tanh".to_owned(),
-        Some(names) if names.iter().all(|name| *name == names[0]) => names[0].clone(),
+        Some([first, rest @ ..]) if rest.iter().all(|name| name == first) => first.clone(),
+        Some([]) => return Err(application.invalid("its list of activations is empty")),
         Some(_) => return Err(application.invalid("both directions must have the same activation")),
     };
     if !["Tanh", "Relu", "Sigmoid"].contains(&activation.as_str()) {
@@ -163,7 +164,8 @@ fn layer(graph: &mut Graph, application: &Application<'_>, kind: Kind) -> Result
         _ => return Err(application.invalid("it has no such direction")),
     };
     let count = reversals.len();
-    let rows = kind.gates * hidden;
+    let rows = kind.gates.checked_mul(hidden).filter(|rows| rows.checked_mul(2).is_some());
+    let rows = rows.ok_or_else(|| application.invalid("hidden_size is larger than any tensor"))?;
     let weights = per_direction(graph, application.x(1)?, count, &[rows, width])?;
     let recurrent = per_direction(graph, application.x(2)?, count, &[rows, hidden])?;
     let biases = optional_per_direction(graph, application.optional(3), count, &[2 * rows])?;

@@ -25,7 +25,7 @@ pub(super) const ROWS: &[Row] = &[
     rule("LogSoftmax", log_softmax, "dy - exp(y) sum(dy)"),
     stop("ArgMax").cuda(Kernel::CuDnn),
     stop("ArgMin").cuda(Kernel::CuDnn),
-    stop("Hardmax").cuda(Kernel::None),
+    stop("Hardmax"),
 ];
 
 /// The output and its gradient with the reduced axes back at size one.
