@@ -80,10 +80,20 @@ fn recurrent_nets_train_as_in_pytorch() {
 #[test]
 fn gradients_in_kernels_of_our_own_are_pytorchs() {
     let runtime = Runtime::load(&library(), Device::Cpu, 1).unwrap().with_host_kernels(host_kernels());
-    let on = On { runtime, provider: Provider::Cuda, own_operators: true };
+    check_gradients(&On { runtime, provider: Provider::Cuda, own_operators: true });
+}
+
+/// The reference that operators of ours are measured by.
+#[test]
+fn gradients_in_onnxs_operators_alone_are_pytorchs() {
+    let runtime = Runtime::load(&library(), Device::Cpu, 1).unwrap();
+    check_gradients(&On { runtime, provider: Provider::Cpu, own_operators: false });
+}
+
+fn check_gradients(on: &On) {
     let failures: Vec<String> = golden()
         .iter()
-        .filter_map(|golden| check::gradient_error(golden, &golden.files[0], &on).err().map(|e| (golden, e)))
+        .filter_map(|golden| check::gradient_error(golden, &golden.files[0], on).err().map(|e| (golden, e)))
         .map(|(golden, error)| format!("{}: {error}", golden.files[0].name))
         .collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));

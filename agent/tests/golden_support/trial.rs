@@ -32,11 +32,11 @@ pub struct On {
 }
 
 impl On {
-    /// ONNX Runtime, as the set-up of this repository fetched it; on the CPU with its own operators alone.
+    /// ONNX Runtime, as the set-up of this repository fetched it, with operators of ours as agents have them.
     pub fn device() -> Self {
         let runtime = Runtime::load(&library(), device(), 1).expect("ONNX Runtime loads");
         let provider = if runtime.device() == Device::Cpu { Provider::Cpu } else { Provider::Cuda };
-        let own_operators = provider == Provider::Cuda && runtime.has_own_operators();
+        let own_operators = runtime.has_own_operators();
         Self { runtime, provider, own_operators }
     }
 }
