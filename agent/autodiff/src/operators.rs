@@ -29,7 +29,9 @@ pub fn document() -> String {
          where `c` holds and zero elsewhere. Semicolons separate what flows to the operands. Gradients are summed over \
          the axes that broadcasting had added. Every operator has a kernel on the CPU; \"cuDNN\" says that the kernel \
          on CUDA needs that library, \"ours, by NVRTC\" that ONNX Runtime has none there, and ours is compiled by \
-         NVIDIA's compiler.\n\n\
+         NVIDIA's compiler. Trainings with the same seed are equal to the last bit on one kind of device, but with the \
+         gradients of GatherElements, GatherND and of MaxPool where windows overlap in one or three dimensions on CUDA: \
+         ONNX Runtime adds at the picked places in any order there.\n\n\
          ## Differentiated\n\n| operator | what flows to its operands | CUDA |\n| --- | --- | --- |\n"
     );
     let is_closed_form = |row: &&rules::Row| row.op.starts_with(|letter: char| letter.is_ascii_lowercase());
