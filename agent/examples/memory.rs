@@ -1,11 +1,12 @@
 //! Prints what 10,000 steps of training take of the host's memory:
-//! `cargo run --release -p regatta-agent --example memory`. Linux only. ONNX Runtime is found through `ORT_DYLIB_PATH`,
-//! else where scripts/setup puts it.
+//! `cargo run --release -p regatta-agent --example memory [-- --device cuda:0]`. Linux only. ONNX Runtime is found through
+//! `ORT_DYLIB_PATH`, else where scripts/setup puts it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
+use clap::Parser;
 use regatta_agent::runtime::Device;
 use regatta_agent::training::{
     Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, OptimizerPlan, Plan, Split, Target,
@@ -15,7 +16,15 @@ const STEPS: usize = 10_000;
 const STEPS_PER_LINE: usize = 1_000;
 const WIDTH: usize = 784;
 
+#[derive(Parser)]
+struct Options {
+    /// cpu or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    device: Device,
+}
+
 fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
     let library = std::env::var_os("ORT_DYLIB_PATH").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.regatta/lib/libonnxruntime.so")),
         PathBuf::from,
@@ -23,7 +32,7 @@ fn main() -> anyhow::Result<()> {
     let adam = Adam { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
     let model = ModelPlan::Mlp { hidden: vec![512, 512], activation: Activation::Relu, dropout: 0.1 };
     let plan = Plan::new(model, Loss::cross_entropy(), OptimizerPlan::AdamW(adam), 128, 1);
-    let mut engine = Engine::new(&library, Device::Cpu, 1)?;
+    let mut engine = Engine::new(&library, options.device, 1)?;
     let data = Arc::new(data());
     println!("784-512-512-10, batch 128, adamw, 6,400 rows (19.1 MiB); MiB of memory");
     println!("{:>12} {:>9} {:>9}", "steps", "now", "peak");

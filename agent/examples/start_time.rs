@@ -1,11 +1,12 @@
 //! Prints how long a trial takes to start, from a plan to a step that can begin: the first of its shape, and the next.
-//! `cargo run --release -p regatta-agent --example start_time`.
+//! `cargo run --release -p regatta-agent --example start_time [-- --device cuda:0]`.
 //! ONNX Runtime is found through `ORT_DYLIB_PATH`, else where scripts/setup puts it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use clap::Parser;
 use regatta_agent::runtime::Device;
 use regatta_agent::training::{
     Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Split, Target,
@@ -15,7 +16,15 @@ use regatta_agent::training::{
 const TRIALS: u64 = 10;
 const ROWS: usize = 640;
 
+#[derive(Parser)]
+struct Options {
+    /// cpu or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    device: Device,
+}
+
 fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
     let library = std::env::var_os("ORT_DYLIB_PATH").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.regatta/lib/libonnxruntime.so")),
         PathBuf::from,
@@ -26,7 +35,7 @@ fn main() -> anyhow::Result<()> {
         "ms; adamw, batch 32", "first", "second", "median", "slowest", "a step"
     );
     for (name, shape, model) in models() {
-        let mut engine = Engine::new(&library, Device::Cpu, 1)?;
+        let mut engine = Engine::new(&library, options.device, 1)?;
         let data = Arc::new(data(&shape));
         let (mut times, mut step_ms) = (Vec::new(), 0.0);
         for seed in 0..=TRIALS {
