@@ -56,52 +56,56 @@ impl Tensor {
         shape: &[usize],
         contents: &Array,
     ) -> Result<Self, RuntimeError> {
-        let host = Self::on_host(shape, contents)?;
-        if device == Device::Cpu {
-            return Ok(host);
-        }
-        let value = recording::patiently(|| {
-            let mut value = DynTensor::new(allocator, contents.element_type(), shape.to_vec())?;
-            host.value.copy_into(&mut value)?;
-            Ok(value)
-        })?;
-        Ok(Self { value: Held::new(value), on_host: false })
+        Self::on_host(shape, contents)?.moved_to(allocator, device)
     }
 
-    /// A tensor of f32 on the device, filled where the host can.
+    /// A tensor of f32 on the device, filled on the host.
     pub(super) fn filled_on_device(
         allocator: &Allocator,
         device: Device,
         shape: &[usize],
         fill: impl FnOnce(&mut [f32]),
     ) -> Result<Self, RuntimeError> {
-        if device != Device::Cpu {
-            let mut numbers = vec![0.0; shape.iter().product()];
-            fill(&mut numbers);
-            return Self::on_device(allocator, device, shape, &Array::F32(numbers));
-        }
+        Self::filled_on_host(shape, fill)?.moved_to(allocator, device)
+    }
+
+    fn filled_on_host(shape: &[usize], fill: impl FnOnce(&mut [f32])) -> Result<Self, RuntimeError> {
         let value = DynTensor::new(&Allocator::default(), TensorElementType::Float32, shape.to_vec())?;
         let mut tensor = Self { value: Held::new(value), on_host: true };
         tensor.fill(fill)?;
         Ok(tensor)
     }
 
+    /// The same on the device; a tensor of the host's.
+    fn moved_to(self, allocator: &Allocator, device: Device) -> Result<Self, RuntimeError> {
+        if device == Device::Cpu {
+            return Ok(self);
+        }
+        let value = recording::patiently(|| {
+            let mut value = DynTensor::new(allocator, *self.value.data_type(), self.value.shape().to_vec())?;
+            self.value.copy_into(&mut value)?;
+            Ok(value)
+        })?;
+        Ok(Self { value: Held::new(value), on_host: false })
+    }
+
     /// Overwrites a tensor of f32, wherever it is.
     pub fn fill(&mut self, fill: impl FnOnce(&mut [f32])) -> Result<(), RuntimeError> {
-        if self.on_host {
-            fill(self.value.try_extract_tensor_mut::<f32>()?.1);
-            return Ok(());
+        if !self.on_host {
+            return Self::filled_on_host(&self.sizes(), fill)?.copy_to(self);
         }
-        let mut numbers = vec![0.0; self.value.shape().num_elements()];
-        fill(&mut numbers);
-        self.write(&Array::F32(numbers))
+        fill(self.value.try_extract_tensor_mut::<f32>()?.1);
+        Ok(())
+    }
+
+    fn sizes(&self) -> Vec<usize> {
+        self.value.shape().iter().map(|&size| size.unsigned_abs() as usize).collect()
     }
 
     /// Overwrites the tensor with as many elements of its own type, wherever it is.
     pub fn write(&mut self, contents: &Array) -> Result<(), RuntimeError> {
         if !self.on_host {
-            let shape: Vec<usize> = self.value.shape().iter().map(|&size| size.unsigned_abs() as usize).collect();
-            return Self::on_host(&shape, contents)?.copy_to(self);
+            return Self::on_host(&self.sizes(), contents)?.copy_to(self);
         }
         match contents {
             Array::F32(numbers) => self.write_elements(numbers),
