@@ -27,6 +27,19 @@ pub struct MaxPool {
 }
 
 impl MaxPool {
+    /// Windows of 2x2 side by side, as many as fit into a plane.
+    pub fn quarters(plane: [usize; 2]) -> Self {
+        Self {
+            plane,
+            windows: plane.map(|size| size / 2),
+            kernel: [2, 2],
+            strides: [2, 2],
+            dilations: [1, 1],
+            before: [0, 0],
+            of_rectified: false,
+        }
+    }
+
     /// `y` `[planes, down, across]`: of each window of `x` `[planes, H, W]` the greatest element, or a NaN where it has
     /// one. Windows are of 2x2, side by side and within the plane.
     ///
@@ -270,16 +283,6 @@ mod tests {
     use super::*;
     use crate::testing::{in_turn, numbers};
 
-    const SIDE_BY_SIDE: MaxPool = MaxPool {
-        plane: [4, 6],
-        windows: [2, 3],
-        kernel: [2, 2],
-        strides: [2, 2],
-        dilations: [1, 1],
-        before: [0, 0],
-        of_rectified: false,
-    };
-
     fn gradient(pool: MaxPool, x: &[f32], dy: &[f32]) -> Vec<f32> {
         let mut dx = vec![f32::NAN; x.len()];
         pool.gradient(x, dy, &mut dx, &in_turn);
@@ -290,7 +293,7 @@ mod tests {
     fn quarters_are_as_any_windows_with_rows_and_columns_left_over() {
         for plane in [[4, 6], [5, 6], [4, 7], [37, 41], [2, 2], [3, 2], [6, 30], [4, 62]] {
             for of_rectified in [false, true] {
-                let pool = MaxPool { plane, windows: plane.map(|size| size / 2), of_rectified, ..SIDE_BY_SIDE };
+                let pool = MaxPool { of_rectified, ..MaxPool::quarters(plane) };
                 let elements = plane[0] * plane[1];
                 let (mut x, dy) = (numbers(3 * elements, 1), numbers(3 * pool.windows[0] * pool.windows[1], 2));
                 x.iter_mut().for_each(|number| *number = (*number * 4.0).round());
@@ -315,7 +318,7 @@ mod tests {
     #[test]
     fn maxima_are_those_of_each_window() {
         for plane in [[4, 6], [5, 7], [37, 41], [2, 2], [2, 66]] {
-            let pool = MaxPool { plane, windows: plane.map(|size| size / 2), ..SIDE_BY_SIDE };
+            let pool = MaxPool::quarters(plane);
             let elements = plane[0] * plane[1];
             let (mut x, mut found) =
                 (numbers(40 * elements, 3), vec![f32::INFINITY; 40 * pool.windows[0] * pool.windows[1]]);
@@ -337,42 +340,26 @@ mod tests {
     #[test]
     fn of_rectified_elements_those_above_zero_get_what_flows() {
         let pool = MaxPool {
-            plane: [1, 4],
             windows: [1, 3],
             kernel: [1, 2],
             strides: [1, 1],
             of_rectified: true,
-            ..SIDE_BY_SIDE
+            ..MaxPool::quarters([1, 4])
         };
         assert_eq!(gradient(pool, &[0.0, 0.0, 2.0, 0.0], &[1.0, 10.0, 100.0]), [0.0, 0.0, 110.0, 0.0]);
     }
 
     #[test]
     fn the_first_of_equals_gets_all_and_overlapping_windows_add_up() {
-        let pool = MaxPool {
-            plane: [1, 5],
-            windows: [1, 3],
-            kernel: [1, 3],
-            strides: [1, 2],
-            dilations: [1, 1],
-            before: [0, 1],
-            of_rectified: false,
-        };
+        let pool =
+            MaxPool { windows: [1, 3], kernel: [1, 3], strides: [1, 2], before: [0, 1], ..MaxPool::quarters([1, 5]) };
         let dx = gradient(pool, &[1.0, 2.0, 2.0, 0.0, 0.0], &[1.0, 10.0, 100.0]);
         assert_eq!(dx, [0.0, 11.0, 0.0, 100.0, 0.0]);
     }
 
     #[test]
     fn dilated_windows_see_every_other_element() {
-        let pool = MaxPool {
-            plane: [3, 3],
-            windows: [1, 1],
-            kernel: [2, 2],
-            strides: [1, 1],
-            dilations: [2, 2],
-            before: [0, 0],
-            of_rectified: false,
-        };
+        let pool = MaxPool { windows: [1, 1], strides: [1, 1], dilations: [2, 2], ..MaxPool::quarters([3, 3]) };
         let dx = gradient(pool, &[0.0, 9.0, 1.0, 9.0, 9.0, 9.0, 2.0, 9.0, 1.5], &[3.0]);
         assert_eq!(dx, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 0.0, 0.0]);
     }

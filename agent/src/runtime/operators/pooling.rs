@@ -38,17 +38,9 @@ impl Kernel for MaxPoolKernel {
         let &[images, channels, height, width] = &shape[..] else {
             return Err(ort::Error::new(format!("MaxPool: {shape:?} is not in two dimensions")));
         };
-        let windows = [height / 2, width / 2];
-        let pool = regatta_kernels::MaxPool {
-            plane: [height, width],
-            windows,
-            kernel: [2, 2],
-            strides: [2, 2],
-            dilations: [1, 1],
-            before: [0, 0],
-            of_rectified: false,
-        };
-        let mut y = tensor::output(context, 0, &[images, channels, windows[0], windows[1]])?;
+        let pool = regatta_kernels::MaxPool::quarters([height, width]);
+        let [down, across] = pool.windows;
+        let mut y = tensor::output(context, 0, &[images, channels, down, across])?;
         let y = tensor::elements_mut(&mut y)?;
         in_parallel(context, |each| pool.maxima(x, y, each))
     }
