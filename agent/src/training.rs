@@ -23,6 +23,7 @@ use std::sync::Arc;
 pub use augment::Augmentation;
 pub use checkpoint::Owner;
 pub use dataset::{Dataset, Feature, Split, Target, Values};
+pub use draw::permutation;
 pub use engine::Engine;
 pub use error::TrainingError;
 pub use metrics::{Metric, Reading, Scores};

@@ -8,8 +8,8 @@ import onnx
 import torch
 from onnx import numpy_helper
 
-# From PyTorch's order of gates to ONNX's: of an LSTM i f g o to i o f c, of a GRU r z n to z r h.
-GATES = {4: (0, 3, 1, 2), 3: (1, 0, 2)}
+# From PyTorch's order of gates to ONNX's: of an LSTM i f g o to i o f c, of a GRU r z n to z r h; an RNN has one.
+GATES = {4: (0, 3, 1, 2), 3: (1, 0, 2), 1: (0,)}
 
 
 @dataclasses.dataclass(frozen=True)

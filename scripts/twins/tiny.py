@@ -79,14 +79,15 @@ def convnext() -> nn.Module:
 class UNet(nn.Module):
     """One class a pixel. The way up is once a transposed convolution, once a resize."""
 
-    def __init__(self) -> None:
+    def __init__(self, widths: tuple[int, int, int] = (8, 12, 16)) -> None:
         super().__init__()
-        self.down1, self.down2, self.bottom = double_conv(3, 8), double_conv(8, 12), double_conv(12, 16)
-        self.pool = nn.MaxPool2d(2)
-        self.up2 = nn.ConvTranspose2d(16, 12, 2, 2)
-        self.up1 = nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(12, 8, 3, padding=1))
-        self.merge2, self.merge1 = double_conv(24, 12), double_conv(16, 8)
-        self.head = nn.Conv2d(8, CLASSES, 1)
+        fine, middle, coarse = widths
+        self.down1, self.down2 = double_conv(3, fine), double_conv(fine, middle)
+        self.bottom, self.pool = double_conv(middle, coarse), nn.MaxPool2d(2)
+        self.up2 = nn.ConvTranspose2d(coarse, middle, 2, 2)
+        self.up1 = nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(middle, fine, 3, padding=1))
+        self.merge2, self.merge1 = double_conv(2 * middle, middle), double_conv(2 * fine, fine)
+        self.head = nn.Conv2d(fine, CLASSES, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         fine = self.down1(x)
@@ -94,6 +95,30 @@ class UNet(nn.Module):
         coarse = self.bottom(self.pool(middle))
         middle = self.merge2(torch.cat([middle, self.up2(coarse)], 1))
         return self.head(self.merge1(torch.cat([fine, self.up1(middle)], 1)))
+
+
+class Segmenter(nn.Module):
+    """One class a pixel, from features of three sizes that each kind of interpolation brings to one."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.fine = nn.Conv2d(3, width, 3, 2, 1)
+        self.middle, self.coarse = (nn.Conv2d(width, width, 3, 2, 1) for _ in range(2))
+        self.regions, self.shuffle = nn.AdaptiveAvgPool2d(2), nn.PixelShuffle(2)
+        self.norm, self.head = nn.BatchNorm2d(4 * width), nn.Conv2d(width, CLASSES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        fine = torch.tanh(self.fine(x))
+        middle = torch.tanh(self.middle(fine))
+        coarse = torch.tanh(self.coarse(middle))
+        size = fine.shape[2:]
+        parts = [
+            fine,
+            F.interpolate(middle, size, mode="bilinear", align_corners=False),
+            F.interpolate(coarse, size, mode="bicubic", align_corners=False),
+            F.interpolate(self.regions(fine), size, mode="bilinear", align_corners=True),
+        ]
+        return self.head(self.shuffle(F.hardswish(self.norm(torch.cat(parts, 1)))))
 
 
 def double_conv(inputs: int, width: int) -> nn.Module:
@@ -162,6 +187,55 @@ class Encoder(nn.Module):
         return self.head(self.encoder(self.words(tokens), src_key_padding_mask=tokens == 0).mean(1))
 
 
+class Llama(nn.Module):
+    """Llama's form: RMSNorm, positions by rotation, keys and values shared by heads, gated layers; no biases."""
+
+    def __init__(self, vocabulary: int = 40, width: int = 24, heads: int = 4, layers: int = 2) -> None:
+        super().__init__()
+        self.words = nn.Embedding(vocabulary, width)
+        self.blocks = nn.ModuleList(LlamaBlock(width, heads) for _ in range(layers))
+        self.norm, self.head = nn.RMSNorm(width, eps=1e-5), nn.Linear(width, vocabulary, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.words(tokens)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x))
+
+
+class LlamaBlock(nn.Module):
+    """Two heads read each key and value (arXiv 2305.13245)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.RMSNorm(width, eps=1e-5), nn.RMSNorm(width, eps=1e-5)
+        self.query, self.out = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
+        self.key, self.value = (nn.Linear(width, width // 2, bias=False) for _ in range(2))
+        self.gate, self.wide = (nn.Linear(width, 2 * width, bias=False) for _ in range(2))
+        self.narrow = nn.Linear(2 * width, width, bias=False)
+        self.size = width // heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, width = x.shape
+        y = self.norm1(x)
+        query, key, value = (layer(y).unflatten(2, (-1, self.size)) for layer in (self.query, self.key, self.value))
+        query, key, value = rotated(query), rotated(key).repeat_interleave(2, 2), value.repeat_interleave(2, 2)
+        query, key, value = (z.transpose(1, 2) for z in (query, key, value))
+        y = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        x = x + self.out(y.transpose(1, 2).reshape(batch, tokens, width))
+        y = self.norm2(x)
+        return x + self.narrow(F.silu(self.gate(y)) * self.wide(y))
+
+
+def rotated(x: Tensor) -> Tensor:
+    """Rotary embedding of [batch, tokens, heads, size] (arXiv 2104.09864): halves of a head are the pairs."""
+    half = x.size(3) // 2
+    angles = torch.arange(x.size(1))[:, None, None] * 100.0 ** -(torch.arange(half) / half)
+    sine, cosine = angles.sin().to(x.dtype), angles.cos().to(x.dtype)
+    first, second = x[..., :half], x[..., half:]
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], 3)
+
+
 class Kinds(nn.Module):
     """What its numbers, shape and name do not tell: a layer that begins as a copy of another, a buffer of places, a
     parameter without axes, and one that is called a mask.
@@ -183,10 +257,12 @@ class Kinds(nn.Module):
 class Gpt(nn.Module):
     """GPT-2's form: causal, normalised before each layer, the tokens' embedding used again as the head."""
 
-    def __init__(self, vocabulary: int = 48, tokens: int = 12, width: int = 24, heads: int = 3) -> None:
+    def __init__(
+        self, vocabulary: int = 48, tokens: int = 12, width: int = 24, heads: int = 3, layers: int = 2
+    ) -> None:
         super().__init__()
         self.wte, self.wpe = nn.Embedding(vocabulary, width), nn.Embedding(tokens, width)
-        self.blocks = nn.ModuleList(GptBlock(width, heads) for _ in range(2))
+        self.blocks = nn.ModuleList(GptBlock(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, vocabulary, bias=False)
         self.head.weight = self.wte.weight
@@ -226,11 +302,13 @@ def vit() -> nn.Module:
 class Recurrent(nn.Module):
     """Tokens embedded, read by an LSTM or a GRU, the last state classified."""
 
-    def __init__(self, cell: type[nn.Module], vocabulary: int = 30, width: int = 12, **options) -> None:
+    def __init__(
+        self, cell: type[nn.Module], vocabulary: int = 30, width: int = 12, hidden: int = 16, **options
+    ) -> None:
         super().__init__()
         self.words = nn.Embedding(vocabulary, width)
-        self.cell = cell(width, 16, batch_first=True, **options)
-        self.head = nn.Linear(32 if options.get("bidirectional") else 16, CLASSES)
+        self.cell = cell(width, hidden, batch_first=True, **options)
+        self.head = nn.Linear(hidden * (2 if options.get("bidirectional") else 1), CLASSES)
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.head(self.cell(self.words(tokens))[0][:, -1])
@@ -277,6 +355,17 @@ def conv1d() -> nn.Module:
         nn.Conv1d(12, 16, 3, padding=4, dilation=4), nn.BatchNorm1d(16), nn.ReLU(), nn.AdaptiveAvgPool1d(1),
         nn.Flatten(), nn.Linear(16, CLASSES),
     )
+
+
+class Frames(nn.Module):
+    """Scores of classes for each of half as many frames as the signal has places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv1d(4, 12, 5, padding=2, stride=2), nn.Linear(12, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.conv(x)).transpose(1, 2))
 
 
 def conv3d() -> nn.Module:

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::graph::{Composite, Graph, GraphError, Node, Repetition, Segment, Value};
+use crate::graph::{Composite, Graph, GraphError, LinearMap, Node, Repetition, Segment, Value};
 use crate::operators;
 use crate::rules::{self, Gradient};
 
@@ -50,6 +50,14 @@ impl Flow<'_> {
     /// The gradient of the first output.
     pub fn dy(&self) -> Result<Value, GradientError> {
         self.gradient(0).ok_or_else(|| self.unsupported("only a further output is used"))
+    }
+
+    /// A linear map of what lies along an axis.
+    pub fn along_axis(&mut self, value: Value, axis: usize, map: &LinearMap) -> Result<Value, GradientError> {
+        if let Some(reason) = map.refusal() {
+            return Err(self.unsupported(&reason));
+        }
+        Ok(self.graph.along_axis(value, axis, map)?)
     }
 
     pub fn unsupported(&self, reason: &str) -> GradientError {

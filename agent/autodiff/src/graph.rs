@@ -4,6 +4,7 @@
 //! and a name that is taken is refused, because ONNX Runtime accepts duplicates and then computes nonsense.
 //! It knows nothing of gradients.
 
+mod along;
 mod build;
 mod composite;
 mod encode;
@@ -12,6 +13,7 @@ mod mixed;
 mod padded;
 mod segment;
 
+pub(crate) use along::LinearMap;
 pub use build::Transposed;
 pub(crate) use composite::Composite;
 pub(crate) use encode::{dtype_code, dtype_of};

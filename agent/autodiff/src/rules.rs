@@ -5,7 +5,6 @@ mod arithmetic;
 mod convolution;
 mod elementwise;
 mod indexing;
-mod interpolation;
 mod linear;
 mod movement;
 mod normalization;

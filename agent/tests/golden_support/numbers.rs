@@ -1,7 +1,7 @@
 //! The golden folder: its index, and the numbers of each model.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -10,13 +10,22 @@ pub struct Golden {
     pub name: String,
     pub inputs: Vec<Port>,
     pub target: Port,
-    pub loss: String,
+    pub loss: Settings,
     pub class_axis: usize,
     pub batches: usize,
     pub steps: usize,
-    pub optimizers: Vec<Optimizer>,
+    pub optimizers: Vec<Settings>,
     pub files: Vec<File>,
+    /// PyTorch's own in single precision, where it is not known to be none to speak of.
+    pub single: Errors,
     tensors: Vec<u8>,
+}
+
+/// What gradients and losses differ by from those in double precision, relative to them: the largest of any.
+#[derive(Default)]
+pub struct Errors {
+    pub gradient: f64,
+    pub loss: f64,
 }
 
 pub struct Port {
@@ -24,19 +33,39 @@ pub struct Port {
     pub shape: Vec<usize>,
 }
 
-pub struct Optimizer {
+/// Of a loss or an optimizer, in PyTorch's words.
+pub struct Settings {
     pub name: String,
-    settings: Value,
+    all: Value,
 }
 
-impl Optimizer {
+impl Settings {
+    fn of(all: &Value) -> Self {
+        Self { name: text(&all["name"]), all: all.clone() }
+    }
+
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.all[name].as_f64()
+    }
+
     pub fn number(&self, name: &str) -> f64 {
-        self.settings[name].as_f64().unwrap_or_else(|| panic!("{name} of {}", self.name))
+        self.get(name).unwrap_or_else(|| panic!("{name} of {}", self.name))
+    }
+
+    pub fn integer(&self, name: &str) -> Option<i64> {
+        self.all[name].as_i64()
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the product takes them so")]
+    pub fn list(&self, name: &str) -> Option<Vec<f32>> {
+        let number = |value: &Value| value.as_f64().expect("a number") as f32;
+        self.all[name].as_array().map(|list| list.iter().map(number).collect())
     }
 }
 
 pub struct File {
     pub name: String,
+    path: PathBuf,
     pub exporter: String,
     pub opset: i64,
     pub gradient_by_parameter: BTreeMap<String, String>,
@@ -44,7 +73,7 @@ pub struct File {
 
 impl File {
     pub fn bytes(&self) -> Vec<u8> {
-        std::fs::read(folder().join(&self.name)).expect("the file of the index is there")
+        std::fs::read(&self.path).expect("the file of the index is there")
     }
 }
 
@@ -66,32 +95,39 @@ impl Golden {
         }
     }
 
-    /// One batch of an input or of the target.
-    pub fn batch(&self, port: &Port, prefix: &str, batch: usize) -> Vec<f64> {
+    /// An input or the target, one batch behind the other.
+    pub fn all(&self, port: &Port, prefix: &str) -> Vec<f64> {
         let all = self.numbers(&format!("{prefix}{}", port.name));
-        let size: usize = port.shape.iter().product();
-        assert_eq!(all.len(), size * self.batches);
-        all[batch * size..(batch + 1) * size].to_vec()
+        assert_eq!(all.len(), port.shape.iter().product::<usize>() * self.batches);
+        all
+    }
+
+    /// The first batch of an input or of the target.
+    pub fn batch(&self, port: &Port, prefix: &str) -> Vec<f64> {
+        let mut all = self.all(port, prefix);
+        all.truncate(all.len() / self.batches);
+        all
     }
 }
 
-pub fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
-}
-
-/// Every model of the index.
+/// Every model of this repository's folder.
 pub fn models() -> Vec<Golden> {
-    let index = std::fs::read(folder().join("index.json")).expect("the index is there");
-    let index: Value = serde_json::from_slice(&index).expect("the index is JSON");
-    list(&index["models"]).iter().map(golden).collect()
+    models_of(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden"))
 }
 
-fn golden(model: &Value) -> Golden {
-    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+/// Every model of a folder's index.
+pub fn models_of(folder: &Path) -> Vec<Golden> {
+    let index = std::fs::read(folder.join("index.json")).expect("the index is there");
+    let index: Value = serde_json::from_slice(&index).expect("the index is JSON");
+    list(&index["models"]).iter().map(|model| golden(folder, model)).collect()
+}
+
+fn golden(folder: &Path, model: &Value) -> Golden {
     let port =
         |value: &Value| Port { name: text(&value["name"]), shape: list(&value["shape"]).iter().map(size).collect() };
     let file = |value: &Value| File {
         name: text(&value["file"]),
+        path: folder.join(text(&value["file"])),
         exporter: text(&value["exporter"]),
         opset: value["opset"].as_i64().expect("an opset"),
         gradient_by_parameter: value["parameters"]
@@ -105,21 +141,26 @@ fn golden(model: &Value) -> Golden {
         name: text(&model["name"]),
         inputs: list(&model["inputs"]).iter().map(port).collect(),
         target: port(&model["target"]),
-        loss: text(&model["loss"]),
+        loss: Settings::of(&model["loss"]),
         class_axis: model["class_axis"].as_u64().map_or(1, |axis| usize::try_from(axis).unwrap()),
         batches: size(&model["batches"]),
         steps: size(&model["steps"]),
-        optimizers: list(&model["optimizers"])
-            .iter()
-            .map(|optimizer| Optimizer { name: text(&optimizer["name"]), settings: optimizer.clone() })
-            .collect(),
+        optimizers: list(&model["optimizers"]).iter().map(Settings::of).collect(),
+        single: Errors {
+            gradient: model["single"]["gradient"].as_f64().unwrap_or_default(),
+            loss: model["single"]["loss"].as_f64().unwrap_or_default(),
+        },
         files: list(&model["files"]).iter().map(file).collect(),
-        tensors: std::fs::read(folder().join(text(&model["numbers"]))).expect("the numbers of the index are there"),
+        tensors: std::fs::read(folder.join(text(&model["numbers"]))).expect("the numbers of the index are there"),
     }
 }
 
 fn list(value: &Value) -> &Vec<Value> {
     value.as_array().expect("a list")
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("a text").to_owned()
 }
 
 fn size(value: &Value) -> usize {

@@ -463,7 +463,7 @@ pub fn moved(graph: &Graph, node: &Node) -> Option<(Vec<Axis>, i64)> {
             let mut base = 0;
             for (axis, range) in slice_ranges(graph, node)?.into_iter().enumerate() {
                 base += i64::try_from(range.start).ok()? * strides[axis];
-                axes[axis].stride *= range.step;
+                axes[axis].stride = axes[axis].stride.checked_mul(range.step)?;
             }
             Some((axes, base))
         }

@@ -2,7 +2,7 @@
 //! gradient there. Each is declared as one composite with a closed-form gradient.
 
 use super::{Application, Lowered, Row, axis_attribute, row};
-use crate::graph::{Constant, Elements, Graph, GraphError, Value, axis_position};
+use crate::graph::{Graph, GraphError, LinearMap, Value, axis_position};
 use crate::own;
 
 pub(super) const ROWS: &[Row] = &[
@@ -274,21 +274,18 @@ fn local_response(graph: &mut Graph, application: &Application<'_>) -> Lowered {
     let (x, size) = (application.x(0)?, application.size("size")?);
     let node = application.node;
     let (alpha, beta, bias) = (node.float("alpha", 1e-4), node.float("beta", 0.75), node.float("bias", 1.0));
-    let shape = graph.shape(x).to_vec();
     let channels = channels_of(graph, x)?;
     let (before, after) = ((size - 1) / 2, size / 2);
     #[expect(clippy::cast_precision_loss, reason = "a window has fewer than 2^52 channels")]
     let weight = alpha / size as f64;
-    let band = (0..channels * channels).map(|at| {
-        let (to, from) = (at / channels, at % channels);
-        if from + before >= to && from <= to + after { weight } else { 0.0 }
-    });
-    let elements = Elements::Float(band.collect());
-    let band = graph.constant(Constant { dtype: graph.dtype(x), shape: vec![channels, channels], elements });
+    let window = |to: usize| to.saturating_sub(before)..channels.min(to.saturating_add(after).saturating_add(1));
+    let shares = (0..channels).flat_map(|to| window(to).map(move |from| (to, from, weight)));
+    let band = LinearMap::new(channels, channels, shares);
+    if let Some(reason) = band.refusal() {
+        return Err(application.invalid(&reason));
+    }
     let square = graph.mul(x, x)?;
-    let flat = graph.reshape(square, &[shape[0], channels, shape[2..].iter().product()])?;
-    let sums = graph.matmul(band, flat)?;
-    let sums = graph.reshape(sums, &shape)?;
+    let sums = graph.along_axis(square, 1, &band)?;
     let total = graph.shift(sums, bias)?;
     let exponent = graph.scalar_like(x, -beta);
     let divisor = graph.pow(total, exponent)?;

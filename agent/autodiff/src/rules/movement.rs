@@ -1,9 +1,8 @@
 //! Gradients of operators that only move elements.
 
-use super::interpolation::{Matrix, along_axis};
 use super::{Flowing, Row, rule, stop};
 use crate::gradient::{Flow, GradientError};
-use crate::graph::{self, Attribute, Graph, GraphError, SliceRange, Value};
+use crate::graph::{self, Attribute, Graph, GraphError, LinearMap, SliceRange, Value};
 
 pub(super) const ROWS: &[Row] = &[
     rule("Reshape", reshape, "dy, in the operand's shape"),
@@ -158,8 +157,8 @@ fn pad(flow: &mut Flow<'_>) -> Flowing {
     let paddings = graph::paddings(flow.graph, &flow.node);
     let paddings = paddings.ok_or_else(|| flow.unsupported("its pads are not constant"))?;
     let mode = flow.node.text("mode").unwrap_or("constant").to_owned();
-    let graph = &mut *flow.graph;
     if mode == "constant" {
+        let graph = &mut *flow.graph;
         let (inner, to_x) = unpadded(graph, dy, &paddings)?;
         let (all, kept) = (graph.sum_all(dy)?, graph.sum_all(inner)?);
         return Ok(vec![Some(to_x), None, Some(graph.sub(all, kept)?)]);
@@ -167,8 +166,8 @@ fn pad(flow: &mut Flow<'_>) -> Flowing {
     let mut to_x = dy;
     for (axis, &(before, after)) in paddings.iter().enumerate() {
         if (before, after) != (0, 0) {
-            let copies = copies(&mode, graph.shape(x)[axis], graph.shape(dy)[axis], before);
-            to_x = along_axis(graph, to_x, axis, &copies)?;
+            let copies = copies(&mode, flow.graph.shape(x)[axis], flow.graph.shape(dy)[axis], before);
+            to_x = flow.along_axis(to_x, axis, &copies)?;
         }
     }
     Ok(vec![Some(to_x)])
@@ -185,11 +184,10 @@ fn unpadded(graph: &mut Graph, dy: Value, paddings: &[(i64, i64)]) -> Result<(Va
     Ok((inner, graph.pad(inner, &taken)?))
 }
 
-/// Which element of the padded axis is a copy of which one: a row for each of the elements, ones at its copies.
-fn copies(mode: &str, size: usize, padded: usize, before: i64) -> Matrix {
+/// Which element of the padded axis is a copy of which one.
+fn copies(mode: &str, size: usize, padded: usize, before: i64) -> LinearMap {
     let size = i64::try_from(size).expect("a size fits in an i64");
-    let mut copies = Matrix::zeros(usize::try_from(size).expect("a size fits in a usize"), padded);
-    for (to, at) in (0..padded).zip(-before..) {
+    let shares = (0..padded).zip(-before..).map(|(to, at)| {
         let from = match mode {
             "edge" => at.clamp(0, size - 1),
             "wrap" => at.rem_euclid(size),
@@ -197,9 +195,9 @@ fn copies(mode: &str, size: usize, padded: usize, before: i64) -> Matrix {
             _ if at >= size => 2 * (size - 1) - at,
             _ => at,
         };
-        copies.add(usize::try_from(from).expect("padding copies elements of the operand"), to, 1.0);
-    }
-    copies
+        (usize::try_from(from).expect("padding copies elements of the operand"), to, 1.0)
+    });
+    LinearMap::new(usize::try_from(size).expect("a size fits in a usize"), padded, shares)
 }
 
 fn depth_to_space(flow: &mut Flow<'_>) -> Flowing {

@@ -4,10 +4,11 @@
 //! gives it all to the first of them, which for windows of equal inputs comes to the same for every weight before.
 //! Only where windows overlap, and from our own operator, does it go to the first one here, too.
 
-use super::interpolation::{Matrix, along_axis};
 use super::{Flowing, Kernel, Row, rule};
 use crate::gradient::Flow;
-use crate::graph::{self, Attribute, Constant, Dtype, Elements, Graph, GraphError, Provider, Value, Windows};
+use crate::graph::{
+    self, Attribute, Constant, Dtype, Elements, Graph, GraphError, LinearMap, Provider, Value, Windows,
+};
 use crate::own;
 
 pub(super) const ROWS: &[Row] = &[
@@ -22,7 +23,7 @@ fn reciprocal(count: usize) -> f64 {
     1.0 / count as f64
 }
 
-/// An average over a box is an average along each axis: a constant matrix for each.
+/// An average over a box is an average along each axis.
 fn average_pool(flow: &mut Flow<'_>) -> Flowing {
     let (dy, x) = (flow.dy()?, flow.x(0)?);
     let image = flow.graph.shape(x).to_vec();
@@ -37,25 +38,23 @@ fn average_pool(flow: &mut Flow<'_>) -> Flowing {
     }
     let mut to_x = dy;
     for (axis, &size) in image[2..].iter().enumerate() {
-        to_x = along_axis(graph, to_x, axis + 2, &shares(&windows, axis, size, with_padding))?;
+        to_x = flow.along_axis(to_x, axis + 2, &shares(&windows, axis, size, with_padding))?;
     }
     Ok(vec![Some(to_x)])
 }
 
-/// Which share of a window's gradient goes to each element along an axis: a row for each element.
-fn shares(windows: &Windows, axis: usize, size: usize, with_padding: bool) -> Matrix {
-    let mut shares = Matrix::zeros(size, windows.counts[axis]);
+/// Which share of a window's gradient goes to each element along an axis.
+fn shares(windows: &Windows, axis: usize, size: usize, with_padding: bool) -> LinearMap {
     let front = windows.before[axis];
     let counted = if with_padding { 0..front + size + windows.after[axis] } else { front..front + size };
-    for window in 0..windows.counts[axis] {
-        let start = window * windows.strides[axis];
-        let places = || (0..windows.kernel[axis]).map(|at| start + at * windows.dilations[axis]);
-        let share = reciprocal(places().filter(|place| counted.contains(place)).count());
-        for place in places().filter(|place| (front..front + size).contains(place)) {
-            shares.add(place - front, window, share);
-        }
-    }
-    shares
+    let shares = (0..windows.counts[axis]).flat_map(|window| {
+        let (start, step) = (window * windows.strides[axis], windows.dilations[axis]);
+        // Which elements of the window's kernel lie before a place of the padded axis.
+        let before = move |place: usize| place.saturating_sub(start).div_ceil(step).min(windows.kernel[axis]);
+        let share = reciprocal(before(counted.end) - before(counted.start));
+        (before(front)..before(front + size)).map(move |at| (start + at * step - front, window, share))
+    });
+    LinearMap::new(size, windows.counts[axis], shares)
 }
 
 /// The sweep repeats it over the image.

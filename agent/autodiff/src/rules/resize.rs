@@ -1,10 +1,9 @@
 //! The gradient of resampling. Every mode of `Resize` is a linear map along each axis by itself, so what flows back
-//! is the transposed map: a constant matrix for each axis. Formulas are those of the ONNX operator's definition.
+//! is the transposed map along each. Formulas are those of the ONNX operator's definition.
 
-use super::interpolation::{Matrix, along_axis};
 use super::{Flowing, Row, rule};
 use crate::gradient::{Flow, GradientError};
-use crate::graph::{self, Node};
+use crate::graph::{self, LinearMap, Node};
 
 pub(super) const ROWS: &[Row] = &[rule("Resize", resize, "dy, by the transposed interpolation along each axis")];
 
@@ -19,7 +18,7 @@ fn resize(flow: &mut Flow<'_>) -> Flowing {
         if (scale, length) == (1.0, size) {
             continue;
         }
-        to_x = along_axis(flow.graph, to_x, axis, &sampling.transposed(size, length, scale))?;
+        to_x = flow.along_axis(to_x, axis, &sampling.transposed(size, length, scale))?;
     }
     Ok(vec![Some(to_x)])
 }
@@ -66,17 +65,15 @@ impl Sampling {
         Ok(Self { coordinates, neighbours })
     }
 
-    /// How much of each of the `length` new elements comes from each of the `size` old ones: a row for each old one.
+    /// How much of each of the `length` new elements comes from each of the `size` old ones.
     #[expect(clippy::cast_precision_loss, reason = "a tensor has fewer than 2^52 elements")]
-    fn transposed(&self, size: usize, length: usize, scale: f64) -> Matrix {
-        let mut matrix = Matrix::zeros(size, length);
+    fn transposed(&self, size: usize, length: usize, scale: f64) -> LinearMap {
         let last = size as f64 - 1.0;
-        for to in 0..length {
-            for (place, weight) in self.weights(self.coordinate(to as f64, size as f64, length as f64, scale)) {
-                matrix.add(index(place.clamp(0.0, last)), to, weight);
-            }
-        }
-        matrix
+        let shares = (0..length).flat_map(|to| {
+            let weights = self.weights(self.coordinate(to as f64, size as f64, length as f64, scale));
+            weights.into_iter().map(move |(place, weight)| (index(place.clamp(0.0, last)), to, weight))
+        });
+        LinearMap::new(size, length, shares)
     }
 
     /// Where a new element lies among the old ones.

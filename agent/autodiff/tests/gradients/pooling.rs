@@ -1,6 +1,6 @@
 //! Poolings, in the formulations of both providers.
 
-use regatta_autodiff::graph::{Attribute, Dtype, Graph, Provider, Value};
+use regatta_autodiff::graph::{Attribute, Constant, Dtype, Elements, Graph, Provider, Value};
 
 use crate::check::{Draw::Signed, check_at, check_on};
 
@@ -75,6 +75,24 @@ fn equally_great_elements_share_what_flows_to_their_window() {
 fn first_of_equally_great_elements_takes_it_where_windows_overlap() {
     let overlapping: Lists<'_> = &[("kernel_shape", &[2])];
     flows_back(false, &[3.0, 3.0, 1.0, 2.0], overlapping, &[1.0, 1.0, 0.0, 1.0]);
+}
+
+/// Of an axis that is too long for a matrix: the sum of averages over three, each times its place.
+#[test]
+fn averages_of_a_long_axis() {
+    const LENGTH: usize = 2100;
+    let build = |g: &mut Graph, x: &[Value]| {
+        let signal = g.reshape(x[0], &[1, 1, LENGTH])?;
+        let lists: Lists<'_> = &[("kernel_shape", &[3]), ("pads", &[1, 1])];
+        let averages = g.node("AveragePool", &[signal], &attributes(lists, &[("count_include_pad", 1)]))?;
+        let elements = Elements::Float((0..LENGTH).map(|place| place as f64).collect());
+        let places = g.constant(Constant { dtype: Dtype::F64, shape: vec![LENGTH], elements });
+        g.mul(averages, places)
+    };
+    let last = LENGTH as f64 - 1.0;
+    let mut expected: Vec<f64> = (0..LENGTH).map(|place| place as f64).collect();
+    (expected[0], expected[LENGTH - 1]) = (1.0 / 3.0, (last + last - 1.0) / 3.0);
+    check_at(&build, &[&[0.5; LENGTH]], &[&expected]);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Resampling: every mode, by scales and by sizes.
 
+use regatta_autodiff::gradient::gradients;
 use regatta_autodiff::graph::{Attribute, Constant, Dtype, Elements, Graph, Provider, Value};
 
-use crate::check::{Draw::Signed, check_with};
+use crate::check::{Draw::Signed, check_at, check_with};
 
 const COORDINATES: [&str; 5] =
     ["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"];
@@ -59,6 +60,33 @@ fn named_axes() {
         Ok(g.nodes_of("Resize", &[Some(x[0]), None, None, Some(sizes)], 1, &attributes)?[0])
     };
     check_with("Resize of named axes", &[(&[3, 2, 4], Signed)], &build);
+}
+
+/// Of an axis that is too long for a matrix: the sum of the elements, each twice, times their places.
+#[test]
+fn resizing_of_a_long_axis() {
+    const LENGTH: usize = 1500;
+    let build = |g: &mut Graph, x: &[Value]| {
+        let twice = scales(g, &[2.0]);
+        let attributes = [text("coordinate_transformation_mode", "asymmetric"), text("nearest_mode", "floor")];
+        let resized = g.nodes_of("Resize", &[Some(x[0]), None, Some(twice)], 1, &attributes)?[0];
+        let elements = Elements::Float((0..2 * LENGTH).map(|place| place as f64).collect());
+        let places = g.constant(Constant { dtype: Dtype::F64, shape: vec![2 * LENGTH], elements });
+        g.mul(resized, places)
+    };
+    let expected: Vec<f64> = (0..LENGTH).map(|place| 4.0 * place as f64 + 1.0).collect();
+    check_at(&build, &[&[0.5; LENGTH]], &[&expected]);
+}
+
+#[test]
+fn resizings_too_large_for_memory_are_refused() {
+    let mut graph = Graph::new(Provider::Cpu);
+    let x = graph.input("x", Dtype::F32, &[100_000]).unwrap();
+    let scales = scales(&mut graph, &[100.0]);
+    let y = graph.nodes_of("Resize", &[Some(x), None, Some(scales)], 1, &[]).unwrap()[0];
+    let one = graph.scalar(Dtype::F32, 1.0);
+    let error = gradients(&mut graph, &[(y, one)], &[x]).unwrap_err().to_string();
+    assert!(error.contains("up to 100 of 10000000 elements make one of 100000"), "{error}");
 }
 
 #[test]

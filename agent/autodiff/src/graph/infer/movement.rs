@@ -192,7 +192,8 @@ pub(crate) fn slice_ranges(graph: &Graph, node: &Node) -> Option<Vec<SliceRange>
     let mut ranges: Vec<_> = shape.iter().map(|&count| SliceRange { start: 0, step: 1, count }).collect();
     for (at, &axis) in axes.iter().enumerate() {
         let step = steps.map_or(1, |steps| steps[at]);
-        *ranges.get_mut(axis)? = slice_range(i64::try_from(shape[axis]).ok()?, starts[at], ends[at], step)?;
+        let size = i64::try_from(*shape.get(axis)?).ok()?;
+        ranges[axis] = slice_range(size, starts[at], ends[at], step)?;
     }
     Some(ranges)
 }
