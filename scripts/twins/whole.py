@@ -11,7 +11,7 @@ from .golden import ADAMW, BCE, MOMENTUM, Golden, Input, Variant, classes, integ
 from .tiny import CLASSES
 
 STEPS = 10
-SMALL = (MOMENTUM | {"lr": 1e-3},)
+SMALL = (MOMENTUM | {"lr": 1e-4},)
 BY_DYNAMO = (Variant("dynamo"),)
 
 
