@@ -76,6 +76,8 @@ pub struct EngineSettings {
     pub device: Device,
     pub threads: usize,
     pub cuda: CudaSettings,
+    /// What of a trial's rows may be on the device.
+    pub data_bytes_max: Option<u64>,
     pub commands: CommandSettings,
 }
 
@@ -123,7 +125,9 @@ impl LaneThread {
         settings: &EngineSettings,
         reports: mpsc::Sender<(Lane, Report)>,
     ) -> Result<Self, RuntimeError> {
-        let engine = Engine::new(&settings.library, settings.device, settings.threads)?.with_cuda(settings.cuda);
+        let engine = Engine::new(&settings.library, settings.device, settings.threads)?
+            .with_cuda(settings.cuda)
+            .with_data_limit(settings.data_bytes_max);
         let interrupt = Interrupt::default();
         let (assignments, orders) = std::sync::mpsc::sync_channel(1);
         let commands = settings.commands.clone();

@@ -64,6 +64,12 @@ struct Args {
     #[arg(long, env = "REGATTA_GPU_MEMORY_LIMIT", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
     gpu_memory_limit: Option<u32>,
 
+    /// Device memory that the data of a lane's trial may take, in MiB. Of larger data the rows to train on stay in the host's
+    /// memory, and each minibatch crosses to the device when it is due. On a GPU half of its memory, shared by the lanes,
+    /// if nothing else is said.
+    #[arg(long, env = "REGATTA_DATA_MEMORY", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
+    data_memory: Option<u32>,
+
     /// Data and model files that recipes name by path may lie below this folder; without it only uploaded ones are used.
     #[arg(long, env = "REGATTA_DATA_FOLDER")]
     data_folder: Option<PathBuf>,
@@ -149,7 +155,12 @@ async fn run(args: Args) -> anyhow::Result<()> {
         },
         threads,
     };
-    let engine = EngineSettings { library, device, threads, cuda, commands };
+    let half = |bytes: u64| bytes / 2 / u64::from(args.lanes);
+    let data_bytes_max = match args.data_memory {
+        Some(mib) => Some(u64::from(mib) << 20),
+        None => device.memory_bytes().map(half),
+    };
+    let engine = EngineSettings { library, device, threads, cuda, data_bytes_max, commands };
     let outbox = wire.outbox(args.spool_kib as usize * BYTES_PER_KIB);
     shell::run(wire, supplies, settings, engine, outbox, drain).await?;
     tracing::info!("agent has drained");

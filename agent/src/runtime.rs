@@ -44,6 +44,16 @@ pub enum Device {
     Cuda(u32),
 }
 
+impl Device {
+    /// Its own memory, where it has some and its driver says how much.
+    pub fn memory_bytes(self) -> Option<u64> {
+        match self {
+            Self::Cpu => None,
+            Self::Cuda(number) => nvidia::memory_bytes(number),
+        }
+    }
+}
+
 impl fmt::Display for Device {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -117,13 +117,8 @@ impl<'engine> Training<'engine> {
             Some(Checkpoint { progress, best, owner, .. }) => (progress, best, owner),
             None => (Progress::default(), None, None),
         };
-        let batches = match &source {
-            Source::Resident(_) => None,
-            Source::Streamed(stream) => {
-                let place = Place { epoch: progress.epoch, step: progress.step_in_epoch };
-                Some(stream.batches(plan.seed, shape.plan().batch, place)?)
-            }
-        };
+        let place = Place { epoch: progress.epoch, step: progress.step_in_epoch };
+        let batches = source.batches(plan.seed, shape.plan().batch, place)?;
         Ok(Self {
             shape,
             data,
@@ -223,6 +218,11 @@ impl<'engine> Training<'engine> {
     /// Steps in an epoch: whole minibatches only.
     pub fn steps_per_epoch(&self) -> u64 {
         (self.source.rows() / self.shape.plan().batch) as u64
+    }
+
+    /// Whether the rows that it trains on are on its device.
+    pub fn is_resident(&self) -> bool {
+        self.data.train.is_some()
     }
 
     /// Epochs that are finished.
@@ -335,7 +335,7 @@ impl<'engine> Training<'engine> {
     fn next_indices(&mut self, count: usize) -> Vec<i64> {
         let Progress { epoch, step_in_epoch, .. } = self.progress;
         let (rows, batch) = (self.shape.plan().rows, self.shape.plan().batch);
-        if self.source.is_streamed() {
+        if self.source.comes_in_batches() {
             return (0..).take(batch).collect();
         }
         if self.order.as_ref().is_none_or(|(drawn_for, _)| *drawn_for != epoch) {
@@ -349,7 +349,7 @@ impl<'engine> Training<'engine> {
 
 impl Drop for Training<'_> {
     fn drop(&mut self) {
-        // Of rows that are streamed there are no data on the device that the next trial could share.
+        // Of rows that come in batches there are no data on the device that the next trial could share.
         if let (Source::Resident(_), Some(tensors)) = (&self.source, self.tensors.take()) {
             self.shape.keep(tensors, &self.data);
         }

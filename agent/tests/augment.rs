@@ -178,6 +178,30 @@ fn streamed_and_resident_rows_do_not_resume_each_other() {
     }
 }
 
+/// Rows that do not fit the device come from memory, in the same order: what was trained with them there goes on with
+/// them here.
+#[test]
+fn rows_that_do_not_fit_the_device_train_as_those_that_do() {
+    let data = images(44, 16);
+    for plan in [plan(&ALL), Plan { accumulate: 2, ..plan(&[]) }] {
+        let (mut roomy, mut narrow) = (engine(), engine().with_data_limit(Some(1000)));
+        let mut whole = roomy.start(&plan, &data, None).unwrap();
+        let before = losses(&mut whole, 7);
+        let checkpoint = whole.checkpoint().unwrap();
+        let after = losses(&mut whole, 6);
+        let mut hosted = narrow.start(&plan, &data, None).unwrap();
+
+        assert_eq!(hosted.steps_per_epoch(), whole.steps_per_epoch());
+        assert_eq!(losses(&mut hosted, 7), before);
+        assert_eq!(hosted.checkpoint().unwrap(), checkpoint);
+        drop(hosted);
+        let mut resumed = narrow.start(&plan, &data, Some(&checkpoint)).unwrap();
+        assert_eq!(losses(&mut resumed, 6), after);
+        assert_eq!(resumed.evaluate().unwrap(), whole.evaluate().unwrap());
+        assert_eq!((whole.is_resident(), resumed.is_resident()), (true, false));
+    }
+}
+
 #[test]
 fn a_block_that_cannot_be_read_or_trained_on_ends_a_training() {
     let data = images(40, 16);

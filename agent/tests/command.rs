@@ -65,6 +65,7 @@ impl Bench {
             device: Device::Cpu,
             threads: 1,
             cuda: CudaSettings::default(),
+            data_bytes_max: None,
             commands: CommandSettings { programs, threads: 1, ..commands },
         };
         Self { lane: LaneThread::start(Lane(0), &AgentId::new("agent").unwrap(), &settings, sender).unwrap(), reports }

@@ -122,21 +122,22 @@ def numbers(golden: Golden, network: nn.Module, batches: list[Batch], dtype: tor
     return found
 
 
-def gradient_error(numbers: dict[str, np.ndarray], exact: dict[str, np.ndarray]) -> float:
-    """The largest error of a parameter's gradient, relative to its norm; of one that is zero but for rounding, to the
-    norm of all.
+def errors(numbers: dict[str, np.ndarray], exact: dict[str, np.ndarray]) -> dict[str, float]:
+    """The largest error of any `gradient` and of what is there after the steps (`trained`), relative to its norm, and of
+    any `loss`. Of a gradient that is zero but for rounding it is relative to the norm of all.
     """
-    norms = {name: np.linalg.norm(x) for name, x in exact.items() if name.startswith("gradient.")}
-    whole = np.linalg.norm(list(norms.values()))
-    return max(
-        float(np.linalg.norm(numbers[name] - exact[name]) / (norm if norm >= 1e-12 * whole else whole))
-        for name, norm in norms.items()
-    )
-
-
-def loss_error(numbers: dict[str, np.ndarray], exact: dict[str, np.ndarray]) -> float:
-    """The largest error of any loss, relative to it."""
-    return max(float(np.max(np.abs(numbers[n] / x - 1))) for n, x in exact.items() if n.startswith("loss."))
+    named = {
+        kind: {n: x for n, x in exact.items() if n.split(".")[0] in parts and n.split(".")[1:] not in (["train"], ["eval"])}
+        for kind, parts in {"gradient": ["gradient"], "trained": ["output", "buffer"]}.items()
+    }
+    found = {}
+    for kind, tensors in named.items():
+        norms = {n: np.linalg.norm(x) for n, x in tensors.items()}
+        whole = np.linalg.norm(list(norms.values()))
+        distances = {n: np.linalg.norm(numbers[n] - x) for n, x in tensors.items()}
+        found[kind] = max(float(distances[n] / (norm if norm >= 1e-12 * whole else whole)) for n, norm in norms.items())
+    losses = [np.max(np.abs(numbers[n] / x - 1)) for n, x in exact.items() if n.startswith("loss.")]
+    return found | {"loss": float(max(losses))}
 
 
 def evaluate(network: nn.Module, batch: Batch) -> np.ndarray:

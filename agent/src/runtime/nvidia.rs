@@ -27,6 +27,11 @@ pub struct Nvidia {
     driver: Driver,
 }
 
+/// The memory of the device of this number; `None` where the driver does not say.
+pub fn memory_bytes(device: u32) -> Option<u64> {
+    Driver::open().and_then(|driver| driver.memory_bytes(device)).ok()
+}
+
 /// What was found for each device.
 static OPENED: Mutex<BTreeMap<u32, Option<Arc<Nvidia>>>> = Mutex::new(BTreeMap::new());
 

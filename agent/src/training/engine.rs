@@ -37,6 +37,10 @@ pub struct Engine {
     /// What graphs are written for.
     provider: Provider,
     ahead: usize,
+    /// Of the rows of a trial that are on the device at once.
+    data_bytes_max: Option<u64>,
+    /// Data that were found sound, and stay in memory.
+    hosted: Weak<Dataset>,
     /// The one used last is at the end.
     shapes: Vec<Shape>,
     datasets: Vec<Resident>,
@@ -104,7 +108,17 @@ impl Engine {
         let ahead = if device == Device::Cpu { 1 } else { AHEAD };
         let (shapes, datasets, files) = (Vec::new(), Vec::new(), Vec::new());
         let provider = provider_of(device);
-        Ok(Self { runtime, provider, ahead, shapes, datasets, files, compiled_count: 0 })
+        Ok(Self {
+            runtime,
+            provider,
+            ahead,
+            data_bytes_max: None,
+            hosted: Weak::new(),
+            shapes,
+            datasets,
+            files,
+            compiled_count: 0,
+        })
     }
 
     /// The same for graphs as they are written for CUDA, on the CPU: see [`Runtime::with_host_kernels`].
@@ -115,6 +129,12 @@ impl Engine {
     /// The same, with so many minibatches handed over at once where all rows are in memory: the same numbers.
     pub fn with_ahead(self, ahead: usize) -> Self {
         Self { ahead, ..self }
+    }
+
+    /// The same, with at most so many bytes of a trial's rows on the device: of more, those to train on stay in memory,
+    /// and each minibatch crosses by itself: the same numbers, a little later.
+    pub fn with_data_limit(self, data_bytes_max: Option<u64>) -> Self {
+        Self { data_bytes_max, ..self }
     }
 
     /// The same with other settings for CUDA, for what it compiles from now on.
@@ -137,9 +157,14 @@ impl Engine {
         source: impl Into<Source>,
         resume: Option<&[u8]>,
     ) -> Result<Training<'_>, TrainingError> {
-        let source = source.into();
+        let source = self.placed(source.into());
         plan.check()?;
         match &source {
+            Source::Hosted(data) if self.hosted.as_ptr() == Arc::as_ptr(data) => {}
+            Source::Hosted(data) => {
+                data.check(plan.loss.ignored())?;
+                self.hosted = Arc::downgrade(data);
+            }
             Source::Resident(data) if self.datasets.iter().any(|resident| resident.holds(data)) => {}
             Source::Resident(data) => data.check(plan.loss.ignored())?,
             Source::Streamed(stream) => stream.validation.check("validation", plan.loss.ignored())?,
@@ -154,15 +179,30 @@ impl Engine {
         let position = self.shape(shape, source.validation().rows())?;
         let data = match &source {
             Source::Resident(data) => self.device_data(position, data)?,
-            Source::Streamed(stream) => {
+            Source::Hosted(_) | Source::Streamed(_) => {
                 let Shape { plan, step, .. } = &self.shapes[position];
-                let validation = upload(&step.compiled, &stream.validation, &plan.model.features())?;
+                let validation = upload(&step.compiled, source.validation(), &plan.model.features())?;
                 Arc::new(DeviceData { train: None, validation })
             }
         };
         self.keep_for(position, &data);
         self.record(position, plan, &data)?;
         Training::start(&mut self.shapes[position], plan, source, data, resume)
+    }
+
+    /// With rows that are too many for the device in memory alone.
+    fn placed(&self, source: Source) -> Source {
+        match (source, self.data_bytes_max) {
+            (Source::Resident(data), Some(most)) if bytes(&data.train) + bytes(&data.validation) > most => {
+                tracing::info!(
+                    mib = bytes(&data.train) >> 20,
+                    limit_mib = most >> 20,
+                    "the rows to train on stay in the host's memory: a device has less for them (`--data-memory`)"
+                );
+                Source::Hosted(data)
+            }
+            (source, _) => source,
+        }
     }
 
     /// How many shapes were compiled so far: trials of one shape share one.
@@ -343,6 +383,17 @@ impl Stage {
         let compiled = if can_be_recorded { runtime.compile_for_replay(&onnx)? } else { runtime.compile(&onnx)? };
         Ok(Self { program, compiled })
     }
+}
+
+/// What the rows take on a device.
+fn bytes(split: &Split) -> u64 {
+    let element = |values: &Values| if matches!(values, Values::I64(_)) { 8 } else { 4 };
+    let target = match &split.target {
+        Target::Classes { labels, .. } => labels.len() * 8,
+        Target::Values { values, .. } => values.len() * 4,
+    };
+    let features = split.features.iter().map(|feature| feature.values.len() * element(&feature.values));
+    (features.sum::<usize>() + target) as u64
 }
 
 fn upload(compiled: &Compiled, split: &Split, wanted: &[families::Feature]) -> Result<DeviceSplit, TrainingError> {

@@ -310,9 +310,9 @@ impl Plan {
             precision: self.precision,
             recompute: self.recompute,
             outputs: self.metrics.iter().any(|metric| metric.needs_outputs()),
-            rows: if source.is_streamed() { batch } else { source.rows() },
+            rows: if source.comes_in_batches() { batch } else { source.rows() },
             batch,
-            ahead: if source.is_streamed() { 1 } else { ahead },
+            ahead: if source.comes_in_batches() { 1 } else { ahead },
             provider,
         })
     }

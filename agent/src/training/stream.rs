@@ -3,6 +3,8 @@
 //! The blocks of an epoch come in an order of their own, and the rows of a few neighbouring ones are mixed. Both
 //! follow from the trial's seed and the epoch alone, so a resumed training sees the rows that it would have seen.
 //! It knows no file: how a block is read is for others to say.
+//!
+//! Rows that are too many for a device only come from memory, in the order in which the device would take them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -34,8 +36,10 @@ pub struct Stream {
 /// Where a trial's rows come from.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// All in memory.
+    /// All in memory, and on the device, too.
     Resident(Arc<Dataset>),
+    /// All in memory, from which each minibatch crosses to the device: the same numbers as of one that is resident.
+    Hosted(Arc<Dataset>),
     /// Those to train on are read while training.
     Streamed(Arc<Stream>),
 }
@@ -44,7 +48,7 @@ impl Source {
     /// Rows to train on.
     pub fn rows(&self) -> usize {
         match self {
-            Self::Resident(data) => data.train.rows(),
+            Self::Resident(data) | Self::Hosted(data) => data.train.rows(),
             Self::Streamed(stream) => stream.rows(),
         }
     }
@@ -52,7 +56,7 @@ impl Source {
     /// The rows to validate on; those to train on are like them.
     pub fn validation(&self) -> &Split {
         match self {
-            Self::Resident(data) => &data.validation,
+            Self::Resident(data) | Self::Hosted(data) => &data.validation,
             Self::Streamed(stream) => &stream.validation,
         }
     }
@@ -60,14 +64,51 @@ impl Source {
     /// Those that are in memory.
     pub(super) fn targets(&self) -> impl Iterator<Item = &Target> {
         let trained = match self {
-            Self::Resident(data) => Some(&data.train.target),
+            Self::Resident(data) | Self::Hosted(data) => Some(&data.train.target),
             Self::Streamed(_) => None,
         };
         trained.into_iter().chain([&self.validation().target])
     }
 
+    /// Whether the rows come in an order of their own, which is not that of rows in memory.
     pub(super) fn is_streamed(&self) -> bool {
         matches!(self, Self::Streamed(_))
+    }
+
+    /// Whether each minibatch comes as a whole, as if it were all of the data.
+    pub(super) fn comes_in_batches(&self) -> bool {
+        !matches!(self, Self::Resident(_))
+    }
+
+    /// The minibatches from a place on, where they come as a whole.
+    ///
+    /// # Errors
+    /// As of [`Stream::batches`].
+    pub(super) fn batches(&self, seed: u64, batch: usize, from: Place) -> Result<Option<Batches>, TrainingError> {
+        match self {
+            Self::Resident(_) => Ok(None),
+            Self::Streamed(stream) => stream.batches(seed, batch, from).map(Some),
+            Self::Hosted(data) => {
+                let data = Arc::clone(data);
+                let send = move |sender: &Sender| send_in_memory(&data, seed, batch, from, sender);
+                Batches::read(self.rows(), batch, from, send).map(Some)
+            }
+        }
+    }
+}
+
+/// Until nobody listens any more.
+fn send_in_memory(data: &Dataset, seed: u64, batch: usize, from: Place, sender: &Sender) {
+    let mut step = usize::try_from(from.step).expect("it is below the steps of an epoch");
+    for epoch in from.epoch.. {
+        let order = positions(draw::permutation(seed, epoch, data.train.rows()));
+        for rows in order.chunks_exact(batch).skip(std::mem::take(&mut step)) {
+            let mut next = data.train.emptied();
+            next.append(&data.train, rows);
+            if sender.send(Ok(next)).is_err() {
+                return;
+            }
+        }
     }
 }
 
@@ -118,22 +159,12 @@ impl Stream {
     /// # Errors
     /// When an epoch has no batch, the place is not in one, or no thread can be had.
     pub fn batches(self: &Arc<Self>, seed: u64, batch: usize, from: Place) -> Result<Batches, TrainingError> {
-        let steps = self.rows().checked_div(batch).unwrap_or(0) as u64;
-        if from.step >= steps {
-            let reason = format!("step {} of an epoch that has {steps} batches of {batch} rows", from.step);
-            return Err(TrainingError::Data { reason });
-        }
-        let (sender, receiver) = sync_channel(AHEAD);
         let stream = Arc::clone(self);
-        let thread = std::thread::Builder::new()
-            .name("rows".to_owned())
-            .spawn(move || stream.send(seed, batch, from, &sender))
-            .map_err(|error| TrainingError::Data { reason: format!("no thread to read rows: {error}") })?;
-        Ok(Batches { receiver: Some(receiver), thread: Some(thread) })
+        Batches::read(self.rows(), batch, from, move |sender| stream.send(seed, batch, from, sender))
     }
 
     /// Until nobody listens any more, or a block cannot be read.
-    fn send(&self, seed: u64, batch: usize, from: Place, sender: &SyncSender<Result<Split, TrainingError>>) {
+    fn send(&self, seed: u64, batch: usize, from: Place, sender: &Sender) {
         let mut place = from;
         loop {
             match self.send_epoch(seed, batch, place, sender) {
@@ -145,13 +176,7 @@ impl Stream {
         }
     }
 
-    fn send_epoch(
-        &self,
-        seed: u64,
-        batch: usize,
-        from: Place,
-        sender: &SyncSender<Result<Split, TrainingError>>,
-    ) -> Result<Flow, TrainingError> {
+    fn send_epoch(&self, seed: u64, batch: usize, from: Place, sender: &Sender) -> Result<Flow, TrainingError> {
         let mut left = (self.rows() / batch) as u64 - from.step;
         let mut skip = usize::try_from(from.step).unwrap_or(usize::MAX).saturating_mul(batch);
         let mut pending = self.validation.emptied();
@@ -232,7 +257,9 @@ fn positions(order: Vec<i64>) -> Vec<usize> {
     order.into_iter().map(|row| usize::try_from(row).expect("a permutation is not negative")).collect()
 }
 
-/// Batches of a stream, read by a thread of its own, which ends with it.
+type Sender = SyncSender<Result<Split, TrainingError>>;
+
+/// Batches, read by a thread of its own, which ends with it.
 pub struct Batches {
     /// Always there until the end.
     receiver: Option<Receiver<Result<Split, TrainingError>>>,
@@ -240,6 +267,26 @@ pub struct Batches {
 }
 
 impl Batches {
+    /// Those of so many rows that `send` sends from a place on.
+    fn read(
+        rows: usize,
+        batch: usize,
+        from: Place,
+        send: impl FnOnce(&Sender) + Send + 'static,
+    ) -> Result<Self, TrainingError> {
+        let steps = rows.checked_div(batch).unwrap_or(0) as u64;
+        if from.step >= steps {
+            let reason = format!("step {} of an epoch that has {steps} batches of {batch} rows", from.step);
+            return Err(TrainingError::Data { reason });
+        }
+        let (sender, receiver) = sync_channel(AHEAD);
+        let thread = std::thread::Builder::new()
+            .name("rows".to_owned())
+            .spawn(move || send(&sender))
+            .map_err(|error| TrainingError::Data { reason: format!("no thread to read rows: {error}") })?;
+        Ok(Self { receiver: Some(receiver), thread: Some(thread) })
+    }
+
     /// The next batch, waited for where it is not read yet.
     ///
     /// # Errors

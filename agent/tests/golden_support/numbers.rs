@@ -21,11 +21,13 @@ pub struct Golden {
     tensors: Vec<u8>,
 }
 
-/// What gradients and losses differ by from those in double precision, relative to them: the largest of any.
+/// What numbers differ by from those in double precision, relative to them: the largest of any.
 #[derive(Default)]
 pub struct Errors {
     pub gradient: f64,
     pub loss: f64,
+    /// Of outputs and running statistics after the steps.
+    pub trained: f64,
 }
 
 pub struct Port {
@@ -149,6 +151,7 @@ fn golden(folder: &Path, model: &Value) -> Golden {
         single: Errors {
             gradient: model["single"]["gradient"].as_f64().unwrap_or_default(),
             loss: model["single"]["loss"].as_f64().unwrap_or_default(),
+            trained: model["single"]["trained"].as_f64().unwrap_or_default(),
         },
         files: list(&model["files"]).iter().map(file).collect(),
         tensors: std::fs::read(folder.join(text(&model["numbers"]))).expect("the numbers of the index are there"),

@@ -17,6 +17,7 @@ pub fn lane(reports: mpsc::Sender<(Lane, Report)>) -> LaneThread {
         device: device(),
         threads: 1,
         cuda: CudaSettings::default(),
+        data_bytes_max: None,
         commands: CommandSettings::default(),
     };
     LaneThread::start(Lane(0), &AgentId::new("agent").unwrap(), &settings, reports).unwrap()

@@ -31,6 +31,7 @@ struct Functions {
     device: unsafe extern "C" fn(*mut c_int, c_int) -> Outcome,
     context_device: unsafe extern "C" fn(*mut c_int) -> Outcome,
     attribute: unsafe extern "C" fn(*mut c_int, c_int, c_int) -> Outcome,
+    memory: unsafe extern "C" fn(*mut usize, c_int) -> Outcome,
     load: unsafe extern "C" fn(*mut Handle, *const c_void) -> Outcome,
     unload: unsafe extern "C" fn(Handle) -> Outcome,
     function: unsafe extern "C" fn(*mut Handle, Handle, *const c_char) -> Outcome,
@@ -98,6 +99,7 @@ impl Driver {
                 device: *library.get(c"cuDeviceGet").map_err(symbol)?,
                 context_device: *library.get(c"cuCtxGetDevice").map_err(symbol)?,
                 attribute: *library.get(c"cuDeviceGetAttribute").map_err(symbol)?,
+                memory: *library.get(c"cuDeviceTotalMem_v2").map_err(symbol)?,
                 load: *library.get(c"cuModuleLoadData").map_err(symbol)?,
                 unload: *library.get(c"cuModuleUnload").map_err(symbol)?,
                 function: *library.get(c"cuModuleGetFunction").map_err(symbol)?,
@@ -119,13 +121,25 @@ impl Driver {
 
     /// The compute capability of the device of this number.
     pub fn capability(&self, number: u32) -> Result<(i32, i32), String> {
+        self.capability_of(self.numbered(number)?)
+    }
+
+    /// The memory of the device of this number, all of it.
+    pub fn memory_bytes(&self, number: u32) -> Result<u64, String> {
+        let (device, mut bytes) = (self.numbered(number)?, 0);
+        // SAFETY: it writes one number.
+        self.check("cuDeviceTotalMem_v2", unsafe { (self.functions.memory)(&raw mut bytes, device) })?;
+        Ok(bytes as u64)
+    }
+
+    fn numbered(&self, number: u32) -> Result<c_int, String> {
         let (ordinal, mut device) = (c_int::try_from(number).map_err(|error| error.to_string())?, 0);
         // SAFETY: the driver may be started more than once; the second call writes one number.
         unsafe {
             self.check("cuInit", (self.functions.start)(0))?;
             self.check("cuDeviceGet", (self.functions.device)(&raw mut device, ordinal))?;
         }
-        self.capability_of(device)
+        Ok(device)
     }
 
     fn capability_of(&self, device: c_int) -> Result<(i32, i32), String> {
