@@ -187,8 +187,8 @@ impl Runtime {
     ///
     /// # Errors
     /// The graph is refused, some node has no kernel on the device, or it has control flow. A node that waits for the
-    /// device is an error of the first run, as is a Concat of more than 32 tensors. Not found out: a Split into more
-    /// than four tensors of different lengths, whose replays read memory of the host that is no longer theirs.
+    /// device is an error of the first run, as is a Concat of more than 32 tensors. Not found out: a kernel that gets lengths
+    /// or addresses from the host's memory (some of Split and MatMul do), whose replays read there what is no longer theirs.
     pub fn compile_for_replay(&self, onnx: &[u8]) -> Result<Compiled, RuntimeError> {
         self.compile_with(onnx, Launch::WholeGraph)
     }
@@ -249,6 +249,10 @@ impl Runtime {
             let kernels = self.host_kernels.as_ref().map(|make| make());
             return builder.with_operators(operators::domain(kernels, self.threads)?).map_err(unset);
         };
+        // It would write slices as one Split, which gets their lengths from the host's memory: no recording could hold it.
+        let builder = builder
+            .with_config_entry("optimization.disable_specified_optimizers", "GatherSliceToSplitFusion")
+            .map_err(unset)?;
         let provider = self.cuda.provider(self.cuda_number(number)?, launch);
         let builder = match &self.nvidia {
             Some(nvidia) => builder.with_operators(operators::cuda_domain(nvidia, self.cuda.tf32)?).map_err(unset)?,

@@ -209,12 +209,14 @@ fn what_moves_elements_gives_the_same_numbers() {
             half(graph, y)
         });
     }
-    check("Gather", &[&[7, 4, 3], &[2, 5]], |graph, x| {
-        let scaled = graph.scale(x[1], 14.0)?;
-        let rows = graph.cast(scaled, Dtype::I64)?;
-        let y = graph.gather(x[0], rows)?;
-        half(graph, y)
-    });
+    for (axis, rows) in [7.0, 4.0, 3.0].into_iter().enumerate() {
+        check("Gather", &[&[7, 4, 3], &[2, 5]], |graph, x| {
+            let scaled = graph.scale(x[1], 2.0 * rows)?;
+            let rows = graph.cast(scaled, Dtype::I64)?;
+            let y = graph.node("Gather", &[x[0], rows], &[("axis", Attribute::Int(axis as i64))])?;
+            half(graph, y)
+        });
+    }
     check("Split", &[&[30]], |graph, x| {
         let y = half(graph, x[0])?;
         let lengths = graph.int_vector(vec![3, 12, 1, 9, 5]);

@@ -1,4 +1,5 @@
 """The table of models of real size: those that are trained by name, torchvision's as they are."""
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 
@@ -24,6 +25,20 @@ def still(make: Callable[..., nn.Module], **options) -> nn.Module:
     return network
 
 
+def smooth(make: Callable[[], nn.Module]) -> nn.Module:
+    """With functions that have no corners: what is left of the errors is that of everything else."""
+    network = make()
+    for parent in list(network.modules()):
+        for name, module in parent.named_children():
+            if isinstance(module, (nn.ReLU, nn.ReLU6, nn.Hardswish)):
+                setattr(parent, name, nn.SiLU())
+            elif isinstance(module, nn.Hardsigmoid):
+                setattr(parent, name, nn.Sigmoid())
+            elif isinstance(module, nn.MaxPool2d):
+                setattr(parent, name, nn.AvgPool2d(module.kernel_size, module.stride, module.padding))
+    return network
+
+
 class Segmented(nn.Module):
     """torchvision's networks for segmentation give their result under a name."""
 
@@ -42,14 +57,17 @@ def vit_tiny() -> nn.Module:
     )
 
 
-def of_images(name: str, make: Callable[[], nn.Module], batch: int = 8, size: int = 64, **options) -> Golden:
+def of_images(
+    name: str, make: Callable[[], nn.Module], batch: int = 8, size: int = 64, *, pixels: bool = False, corners: bool = True
+) -> tuple[Golden, ...]:
+    """As it is; and where it has rectifiers and the like, smooth as well. `pixels`: with a class for each of them."""
     images = (numbers("images", batch, 3, size, size),)
-    settings = {"optimizers": SMALL, "steps": STEPS} | options
-    return Golden(name, make, images, settings.pop("target", classes(batch)), **settings)
-
-
-def of_pixels(name: str, make: Callable[[], nn.Module], batch: int = 4, size: int = 64) -> Golden:
-    return of_images(name, make, batch, size, target=classes(batch, size, size))
+    target = classes(batch, size, size) if pixels else classes(batch)
+    whole = Golden(name, make, images, target, optimizers=SMALL, steps=STEPS)
+    if not corners:
+        return (whole,)
+    other = dataclasses.replace(whole, name=f"{name}-smooth", network=partial(smooth, make), variants=BY_DYNAMO)
+    return whole, other
 
 
 def of_tokens(
@@ -61,21 +79,23 @@ def of_tokens(
 
 
 WHOLE = (
-    of_images("resnet18", partial(still, vision.resnet18)),
-    of_images("resnet50", partial(still, vision.resnet50)),
-    of_images("mobilenet_v2", partial(still, vision.mobilenet_v2)),
-    of_images("mobilenet_v3_large", partial(still, vision.mobilenet_v3_large)),
-    of_images("efficientnet_b0", partial(still, vision.efficientnet_b0, stochastic_depth_prob=0.0)),
-    of_images("regnet_y_400mf", partial(still, vision.regnet_y_400mf)),
-    of_images("shufflenet_v2_x1_0", partial(still, vision.shufflenet_v2_x1_0)),
-    of_images("squeezenet1_1", partial(still, vision.squeezenet1_1)),
-    of_images("densenet121", partial(still, vision.densenet121), batch=4),
-    of_images("convnext_tiny", partial(still, vision.convnext_tiny, stochastic_depth_prob=0.0), batch=4),
-    of_images("swin_t", partial(still, vision.swin_t, stochastic_depth_prob=0.0), batch=2, size=224),
-    of_images("vit_tiny", vit_tiny, batch=2, size=224),
-    of_pixels("unet", partial(tiny.UNet, (64, 128, 256))),
-    of_pixels("lraspp_mobilenet_v3_large", partial(Segmented, vision.segmentation.lraspp_mobilenet_v3_large)),
-    of_pixels("deeplabv3_resnet50", partial(Segmented, vision.segmentation.deeplabv3_resnet50)),
+    *of_images("resnet18", partial(still, vision.resnet18)),
+    *of_images("resnet50", partial(still, vision.resnet50)),
+    *of_images("mobilenet_v2", partial(still, vision.mobilenet_v2)),
+    *of_images("mobilenet_v3_large", partial(still, vision.mobilenet_v3_large)),
+    *of_images("efficientnet_b0", partial(still, vision.efficientnet_b0, stochastic_depth_prob=0.0), corners=False),
+    *of_images("regnet_y_400mf", partial(still, vision.regnet_y_400mf)),
+    *of_images("shufflenet_v2_x1_0", partial(still, vision.shufflenet_v2_x1_0)),
+    *of_images("squeezenet1_1", partial(still, vision.squeezenet1_1)),
+    *of_images("densenet121", partial(still, vision.densenet121), batch=4),
+    *of_images("convnext_tiny", partial(still, vision.convnext_tiny, stochastic_depth_prob=0.0), batch=4, corners=False),
+    *of_images("swin_t", partial(still, vision.swin_t, stochastic_depth_prob=0.0), batch=2, size=224, corners=False),
+    *of_images("vit_tiny", vit_tiny, batch=2, size=224, corners=False),
+    *of_images("unet", partial(tiny.UNet, (64, 128, 256)), batch=4, pixels=True),
+    *of_images(
+        "lraspp_mobilenet_v3_large", partial(Segmented, vision.segmentation.lraspp_mobilenet_v3_large), batch=4, pixels=True
+    ),
+    *of_images("deeplabv3_resnet50", partial(Segmented, vision.segmentation.deeplabv3_resnet50), batch=4, pixels=True),
     Golden(
         "bert_tiny", partial(tiny.Bert, 30522, 128, 128, 2),
         (integers("tokens", 30522, 8, 128), Input("mask", (8, 128), "prefixes"), integers("segments", 2, 8, 128)),

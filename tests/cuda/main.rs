@@ -115,6 +115,24 @@ fn steps_of_every_kind_are_recorded_without_the_host() {
     assert_eq!(trace.count("illegal"), 0);
 }
 
+/// Whatever PyTorch exports: every node of its step has a kernel on the device, and may be recorded.
+#[test]
+fn steps_of_exported_models_are_recorded_without_the_host() {
+    let Some(library) = library() else { return };
+    for what in ["golden models", "families"] {
+        let trace = Step::new(&library, what).env("REGATTA_TEST_DEVICE", "cuda:0").succeed();
+        let sections = trace.sections();
+        for (name, section) in &sections {
+            assert_eq!(section.recorded().len(), 1, "{name}");
+            let from_host = section.recordings().iter().flat_map(|recording| recording.copies("h2d")).count();
+            assert_eq!(from_host, 0, "{name}");
+        }
+        eprintln!("{what}: {} trainings", sections.len());
+        assert!(sections.len() >= if what == "families" { 4 } else { 60 });
+        assert_eq!(trace.count("illegal"), 0, "{what}");
+    }
+}
+
 #[test]
 fn trials_of_one_shape_share_a_recording_while_their_data_are_the_same() {
     let Some(library) = library() else { return };

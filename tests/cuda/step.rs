@@ -2,6 +2,18 @@
 //!
 //! `cuda-step WHAT [DEVICE]`. It ends with a line on standard output: `ok`, or the kind of the error and its text.
 
+#[path = "../../agent/tests/support/library.rs"]
+mod library;
+#[path = "../../agent/tests/golden_support/numbers.rs"]
+#[allow(dead_code, reason = "what is computed here are no numbers")]
+mod numbers;
+#[path = "../../agent/tests/golden_support/trained.rs"]
+#[allow(dead_code, reason = "what is computed here are no numbers")]
+mod trained;
+#[path = "../../agent/tests/golden_support/trial.rs"]
+#[allow(dead_code, reason = "what is computed here are no numbers")]
+mod trial;
+
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,11 +23,12 @@ use anyhow::Context;
 use regatta_agent::runtime::{Array, Compiled, CudaSettings, Device, Interrupt, Runtime, RuntimeError, Tensor};
 use regatta_agent::training::{
     Activation, Adam, Augmentation, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Split,
-    Stream, Target, TrainingError,
+    Stream, Target, TrainingError, Values,
 };
 use regatta_autodiff::graph::{Dtype, Graph, GraphError, Provider};
 use regatta_autodiff::step::{Port, Precision, Program};
 use regatta_autodiff::{families, step};
+use trained::Trained;
 
 /// Rows of the data: eight minibatches.
 const ROWS: usize = 256;
@@ -40,6 +53,8 @@ fn main() -> anyhow::Result<()> {
         "tf32" => train_with(Engine::new(&library, device, 1), SGD, CudaSettings { tf32: true, ..KERNEL_BY_KERNEL }),
         "four at once" => train_at_once(&library, device),
         "every kind" => record_every_kind(&library, device),
+        "golden models" => train_golden_models(),
+        "families" => train_families(&library, device),
         "streamed" => train_streamed(&library, device),
         "trial after trial" => trial_after_trial(&library, device),
         "deep transformer" => train_deep(&library, device, false),
@@ -149,6 +164,76 @@ fn record_every_kind(library: &Path, device: Device) -> Result<(), TrainingError
     }
     mark("end");
     Ok(())
+}
+
+/// Every file of the golden models with its first optimizer, and one model with all.
+fn train_golden_models() -> Result<(), TrainingError> {
+    for golden in numbers::models() {
+        let first = golden.optimizers.len().min(1);
+        for (at, file) in golden.files.iter().enumerate() {
+            let with_all = golden.name == "mlp" && at == 0;
+            for optimizer in &golden.optimizers[..if with_all { golden.optimizers.len() } else { first }] {
+                mark(&format!("{} {}", file.name, optimizer.name));
+                let refused = |reason| TrainingError::Configuration { reason: format!("{}: {reason}", file.name) };
+                Trained::train(&golden, file, optimizer).map_err(refused)?;
+            }
+        }
+    }
+    mark("end");
+    Ok(())
+}
+
+/// What no golden model has: optimizers that PyTorch lacks, tokens, categories, groups.
+fn train_families(library: &Path, device: Device) -> Result<(), TrainingError> {
+    let adam = Adam { learning_rate: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
+    let lion = OptimizerPlan::Lion { learning_rate: 0.01, beta1: 0.9, beta2: 0.99, weight_decay: 0.01 };
+    let plan = |model, optimizer| Plan::new(model, Loss::cross_entropy(), optimizer, BATCH, 1);
+    let tabular = ModelPlan::Tabular {
+        embedding: None,
+        hidden: vec![16],
+        norm: Norm::Batch,
+        activation: Activation::Relu,
+        dropout: 0.1,
+    };
+    let decoder = ModelPlan::Transformer {
+        decoder: true,
+        layers: 1,
+        width: 16,
+        heads: 2,
+        ratio: 2,
+        patch: None,
+        vocabulary: None,
+        activation: Activation::Gelu,
+        dropout: 0.1,
+    };
+    let average = Plan { average: Some(0.9), clip_value: Some(1.0), ..plan(mlp(), OptimizerPlan::Lamb(adam)) };
+    let rows = [
+        ("lamb", average, data(vec![WIDTH])),
+        ("lion", plan(mlp(), lion), data(vec![WIDTH])),
+        ("tabular", plan(tabular, ADAMW), categories(vec![3], vec![])),
+        ("decoder", plan(decoder, ADAMW), categories(vec![6], vec![6])),
+    ];
+    for (what, plan, data) in rows {
+        mark(what);
+        let mut engine = Engine::new(library, device, 1)?;
+        let mut training = engine.start(&plan, &data, None)?;
+        training.train_steps(4)?;
+        training.evaluate()?;
+        training.checkpoint()?;
+    }
+    mark("end");
+    Ok(())
+}
+
+/// Rows of categories or tokens.
+fn categories(shape: Vec<usize>, target: Vec<usize>) -> Arc<Dataset> {
+    let count = |shape: &[usize]| ROWS * shape.iter().product::<usize>();
+    let numbers = |count: usize| (0..count as i64).map(|at| at % CLASSES as i64).collect::<Vec<_>>();
+    let values = Values::I64(numbers(count(&shape)));
+    let labels = numbers(count(&target));
+    let feature = Feature { values, vocabulary: vec![CLASSES], ..Feature::numbers("x", shape, Vec::new()) };
+    let split = Split { features: vec![feature], target: Target::classes(labels, target, CLASSES) };
+    Arc::new(Dataset { train: split.clone(), validation: split })
 }
 
 /// Rows that come from the host with each step.

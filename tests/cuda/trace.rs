@@ -24,6 +24,12 @@ impl Trace {
         Section(calls.cloned().collect())
     }
 
+    /// All sections before the one that ends them, with their names.
+    pub fn sections(&self) -> Vec<(String, Section)> {
+        let names = self.0.iter().filter_map(|line| line.strip_prefix("mark "));
+        names.filter(|name| *name != "end").map(|name| (name.to_owned(), self.section(name))).collect()
+    }
+
     pub fn count(&self, kind: &str) -> usize {
         count(&self.0, kind)
     }

@@ -11,6 +11,7 @@ mod encode;
 mod infer;
 mod mixed;
 mod padded;
+mod recorded;
 mod segment;
 
 pub(crate) use along::LinearMap;
@@ -21,6 +22,7 @@ pub(crate) use infer::{
     SliceRange, Windows, blocks_mode, paddings, permutation, pooling_windows, reduced_axes, resized, slice_ranges,
 };
 pub use infer::{axis_position, broadcast_shapes, knows_shape_of};
+pub(crate) use recorded::is_safe_to_record;
 pub(crate) use segment::{Repetition, Segment};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -241,6 +243,7 @@ impl Graph {
             false => nodes,
         };
         let graph = Self { nodes, ..self.clone() };
+        let graph = if self.provider == Provider::Cuda { graph.to_record() } else { graph };
         if self.is_fused() { fuse::fused(graph) } else { graph }
     }
 

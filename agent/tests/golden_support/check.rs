@@ -94,7 +94,7 @@ fn steps(
     optimizer: &Settings,
     evaluation: &mut Trial,
 ) -> Result<(Errors, (f64, f64)), String> {
-    let trained = Trained::train(golden, file, optimizer, evaluation.output_shape())?;
+    let trained = Trained::train(golden, file, optimizer)?;
     let curve = &trained.losses;
     let expected = golden.numbers(&format!("loss.{}", optimizer.name));
     let mut errors = Errors::default();
@@ -112,7 +112,7 @@ fn steps(
     errors.trained = within(&format!("output.{}", optimizer.name), &output, &expected, TINY, error_max)?;
     // ONNX Runtime behind our interface takes no features of type bool.
     if golden.name != "attention" {
-        let plain = trained.exported_output(golden, file, evaluation.output_shape())?;
+        let plain = trained.exported_output(golden, file)?;
         within("the exported file's output", &plain, &output, TINY, EXPORT_ERROR_MAX)?;
     }
     for (name, buffer) in evaluation.statistics() {

@@ -26,11 +26,11 @@ pub struct Trained {
 
 impl Trained {
     /// The steps of a golden training, over its batches in turn.
-    pub fn train(golden: &Golden, file: &File, optimizer: &Settings, output: &[usize]) -> Result<Self, String> {
+    pub fn train(golden: &Golden, file: &File, optimizer: &Settings) -> Result<Self, String> {
         let onnx = Arc::new(file.bytes());
         let model = ModelPlan::File { onnx, settings: import::Settings::default(), dropout: None };
         let plan = Plan::new(model, loss(golden), plan_of(optimizer), golden.inputs[0].shape[0], SEED);
-        let data = Arc::new(data(golden, file, output)?);
+        let data = Arc::new(data(golden, file)?);
         let mut engine = Engine::new(&library(), device(), 1).map_err(text)?;
         let mut training = engine.start(&plan, &data, None).map_err(text)?;
         let mut losses = Vec::new();
@@ -49,7 +49,7 @@ impl Trained {
     }
 
     /// What the user's own file gives for the first batch, with what was trained put into it.
-    pub fn exported_output(&self, golden: &Golden, file: &File, shape: &[usize]) -> Result<Vec<f64>, String> {
+    pub fn exported_output(&self, golden: &Golden, file: &File) -> Result<Vec<f64>, String> {
         let onnx = Exported::read(&self.checkpoint).and_then(|trained| trained.onnx(Some(&file.bytes())));
         let onnx = onnx.map_err(text)?;
         let read = ModelFile::read(&onnx, &import::Settings::default()).map_err(text)?;
@@ -62,8 +62,9 @@ impl Trained {
             let tensor = compiled.tensor(&port.shape, &contents).map_err(text)?;
             bindings.input(&input.name, &tensor).map_err(text)?;
         }
+        let shape = golden.output_shape();
         let zeros = array(Dtype::F32, &vec![0.0; shape.iter().product()]);
-        let mut output = compiled.tensor(shape, &zeros).map_err(text)?;
+        let mut output = compiled.tensor(&shape, &zeros).map_err(text)?;
         bindings.output("output", &mut output).map_err(text)?;
         compiled.run(&bindings, &Interrupt::new().map_err(text)?).map_err(text)?;
         let Array::F32(numbers) = output.read().map_err(text)? else { return Err("the output is no float".into()) };
@@ -118,7 +119,7 @@ fn plan_of(optimizer: &Settings) -> OptimizerPlan {
 
 /// One epoch that trains on the golden batches in turn, one row behind the other: laid out against the order in which
 /// the engine draws it.
-fn data(golden: &Golden, file: &File, output: &[usize]) -> Result<Dataset, String> {
+fn data(golden: &Golden, file: &File) -> Result<Dataset, String> {
     let batch = golden.inputs[0].shape[0];
     let mut row_of = vec![0; golden.steps * batch];
     for (place, drawn) in permutation(SEED, 0, row_of.len()).into_iter().enumerate() {
@@ -127,7 +128,7 @@ fn data(golden: &Golden, file: &File, output: &[usize]) -> Result<Dataset, Strin
     let model = ModelFile::read(&file.bytes(), &import::Settings::default()).map_err(text)?;
     let features = model.inputs().iter().zip(&golden.inputs);
     let features = features.map(|(input, port)| feature(port, input.dtype, golden.all(port, "input.")));
-    let all = Split { features: features.collect(), target: target(golden, output) };
+    let all = Split { features: features.collect(), target: target(golden) };
     let (mut train, mut validation) = (all.emptied(), all.emptied());
     train.append(&all, &row_of);
     validation.append(&all, &(0..batch).collect::<Vec<_>>());
@@ -149,11 +150,11 @@ fn feature(port: &Port, dtype: Dtype, numbers: Vec<f64>) -> Feature {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "data are single precision or small integers")]
-fn target(golden: &Golden, output: &[usize]) -> Target {
+fn target(golden: &Golden) -> Target {
     let (numbers, shape) = (golden.all(&golden.target, ""), golden.target.shape[1..].to_vec());
     let classes = match golden.loss.name.as_str() {
-        "cross_entropy" => Some(output[golden.class_axis]),
-        "ctc" => output.last().copied(),
+        "cross_entropy" => golden.output_shape().get(golden.class_axis).copied(),
+        "ctc" => golden.output_shape().last().copied(),
         _ => None,
     };
     if let Some(classes) = classes {

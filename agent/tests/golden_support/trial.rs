@@ -79,10 +79,6 @@ impl Trial {
         names.map(|name| (name, self.weights[name].as_slice()))
     }
 
-    pub fn output_shape(&self) -> &[usize] {
-        &self.backward.output.shape
-    }
-
     /// Of the first batch.
     pub fn output(&mut self, golden: &Golden) -> Result<Vec<f64>, String> {
         let zeros = vec![0.0; self.backward.cotangent.shape.iter().product()];

@@ -347,16 +347,22 @@ impl<'a> Writer<'a> {
         self.declare(node.outputs[0], &rounded)
     }
 
-    /// An element of the rows that indices name. Below zero they count from the end.
+    /// An element of what indices name along an axis. Below zero they count from the end.
     fn gathered(&mut self, node: &Node, at: &str) -> String {
         let shapes =
             [0, 1].map(|operand| node.inputs[operand].map(|x| self.graph.shape(x).to_vec()).unwrap_or_default());
         let [data, indices] = shapes;
-        let (rows, row) = (data[0], data[1..].iter().product::<usize>());
-        let count: usize = indices.iter().product();
-        let order = self.place(at, &[Axis { size: count, stride: 1 }, Axis { size: row, stride: 0 }], 0);
+        let axis = axis_position(node.int("axis", 0), data.len()).expect("a Gather has its axis");
+        let [outer, row] = [&data[..axis], &data[axis + 1..]].map(|axes| axes.iter().product::<usize>());
+        let (rows, count) = (data[axis], indices.iter().product());
+        let block = i64::try_from(rows * row).expect("a tensor's elements can be counted");
+        let along = |steps: [i64; 3]| {
+            let sizes = [outer, count, row].into_iter().zip(steps);
+            sizes.map(|(size, stride)| Axis { size, stride }).collect::<Vec<_>>()
+        };
+        let order = self.place(at, &along([0, 1, 0]), 0);
         let index = self.operand(node, 1, &order);
-        let within = self.place(at, &[Axis { size: count, stride: 0 }, Axis { size: row, stride: 1 }], 0);
+        let within = self.place(at, &along([block, 0, 1]), 0);
         let place = self.name("i");
         let _ = writeln!(
             self.body,
@@ -482,12 +488,9 @@ pub fn is_loop(node: &Node) -> bool {
     node.domain == DOMAIN && [PARTIAL_SUM, MAX_POOL_GRADIENT].contains(&node.op.as_str())
 }
 
-/// Whether a node takes rows along the first axis.
-pub fn is_gather(graph: &Graph, node: &Node) -> bool {
-    let data = node.inputs.first().copied().flatten();
-    let has_rows = data.is_some_and(|data| !graph.shape(data).is_empty());
-    let axis = data.and_then(|data| axis_position(node.int("axis", 0), graph.shape(data).len()));
-    node.domain.is_empty() && node.op == "Gather" && has_rows && axis == Some(0)
+/// Whether a node takes what indices name along an axis.
+pub fn is_gather(node: &Node) -> bool {
+    node.domain.is_empty() && node.op == "Gather"
 }
 
 /// Whether all parts of a Split are of one vector.

@@ -206,7 +206,7 @@ impl<'a> Regions<'a> {
             if read.is_empty() || self.parts[at] == Part::None || node.op == "Split" {
                 continue;
             }
-            if self.parts[at] == Part::Moves || is_loop(node) || is_gather(self.graph, node) {
+            if self.parts[at] == Part::Moves || is_loop(node) || is_gather(node) {
                 across.insert(at, read.clone());
             }
             states.extend(node.outputs.iter().map(|output| (*output, read.clone())));
@@ -432,7 +432,7 @@ fn part(graph: &Graph, node: &Node) -> Part {
     } else if is_flat_split(graph, node)
         || is_of_elements(graph, node)
         || is_loop(node)
-        || (reads_no_state && is_gather(graph, node))
+        || (reads_no_state && is_gather(node))
     {
         Part::Computes
     } else if reads_no_state && is_moved_in_runs(graph, node) {
@@ -452,7 +452,7 @@ fn is_moved_in_runs(graph: &Graph, node: &Node) -> bool {
     let has_runs = match node.op.as_str() {
         "Transpose" => {
             let rank = graph.shape(node.outputs[0]).len();
-            permutation(node, rank).is_some_and(|axes| axes.last() == Some(&(rank - 1)))
+            permutation(node, rank).is_some_and(|axes| axes.last().is_some_and(|last| last + 1 == rank))
         }
         "Concat" => return node.domain.is_empty() && graph.dtype(node.outputs[0]) != Dtype::Bool,
         _ => true,

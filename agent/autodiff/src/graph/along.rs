@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::{Attribute, Constant, Elements, Graph, GraphError, Transposed, Value};
+use super::{Attribute, Constant, Elements, Graph, GraphError, Provider, Transposed, Value};
 
 /// Elements of the largest matrix that a map is written as. Of more it would be mostly zeros.
 const DENSE_MAX: usize = 1 << 22;
 
 /// The most terms of an element, where a map is not written as a matrix.
 const TERMS_MAX: usize = 64;
+
+/// The most that are written so on CUDA whatever the size: kernels of ours take them up, where a product with one matrix
+/// for all would have it repeated for each.
+const CUDA_TERMS_MAX: usize = 8;
 
 /// The most shares that a map is made of.
 const SHARES_MAX: usize = 1 << 22;
@@ -91,7 +95,8 @@ impl Graph {
     pub(crate) fn along_axis(&mut self, value: Value, axis: usize, map: &LinearMap) -> Result<Value, GraphError> {
         let mut shape = self.shape(value).to_vec();
         let (outer, inner): (usize, usize) = (shape[..axis].iter().product(), shape[axis + 1..].iter().product());
-        let mapped = if !map.is_dense() {
+        let has_few_terms = self.provider() == Provider::Cuda && map.terms_max() <= CUDA_TERMS_MAX;
+        let mapped = if !map.is_dense() || has_few_terms {
             self.by_terms(value, axis, map)?
         } else if inner == 1 {
             let matrix = self.constant_like(value, &[map.to, map.from], map.matrix());

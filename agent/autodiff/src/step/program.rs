@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::layout::{self, Piece};
 use crate::families::Initial;
-use crate::graph::{Dtype, Graph, GraphError, Node, RESERVED_PREFIX, Value};
+use crate::graph::{Dtype, Graph, GraphError, RESERVED_PREFIX, Value, is_safe_to_record};
 
 /// A graph and the description of its inputs and outputs.
 #[derive(Debug, Clone)]
@@ -31,22 +31,11 @@ impl Program {
 
     /// The ONNX model, and whether a recording of it on CUDA would replay right: several minibatches are handed over at once,
     /// and no operator hands its lengths or addresses over in memory of the host, where a replay would read what is there
-    /// by then. Splits into more than four tensors of different lengths do, and splits and joins of more than 32.
+    /// by then.
     pub fn onnx_to_record(&self) -> (Vec<u8>, bool) {
-        const UNEQUAL_MAX: usize = 4;
-        const EQUAL_MAX: usize = 32;
-
         let graph = self.graph.to_run();
-        let is_safe = |node: &Node| match node.op.as_str() {
-            "Concat" => node.inputs.len() <= EQUAL_MAX,
-            "Split" => {
-                let shapes: BTreeSet<&[usize]> = node.outputs.iter().map(|part| graph.shape(*part)).collect();
-                node.outputs.len() <= if shapes.len() == 1 { EQUAL_MAX } else { UNEQUAL_MAX }
-            }
-            _ => true,
-        };
-        let can_be_recorded = self.indices.shape.len() > 1 && graph.nodes().iter().all(is_safe);
-        (graph.encode_as_it_is(), can_be_recorded)
+        let is_safe = graph.nodes().iter().all(|node| is_safe_to_record(&graph, node));
+        (graph.encode_as_it_is(), self.indices.shape.len() > 1 && is_safe)
     }
 }
 
