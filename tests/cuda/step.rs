@@ -5,13 +5,13 @@
 #[path = "../../agent/tests/support/library.rs"]
 mod library;
 #[path = "../../agent/tests/golden_support/numbers.rs"]
-#[allow(dead_code, reason = "what is computed here are no numbers")]
+#[allow(dead_code, clippy::unwrap_used, reason = "they are of tests, and nobody looks at numbers here")]
 mod numbers;
 #[path = "../../agent/tests/golden_support/trained.rs"]
-#[allow(dead_code, reason = "what is computed here are no numbers")]
+#[allow(dead_code, clippy::unwrap_used, reason = "they are of tests, and nobody looks at numbers here")]
 mod trained;
 #[path = "../../agent/tests/golden_support/trial.rs"]
-#[allow(dead_code, reason = "what is computed here are no numbers")]
+#[allow(dead_code, clippy::unwrap_used, reason = "they are of tests, and nobody looks at numbers here")]
 mod trial;
 
 use std::fs::OpenOptions;
