@@ -7,6 +7,7 @@ pub(super) const ROWS: &[Row] = &[
     row("Celu", 12, celu, "alpha Elu(x / alpha)"),
     row("HardSwish", 14, hard_swish, "x HardSigmoid(x; 1/6, 1/2)"),
     row("Mish", 18, mish, "x Tanh(Softplus(x))"),
+    row("Shrink", 9, shrink, "x - bias where x > lambd, x + bias where x < -lambd, else 0"),
     row("Swish", 24, swish, "x Sigmoid(alpha x)"),
     row("Mean", 13, mean, "Sum / n"),
     on_cuda("Hardmax", 13, hardmax, "ArgMax(x) = place, as numbers"),
@@ -34,6 +35,16 @@ fn mish(graph: &mut Graph, application: &Application<'_>) -> Lowered {
     let softplus = graph.softplus(x)?;
     let gate = graph.tanh(softplus)?;
     Ok(vec![Some(graph.mul(x, gate)?)])
+}
+
+fn shrink(graph: &mut Graph, application: &Application<'_>) -> Lowered {
+    let x = application.x(0)?;
+    let (lambda, bias) = (application.node.float("lambd", 0.5), application.node.float("bias", 0.0));
+    let (upper, lower, zero) = (graph.scalar_like(x, lambda), graph.scalar_like(x, -lambda), graph.scalar_like(x, 0.0));
+    let (is_above, is_below) = (graph.node("Greater", &[x, upper], &[])?, graph.node("Less", &[x, lower], &[])?);
+    let (fallen, risen) = (graph.shift(x, -bias)?, graph.shift(x, bias)?);
+    let rest = graph.choose(is_below, risen, zero)?;
+    Ok(vec![Some(graph.choose(is_above, fallen, rest)?)])
 }
 
 fn swish(graph: &mut Graph, application: &Application<'_>) -> Lowered {

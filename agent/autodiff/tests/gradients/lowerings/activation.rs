@@ -17,11 +17,14 @@ type Row<'a> = (&'a str, Vec<(&'a str, Attribute)>, Function);
 #[test]
 fn activations_are_their_definitions() {
     let alpha = |alpha: f64| vec![("alpha", Attribute::Float(alpha))];
-    let rows: [Row<'_>; 6] = [
+    let shrink = vec![("lambd", Attribute::Float(0.3)), ("bias", Attribute::Float(0.2))];
+    let rows: [Row<'_>; 8] = [
         ("Celu", vec![], |x| x.max(0.0) + (x.exp() - 1.0).min(0.0)),
         ("Celu", alpha(0.7), |x| x.max(0.0) + (0.7 * ((x / 0.7).exp() - 1.0)).min(0.0)),
         ("HardSwish", vec![], |x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0)),
         ("Mish", vec![], |x| x * (1.0 + x.exp()).ln().tanh()),
+        ("Shrink", vec![], |x| if x.abs() > 0.5 { x } else { 0.0 }),
+        ("Shrink", shrink, |x| if x.abs() > 0.3 { x - 0.2 * x.signum() } else { 0.0 }),
         ("Swish", vec![], |x| x * sigmoid(x)),
         ("Swish", alpha(1.7), |x| x * sigmoid(1.7 * x)),
     ];
