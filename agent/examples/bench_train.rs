@@ -16,8 +16,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use regatta_agent::runtime::{CudaSettings, Device};
 use regatta_agent::training::{
-    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Precision, Split,
-    Target, Training, Values,
+    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, PositionNorm,
+    Precision, Split, Target, Training, Values,
 };
 use regatta_autodiff::import::Settings;
 use serde_json::{Value, json};
@@ -255,6 +255,7 @@ impl Timed {
                 width,
                 heads,
                 ratio: 4,
+                norm: PositionNorm::Layer,
                 patch: None,
                 vocabulary: None,
                 activation: Activation::Gelu,
@@ -268,7 +269,7 @@ impl Timed {
         Ok(match name {
             "mlp" => Self {
                 shape: vec![128, 784],
-                ..of_images(ModelPlan::Mlp { hidden: vec![512, 512], activation, dropout })
+                ..of_images(ModelPlan::Mlp { hidden: vec![512, 512], norm: Norm::None, activation, dropout })
             },
             "cnn" => of_images(ModelPlan::Cnn {
                 channels: vec![32, 64, 128],
@@ -286,6 +287,7 @@ impl Timed {
                 blocks: vec![2, 2, 2, 2],
                 width: 64,
                 bottleneck: false,
+                kernel: 3,
                 norm: Norm::Batch,
                 activation,
                 dropout,

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Parser;
 use regatta_agent::runtime::Device;
 use regatta_agent::training::{
-    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, OptimizerPlan, Plan, Split, Target,
+    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Split, Target,
 };
 
 const STEPS: usize = 10_000;
@@ -30,7 +30,7 @@ fn main() -> anyhow::Result<()> {
         PathBuf::from,
     );
     let adam = Adam { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
-    let model = ModelPlan::Mlp { hidden: vec![512, 512], activation: Activation::Relu, dropout: 0.1 };
+    let model = ModelPlan::Mlp { hidden: vec![512, 512], norm: Norm::None, activation: Activation::Relu, dropout: 0.1 };
     let plan = Plan::new(model, Loss::cross_entropy(), OptimizerPlan::AdamW(adam), 128, 1);
     let mut engine = Engine::new(&library, options.device, 1)?;
     let data = Arc::new(data());

@@ -62,7 +62,7 @@ fn milliseconds(since: Instant) -> f64 {
 /// Names, shapes of a row, and models.
 fn models() -> Vec<(&'static str, Vec<usize>, ModelPlan)> {
     let activation = Activation::Relu;
-    let mlp = |hidden: &[usize]| ModelPlan::Mlp { hidden: hidden.to_vec(), activation, dropout: 0.1 };
+    let mlp = |hidden: &[usize]| ModelPlan::Mlp { hidden: hidden.to_vec(), norm: Norm::None, activation, dropout: 0.1 };
     let cnn = ModelPlan::Cnn {
         channels: vec![32, 64, 128],
         layers: 1,
@@ -78,6 +78,7 @@ fn models() -> Vec<(&'static str, Vec<usize>, ModelPlan)> {
         blocks: vec![2, 2, 2, 2],
         width: 64,
         bottleneck: false,
+        kernel: 3,
         norm: Norm::Batch,
         activation,
         dropout: 0.0,

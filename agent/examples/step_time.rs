@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use regatta_agent::runtime::Device;
 use regatta_agent::training::{
-    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, OptimizerPlan, Plan, Split, Target,
+    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Split, Target,
 };
 
 const WARM_UP_STEPS: usize = 50;
@@ -30,7 +30,7 @@ fn main() -> anyhow::Result<()> {
     ];
     println!("{:38} {:>7} {:>12} {:>12} {:>12}", "model", "threads", "median us", "p10 us", "p90 us");
     for (name, width, hidden, batch_size, optimizer, dropout) in cases {
-        let model = ModelPlan::Mlp { hidden, activation: Activation::Relu, dropout };
+        let model = ModelPlan::Mlp { hidden, norm: Norm::None, activation: Activation::Relu, dropout };
         let plan = Plan::new(model, Loss::cross_entropy(), optimizer, batch_size, 1);
         for threads in [1, 2] {
             let mut engine = Engine::new(&library, Device::Cpu, threads)?;

@@ -6,8 +6,8 @@ use regatta_autodiff::import::{Settings, Weights};
 use regatta_schemas::recipe;
 
 use crate::training::{
-    Activation, Adam, Augmentation, Loss, Metric, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Precision, Schedule,
-    TrainingError,
+    Activation, Adam, Augmentation, Loss, Metric, ModelPlan, Norm, OptimizerPlan, Plan, Pool, PositionNorm, Precision,
+    Schedule, TrainingError,
 };
 
 /// The plan of a trial of `epochs` epochs in all, with the model's file where the recipe names one. Whether its
@@ -66,6 +66,7 @@ fn model(model: &recipe::Model, without: &[String], file: Option<&Arc<Vec<u8>>>)
     Ok(match model {
         recipe::Model::Mlp(mlp) => ModelPlan::Mlp {
             hidden: sizes(&mlp.hidden_widths()),
+            norm: norm(mlp.norm),
             activation: activation(mlp.activation),
             dropout: single(mlp.dropout),
         },
@@ -87,6 +88,7 @@ fn model(model: &recipe::Model, without: &[String], file: Option<&Arc<Vec<u8>>>)
             blocks: sizes(&resnet.blocks),
             width: size(resnet.width),
             bottleneck: resnet.bottleneck,
+            kernel: size(resnet.kernel),
             norm: norm(resnet.norm),
             activation: activation(resnet.activation),
             dropout: single(resnet.dropout),
@@ -99,6 +101,10 @@ fn model(model: &recipe::Model, without: &[String], file: Option<&Arc<Vec<u8>>>)
             ratio: size(transformer.ratio),
             patch: transformer.patch.map(size),
             vocabulary: transformer.vocabulary.map(size),
+            norm: match transformer.norm {
+                recipe::PositionNorm::Layer => PositionNorm::Layer,
+                recipe::PositionNorm::Rms => PositionNorm::Rms,
+            },
             activation: activation(transformer.activation),
             dropout: single(transformer.dropout),
         },

@@ -29,7 +29,7 @@ pub use error::TrainingError;
 pub use metrics::{Metric, Reading, Scores};
 pub use model::ModelPlan;
 pub use plan::{Adam, BestBy, Loss, OptimizerPlan, Plan};
-pub use regatta_autodiff::families::{Activation, Norm, Pool};
+pub use regatta_autodiff::families::{Activation, Norm, Pool, PositionNorm};
 pub use regatta_autodiff::step::{ClassAxis, Precision};
 pub use schedule::Schedule;
 pub use stream::{Batches, Place, ReadBlock, Source, Stream};

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use library::{device, library};
 use regatta_agent::training::{
-    Activation, Adam, Augmentation, Dataset, Engine, Feature, Loss, Metrics, ModelPlan, OptimizerPlan, Plan, Precision,
-    Schedule, Split, Target, Training, TrainingError,
+    Activation, Adam, Augmentation, Dataset, Engine, Feature, Loss, Metrics, ModelPlan, Norm, OptimizerPlan, Plan,
+    Precision, Schedule, Split, Target, Training, TrainingError,
 };
 
 const ADAM: Adam = Adam { learning_rate: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.02 };
@@ -17,7 +17,7 @@ const EPOCHS: u32 = 3;
 
 /// Eleven minibatches an epoch.
 fn plan() -> Plan {
-    let model = ModelPlan::Mlp { hidden: vec![12, 8], activation: Activation::Tanh, dropout: 0.2 };
+    let model = ModelPlan::Mlp { hidden: vec![12, 8], norm: Norm::None, activation: Activation::Tanh, dropout: 0.2 };
     Plan { epochs: EPOCHS, ..Plan::new(model, Loss::cross_entropy(), OptimizerPlan::AdamW(ADAM), 7, 3) }
 }
 
@@ -115,7 +115,7 @@ fn resumes_in_the_middle_of_what_was_handed_over() {
 #[test]
 fn the_first_loss_that_is_no_number_ends_a_training_wherever_it_was_handed_over() {
     let optimizer = OptimizerPlan::Sgd { learning_rate: 1e30, momentum: 0.0, nesterov: false, weight_decay: 0.0 };
-    let model = ModelPlan::Mlp { hidden: vec![12, 8], activation: Activation::Relu, dropout: 0.0 };
+    let model = ModelPlan::Mlp { hidden: vec![12, 8], norm: Norm::None, activation: Activation::Relu, dropout: 0.0 };
     let plan = Plan { model, optimizer, ..plan() };
     let data = data(0);
     let diverged = |ahead, stride| {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use library::{device, library};
 use regatta_agent::training::{
     Activation, Adam, Augmentation, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Place, Plan, Pool,
-    Schedule, Source, Split, Stream, Target, Training, TrainingError, Values,
+    PositionNorm, Schedule, Source, Split, Stream, Target, Training, TrainingError, Values,
 };
 use regatta_checkpoint::Affine;
 
@@ -104,7 +104,7 @@ fn augmentations_that_cannot_be_are_refused() {
         let result = engine.start(&plan(&augment), &data, None);
         assert!(matches!(result, Err(TrainingError::Configuration { .. })), "{augment:?}");
     }
-    let flat = ModelPlan::Mlp { hidden: vec![8], activation: Activation::Relu, dropout: 0.0 };
+    let flat = ModelPlan::Mlp { hidden: vec![8], norm: Norm::None, activation: Activation::Relu, dropout: 0.0 };
     let result = engine.start(&Plan { model: flat, ..plan(&[Augmentation::Flip]) }, &data, None);
     assert!(matches!(result, Err(TrainingError::Configuration { .. })));
 }
@@ -150,6 +150,7 @@ fn streamed_tokens_are_learnt() {
         width: 16,
         heads: 2,
         ratio: 2,
+        norm: PositionNorm::Layer,
         patch: None,
         vocabulary: None,
         activation: Activation::Gelu,

@@ -10,8 +10,8 @@ use library::{device, library};
 use prost::Message;
 use regatta_agent::runtime::{Array, Device, Interrupt, Runtime};
 use regatta_agent::training::{
-    Activation, BestBy, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Owner, Plan, Pool, Split,
-    Target, Training, Values,
+    Activation, BestBy, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Owner, Plan, Pool,
+    PositionNorm, Split, Target, Training, Values,
 };
 use regatta_autodiff::import::Settings;
 use regatta_autodiff::onnx::ModelProto;
@@ -72,27 +72,39 @@ fn rows() -> Vec<Row> {
         width: 8,
         heads: 2,
         ratio: 2,
+        norm: PositionNorm::Layer,
         patch,
         vocabulary: None,
         activation,
         dropout: 0.1,
     };
+    let mut by_mean_square = transformer(None);
+    if let ModelPlan::Transformer { norm, .. } = &mut by_mean_square {
+        *norm = PositionNorm::Rms;
+    }
     let resnet = ModelPlan::Resnet {
         blocks: vec![1, 1],
         width: 8,
         bottleneck: false,
+        kernel: 3,
         norm: Norm::Batch,
         activation: Activation::Relu,
         dropout: 0.0,
     };
     let tabular = ModelPlan::Tabular { embedding: None, hidden: vec![8], norm: Norm::Layer, activation, dropout: 0.1 };
     vec![
-        row("mlp", ModelPlan::Mlp { hidden: vec![16], activation, dropout: 0.2 }, &[12]),
+        row("mlp", ModelPlan::Mlp { hidden: vec![16], norm: Norm::None, activation, dropout: 0.2 }, &[12]),
         row("cnn with batch norm", cnn(Norm::Batch, true), &[1, 8, 8]),
         row("cnn with group norm", cnn(Norm::Group, false), &[1, 8, 8]),
         row("cnn of sequences", cnn(Norm::Layer, false), &[2, 8]),
         row("resnet", resnet, &[2, 8, 8]),
         row("transformer of sequences", transformer(None), &[6, 4]),
+        row("transformer by the mean square", by_mean_square, &[6, 4]),
+        row(
+            "mlp with batch norm",
+            ModelPlan::Mlp { hidden: vec![16], norm: Norm::Batch, activation, dropout: 0.2 },
+            &[12],
+        ),
         row("transformer of images", transformer(Some(4)), &[1, 8, 8]),
         Row { with_categories: true, ..row("tabular", tabular, &[6]) },
     ]
@@ -158,7 +170,7 @@ fn raw(split: &Split) -> Split {
 fn exported_file_of_ones_own_gives_the_validation_loss_of_its_training() {
     let data = Arc::new(Dataset { train: split(60, &[12], false), validation: split(31, &[12], false) });
     let mut engine = Engine::new(&library(), device(), 1).unwrap();
-    let family = ModelPlan::Mlp { hidden: vec![16], activation: Activation::Tanh, dropout: 0.0 };
+    let family = ModelPlan::Mlp { hidden: vec![16], norm: Norm::None, activation: Activation::Tanh, dropout: 0.0 };
     let mut training = engine.start(&Plan::new(family, Loss::cross_entropy(), SGD, 10, 3), &data, None).unwrap();
     let file = Trained::read(&training.checkpoint().unwrap()).unwrap().onnx(None).unwrap();
     drop(training);
@@ -189,7 +201,7 @@ fn the_weights_that_measured_best_are_kept_beside_the_last() {
     let mut engine = Engine::new(&library(), device(), 1).unwrap();
     let owner = |trial: &str, attempt: &str| Owner { trial: trial.into(), attempt: attempt.into() };
     for average in [None, Some(0.5)] {
-        let family = ModelPlan::Mlp { hidden: vec![32], activation: Activation::Tanh, dropout: 0.1 };
+        let family = ModelPlan::Mlp { hidden: vec![32], norm: Norm::None, activation: Activation::Tanh, dropout: 0.1 };
         let by = |metric: &str| Some(BestBy { metric: metric.into(), is_greater_better: false });
         let plan =
             Plan { average, best_by: by("validation_loss"), ..Plan::new(family, Loss::cross_entropy(), SGD, 10, 3) };
@@ -242,7 +254,7 @@ fn exported_file_says_what_its_columns_and_classes_are_called() {
         *names = ["maybe", "no", "yes"].map(str::to_owned).to_vec();
     }
     let mut engine = Engine::new(&library(), device(), 1).unwrap();
-    let family = ModelPlan::Mlp { hidden: vec![4], activation: Activation::Tanh, dropout: 0.0 };
+    let family = ModelPlan::Mlp { hidden: vec![4], norm: Norm::None, activation: Activation::Tanh, dropout: 0.0 };
     let plan = Plan::new(family, Loss::cross_entropy(), SGD, 10, 3);
     let checkpoint = engine.start(&plan, &Arc::new(data), None).unwrap().checkpoint().unwrap();
     let onnx = Trained::read(&checkpoint).unwrap().onnx(None).unwrap();

@@ -17,7 +17,7 @@ use library::library;
 use models::{data, models};
 use regatta_agent::runtime::{Array, Device, Interrupt, Runtime, Tensor};
 use regatta_agent::training::{
-    Activation, Adam, Augmentation, Dataset, Engine, Loss, ModelPlan, OptimizerPlan, Plan, Precision,
+    Activation, Adam, Augmentation, Dataset, Engine, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Precision,
 };
 use regatta_autodiff::fuse::FUSED;
 use regatta_autodiff::gradient::gradients;
@@ -493,7 +493,7 @@ fn models_train_alike_with_and_without_kernels_of_their_own() {
 
 #[test]
 fn a_model_trains_alike_in_16_bits_with_and_without_kernels_of_their_own() {
-    let model = ModelPlan::Mlp { hidden: vec![12, 9], activation: Activation::Relu, dropout: 0.2 };
+    let model = ModelPlan::Mlp { hidden: vec![12, 9], norm: Norm::None, activation: Activation::Relu, dropout: 0.2 };
     let plan = Plan::new(model, Loss::cross_entropy(), OptimizerPlan::AdamW(ADAM), 10, 3);
     // Biases are added after a product is rounded.
     compare(&Plan { precision: Precision::Half, ..plan }, &data(&[7]), 5e-3);
@@ -541,7 +541,7 @@ fn every_optimizer_trains_alike_with_and_without_kernels_of_its_own() {
         OptimizerPlan::Lamb(ADAM),
         OptimizerPlan::Lion { learning_rate, beta1: 0.9, beta2: 0.99, weight_decay },
     ];
-    let model = || ModelPlan::Mlp { hidden: vec![12, 9], activation: Activation::Tanh, dropout: 0.2 };
+    let model = || ModelPlan::Mlp { hidden: vec![12, 9], norm: Norm::None, activation: Activation::Tanh, dropout: 0.2 };
     for optimizer in optimizers {
         let plan = Plan::new(model(), Loss::cross_entropy(), optimizer, 10, 3);
         compare(&Plan { average: Some(0.9), clip_value: Some(0.5), ..plan.clone() }, &data(&[7]), 1e-4);

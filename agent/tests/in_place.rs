@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use host_kernels::host_kernels;
 use library::{device, library};
 use regatta_agent::runtime::{Array, Compiled, Device, Interrupt, Runtime, Tensor};
-use regatta_autodiff::families::{Activation, Mlp, Model};
+use regatta_autodiff::families::{Activation, Mlp, Model, Norm};
 use regatta_autodiff::graph::{Dtype, Provider};
 use regatta_autodiff::step::{
     Clip, CrossEntropy, DataRole, Loss, Optimizer, Precision, Program, ScalarRole, StepPlan, Update, accumulation,
@@ -213,7 +213,14 @@ fn spread(at: usize) -> f32 {
 fn plan(optimizer: Optimizer, hidden: &[usize], own_operators: bool) -> StepPlan {
     let (hidden, dropout) = (hidden.to_vec(), !hidden.is_empty());
     StepPlan {
-        model: Model::Mlp(Mlp { inputs: 6, hidden, activation: Activation::Tanh, dropout, outputs: 3 }),
+        model: Model::Mlp(Mlp {
+            inputs: 6,
+            hidden,
+            norm: Norm::None,
+            activation: Activation::Tanh,
+            dropout,
+            outputs: 3,
+        }),
         loss: Loss::CrossEntropy(CrossEntropy::default()),
         augment: Vec::new(),
         update: Update { optimizer, weight_decay: true, own_operators },

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use library::library;
 use regatta_agent::runtime::Device;
 use regatta_agent::training::{
-    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, OptimizerPlan, Plan, Split, Target,
+    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Split, Target,
 };
 
 const GROWTH_BYTES_MAX: u64 = 1 << 20;
@@ -45,7 +45,7 @@ fn resident_bytes() -> u64 {
 
 fn plan() -> Plan {
     let adam = Adam { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
-    let model = ModelPlan::Mlp { hidden: vec![64], activation: Activation::Relu, dropout: 0.1 };
+    let model = ModelPlan::Mlp { hidden: vec![64], norm: Norm::None, activation: Activation::Relu, dropout: 0.1 };
     Plan { clip_norm: Some(1.0), ..Plan::new(model, Loss::cross_entropy(), OptimizerPlan::AdamW(adam), 32, 1) }
 }
 

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use library::{device, library};
 use regatta_agent::runtime::Device;
 use regatta_agent::training::{
-    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Precision, Split,
-    Target, Training, TrainingError,
+    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, PositionNorm,
+    Precision, Split, Target, Training, TrainingError,
 };
 use regatta_autodiff::import::Settings;
 use regatta_checkpoint::Trained;
@@ -49,7 +49,7 @@ fn plan(model: ModelPlan) -> Plan {
 }
 
 fn mlp() -> ModelPlan {
-    ModelPlan::Mlp { hidden: vec![16, 16], activation: Activation::Relu, dropout: 0.1 }
+    ModelPlan::Mlp { hidden: vec![16, 16], norm: Norm::None, activation: Activation::Relu, dropout: 0.1 }
 }
 
 fn half(model: ModelPlan) -> Plan {
@@ -80,6 +80,7 @@ fn losses_in_half_precision_keep_beside_those_in_single_precision() {
         width: 16,
         heads: 2,
         ratio: 2,
+        norm: PositionNorm::Layer,
         patch: None,
         vocabulary: None,
         activation,

@@ -10,7 +10,7 @@ use library::{device, library};
 use prost::Message;
 use regatta_agent::runtime::{Array, Device, Interrupt, Runtime};
 use regatta_agent::training::{
-    Activation, Dataset, Engine, Feature, Loss, Metric, Metrics, ModelPlan, OptimizerPlan, Plan, Split, Target,
+    Activation, Dataset, Engine, Feature, Loss, Metric, Metrics, ModelPlan, Norm, OptimizerPlan, Plan, Split, Target,
     TrainingError, Values,
 };
 use regatta_autodiff::import::Settings;
@@ -190,7 +190,7 @@ fn alike(found: &Metrics, expected: &Metrics) {
 /// A small network with so many outputs, which go through these operators then.
 fn file(outputs: usize, then: &[Then]) -> Vec<u8> {
     let target = |rows: usize| Target::Values { values: vec![0.0; rows * outputs], shape: vec![outputs] };
-    let family = ModelPlan::Mlp { hidden: vec![8], activation: Activation::Tanh, dropout: 0.0 };
+    let family = ModelPlan::Mlp { hidden: vec![8], norm: Norm::None, activation: Activation::Tanh, dropout: 0.0 };
     let mut engine = Engine::new(&library(), Device::Cpu, 1).unwrap();
     let plan = Plan::new(family, Loss::MeanSquaredError, SGD, 10, 3);
     let checkpoint = engine.start(&plan, &data(target), None).unwrap().checkpoint().unwrap();

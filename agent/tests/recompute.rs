@@ -9,7 +9,7 @@ mod models;
 use library::{device, library};
 use models::{data, models};
 use regatta_agent::training::{
-    Activation, Adam, Engine, Loss, ModelPlan, OptimizerPlan, Plan, Precision, TrainingError,
+    Activation, Adam, Engine, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Precision, TrainingError,
 };
 
 const ADAM: Adam = Adam { learning_rate: 0.003, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
@@ -52,7 +52,7 @@ fn a_trial_may_go_on_with_values_kept_that_were_recomputed() {
 
 #[test]
 fn models_without_parts_are_refused() {
-    let model = ModelPlan::Mlp { hidden: vec![8], activation: Activation::Relu, dropout: 0.0 };
+    let model = ModelPlan::Mlp { hidden: vec![8], norm: Norm::None, activation: Activation::Relu, dropout: 0.0 };
     let plan = Plan::new(model, Loss::cross_entropy(), OptimizerPlan::AdamW(ADAM), 10, 3);
     let started = engine().start(&Plan { recompute: true, ..plan }, &data(&[12]), None).map(|_| ());
     assert!(matches!(started, Err(TrainingError::Configuration { .. })));

@@ -14,7 +14,7 @@ use library::{device, library};
 use reference::{Matrix, Reference, Truth};
 use regatta_agent::runtime::{Device, RuntimeError};
 use regatta_agent::training::{
-    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, OptimizerPlan, Plan, Schedule, Split, Target,
+    Activation, Adam, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Schedule, Split, Target,
     Training, TrainingError, Values,
 };
 use safetensors::SafeTensors;
@@ -62,7 +62,7 @@ fn check_every_row(engine: &mut Engine) {
         for optimizer in optimizers {
             for (loss, data) in [(Loss::cross_entropy(), classes(32, 600)), (Loss::MeanSquaredError, values(32, 600))] {
                 for clip_norm in [None, Some(0.05)] {
-                    let model = ModelPlan::Mlp { hidden: vec![16, 8], activation, dropout: 0.0 };
+                    let model = ModelPlan::Mlp { hidden: vec![16, 8], norm: Norm::None, activation, dropout: 0.0 };
                     let plan = Plan { clip_norm, ..Plan::new(model, loss.clone(), optimizer, 32, 3) };
                     check_against_reference(engine, &plan, &data);
                 }
@@ -144,7 +144,7 @@ fn labels_that_the_frames_of_a_model_cannot_tell_are_refused() {
 #[test]
 fn values_are_learnt_without_an_accuracy() {
     let mut engine = engine();
-    let model = ModelPlan::Mlp { hidden: vec![16], activation: Activation::Tanh, dropout: 0.0 };
+    let model = ModelPlan::Mlp { hidden: vec![16], norm: Norm::None, activation: Activation::Tanh, dropout: 0.0 };
     let plan = Plan { model, loss: Loss::MeanSquaredError, ..plan(OptimizerPlan::Adam(ADAM), 0.0) };
     let mut training = engine.start(&plan, &values(320, 100), None).unwrap();
     let before = training.evaluate().unwrap();
@@ -415,7 +415,12 @@ fn plans_and_data_that_cannot_be_trained_are_refused_at_the_start() {
     let mut engine = engine();
     let data = classes(64, 64);
     let good = plan(OptimizerPlan::AdamW(ADAM), 0.1);
-    let mlp = |hidden: usize| ModelPlan::Mlp { hidden: vec![hidden], activation: Activation::Relu, dropout: 0.0 };
+    let mlp = |hidden: usize| ModelPlan::Mlp {
+        hidden: vec![hidden],
+        norm: Norm::None,
+        activation: Activation::Relu,
+        dropout: 0.0,
+    };
     let bad_plans = [
         Plan { batch_size: 0, ..good.clone() },
         Plan { clip_norm: Some(0.0), ..good.clone() },
@@ -477,7 +482,7 @@ fn missing_library_is_an_error() {
 }
 
 fn plan(optimizer: OptimizerPlan, dropout: f32) -> Plan {
-    let model = ModelPlan::Mlp { hidden: vec![24, 16], activation: Activation::Relu, dropout };
+    let model = ModelPlan::Mlp { hidden: vec![24, 16], norm: Norm::None, activation: Activation::Relu, dropout };
     Plan::new(model, Loss::cross_entropy(), optimizer, 32, 5)
 }
 

@@ -12,7 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub use command::{Command, CommandFile, CommandRecipe};
 pub use data::{Augmentation, Channels, Columns, Data, DataFormat, DataObject, Normalize, Task};
-pub use model::{Activation, Cnn, Direction, Mlp, Model, Norm, Onnx, Pool, Resnet, Tabular, Transformer, Weights};
+pub use model::{
+    Activation, Cnn, Direction, Mlp, Model, Norm, Onnx, Pool, PositionNorm, Resnet, Tabular, Transformer, Weights,
+};
 pub(crate) use model::{default_blocks, default_resnet_width};
 pub use optimizer::{Adagrad, Adam, Lion, Optimizer, Rmsprop, Schedule, Sgd};
 pub use without::{FeatureName, Span, Without};

@@ -22,8 +22,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use regatta_agent::runtime::{Array, Compiled, CudaSettings, Device, Interrupt, Runtime, RuntimeError, Tensor};
 use regatta_agent::training::{
-    Activation, Adam, Augmentation, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool, Split,
-    Stream, Target, TrainingError, Values,
+    Activation, Adam, Augmentation, Dataset, Engine, Feature, Loss, ModelPlan, Norm, OptimizerPlan, Plan, Pool,
+    PositionNorm, Split, Stream, Target, TrainingError, Values,
 };
 use regatta_autodiff::graph::{Dtype, Graph, GraphError, Provider};
 use regatta_autodiff::step::{Port, Precision, Program};
@@ -144,6 +144,7 @@ fn record_every_kind(library: &Path, device: Device) -> Result<(), TrainingError
         blocks: vec![1, 1],
         width: 4,
         bottleneck: true,
+        kernel: 3,
         norm: Norm::Batch,
         activation: Activation::Silu,
         dropout: 0.1,
@@ -201,6 +202,7 @@ fn train_families(library: &Path, device: Device) -> Result<(), TrainingError> {
         width: 16,
         heads: 2,
         ratio: 2,
+        norm: PositionNorm::Layer,
         patch: None,
         vocabulary: None,
         activation: Activation::Gelu,
@@ -285,7 +287,7 @@ fn train_deep(library: &Path, device: Device, recompute: bool) -> Result<(), Tra
 }
 
 fn mlp() -> ModelPlan {
-    ModelPlan::Mlp { hidden: vec![32, 16], activation: Activation::Relu, dropout: 0.1 }
+    ModelPlan::Mlp { hidden: vec![32, 16], norm: Norm::None, activation: Activation::Relu, dropout: 0.1 }
 }
 
 /// Of rows of [`WIDTH`] numbers, as five channels of four.
@@ -311,6 +313,7 @@ fn transformer(layers: usize) -> ModelPlan {
         width: 16,
         heads: 2,
         ratio: 2,
+        norm: PositionNorm::Layer,
         patch: None,
         vocabulary: None,
         activation: Activation::Gelu,
@@ -360,6 +363,7 @@ fn replay_a_step(runtime: &Runtime, precision: Precision) -> Result<(), RuntimeE
             inputs: WIDTH,
             hidden: vec![32, 16],
             outputs: CLASSES,
+            norm: Norm::None,
             activation: families::Activation::Relu,
             dropout: true,
         }),

@@ -13,7 +13,7 @@ mod words;
 pub use ablated::Ablated;
 pub use cnn::Cnn;
 pub use forward::{Initial, Mode, Parameter};
-pub use layers::{Activation, Norm, Pool};
+pub use layers::{Activation, Norm, Pool, PositionNorm};
 pub use mlp::Mlp;
 pub use resnet::Resnet;
 pub use tabular::Tabular;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use regatta_autodiff::families::transformer::{Answer, Input};
-use regatta_autodiff::families::{Activation, Cnn, Mlp, Model, Norm, Pool, Resnet, Tabular, Transformer};
+use regatta_autodiff::families::{Activation, Cnn, Mlp, Model, Norm, Pool, PositionNorm, Resnet, Tabular, Transformer};
 use regatta_autodiff::import::Settings;
 
 use super::TrainingError;
@@ -14,6 +14,7 @@ use super::dataset::{Feature, Split, Target, Values};
 pub enum ModelPlan {
     Mlp {
         hidden: Vec<usize>,
+        norm: Norm,
         activation: Activation,
         dropout: f32,
     },
@@ -33,6 +34,7 @@ pub enum ModelPlan {
         blocks: Vec<usize>,
         width: usize,
         bottleneck: bool,
+        kernel: usize,
         norm: Norm,
         activation: Activation,
         dropout: f32,
@@ -48,6 +50,7 @@ pub enum ModelPlan {
         patch: Option<usize>,
         /// Tokens: how many there are, where it is more than the data has.
         vocabulary: Option<usize>,
+        norm: PositionNorm,
         activation: Activation,
         dropout: f32,
     },
@@ -98,9 +101,10 @@ impl ModelPlan {
             target @ Target::Values { .. } => target.width(),
         };
         Ok(Some(match self {
-            Self::Mlp { hidden, activation, dropout } => Model::Mlp(Mlp {
+            Self::Mlp { hidden, norm, activation, dropout } => Model::Mlp(Mlp {
                 inputs: only(train)?.width(),
                 hidden: hidden.clone(),
+                norm: *norm,
                 activation: *activation,
                 dropout: *dropout > 0.0,
                 outputs,
@@ -120,17 +124,18 @@ impl ModelPlan {
                     outputs,
                 })
             }
-            Self::Resnet { blocks, width, bottleneck, norm, activation, dropout } => Model::Resnet(Resnet {
+            Self::Resnet { blocks, width, bottleneck, kernel, norm, activation, dropout } => Model::Resnet(Resnet {
                 input: image(only(train)?, "resnet")?,
                 blocks: blocks.clone(),
                 width: *width,
                 bottleneck: *bottleneck,
+                kernel: *kernel,
                 norm: *norm,
                 activation: *activation,
                 dropout: *dropout > 0.0,
                 outputs,
             }),
-            Self::Transformer { layers, width, heads, ratio, activation, dropout, decoder, .. } => {
+            Self::Transformer { layers, width, heads, ratio, norm, activation, dropout, decoder, .. } => {
                 Model::Transformer(Transformer {
                     input: self.positions(only(train)?, outputs)?,
                     answer: if *decoder { Answer::NextToken } else { Answer::Row(outputs) },
@@ -138,6 +143,7 @@ impl ModelPlan {
                     width: *width,
                     heads: *heads,
                     ratio: *ratio,
+                    norm: *norm,
                     activation: *activation,
                     dropout: *dropout > 0.0,
                 })

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use regatta_agent::training::{Activation, Dataset, Feature, ModelPlan, Norm, Pool, Split, Target};
+use regatta_agent::training::{Activation, Dataset, Feature, ModelPlan, Norm, Pool, PositionNorm, Split, Target};
 
 /// Sixty rows of numbers to train on, and thirty to validate on, of three classes.
 pub fn data(shape: &[usize]) -> Arc<Dataset> {
@@ -35,6 +35,7 @@ pub fn models() -> Vec<(ModelPlan, Vec<usize>)> {
         blocks: vec![1, 1],
         width: 8,
         bottleneck: false,
+        kernel: 3,
         norm: Norm::Batch,
         activation: Activation::Relu,
         dropout: 0.0,
@@ -45,6 +46,7 @@ pub fn models() -> Vec<(ModelPlan, Vec<usize>)> {
         width: 16,
         heads: 2,
         ratio: 2,
+        norm: PositionNorm::Layer,
         patch: None,
         vocabulary: None,
         activation: Activation::Gelu,

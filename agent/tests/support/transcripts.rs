@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use regatta_agent::training::{
-    Activation, Adam, Dataset, Feature, Loss, Metric, ModelPlan, OptimizerPlan, Plan, Split, Target, Values,
+    Activation, Adam, Dataset, Feature, Loss, Metric, ModelPlan, OptimizerPlan, Plan, PositionNorm, Split, Target,
+    Values,
 };
 
 const FRAMES: usize = 12;
@@ -43,6 +44,7 @@ pub fn plan() -> Plan {
         width: 16,
         heads: 2,
         ratio: 2,
+        norm: PositionNorm::Layer,
         patch: None,
         vocabulary: Some(CLASSES),
         activation: Activation::Gelu,

@@ -12,16 +12,21 @@ const FAMILIES: Kinds = Kinds {
     key: "family",
     shared: &["dropout"],
     own: &[
-        ("mlp", &["hidden", "layers", "width", "activation"]),
+        ("mlp", &["hidden", "layers", "width", "norm", "activation"]),
         ("cnn", &["channels", "layers", "kernel", "norm", "activation", "pool", "global_pool", "hidden"]),
-        ("resnet", &["blocks", "width", "bottleneck", "norm", "activation"]),
-        ("transformer", &["direction", "layers", "width", "heads", "ratio", "patch", "vocabulary", "activation"]),
+        ("resnet", &["blocks", "width", "bottleneck", "kernel", "norm", "activation"]),
+        (
+            "transformer",
+            &["direction", "layers", "width", "heads", "ratio", "patch", "vocabulary", "norm", "activation"],
+        ),
         ("tabular", &["embedding", "hidden", "norm", "activation"]),
         ("onnx", &["file", "object", "weights", "frozen", "output"]),
     ],
 };
 const ACTIVATIONS: [&str; 9] = ["relu", "tanh", "sigmoid", "gelu", "silu", "leaky_relu", "elu", "hard_swish", "mish"];
 const NORMS: [&str; 4] = ["none", "batch", "group", "layer"];
+/// Those of a transformer.
+const POSITION_NORMS: [&str; 2] = ["layer", "rms"];
 /// How many times as many channels a block of three convolutions gives.
 const BOTTLENECK: u64 = 4;
 
@@ -29,7 +34,7 @@ pub fn check(node: &Node, task: Option<&str>) {
     let Some(fields) = node.fields() else { return };
     let family = FAMILIES.kind(&fields);
     word(&fields, "activation", &ACTIVATIONS);
-    word(&fields, "norm", &NORMS);
+    word(&fields, "norm", if family == Some("transformer") { &POSITION_NORMS[..] } else { &NORMS });
     below_one(&fields, "dropout");
     match family {
         Some("mlp") => mlp(&fields),
@@ -85,12 +90,7 @@ fn cnn(fields: &Fields) {
         wholes(&node, 1..=LIMITS.stages_max as usize, 1..=LIMITS.width_max);
     }
     layers(fields, 1);
-    if let Some(node) = fields.optional("kernel")
-        && let Some(kernel) = node.whole(1..=LIMITS.kernel_max.into())
-        && kernel % 2 == 0
-    {
-        node.wrong_value("give an odd number, for example 3");
-    }
+    kernel(fields);
     word(fields, "pool", &["max", "average"]);
     bool(fields, "global_pool");
     if let Some(hidden) = fields.optional("hidden") {
@@ -98,7 +98,17 @@ fn cnn(fields: &Fields) {
     }
 }
 
+fn kernel(fields: &Fields) {
+    if let Some(node) = fields.optional("kernel")
+        && let Some(kernel) = node.whole(1..=LIMITS.kernel_max.into())
+        && kernel % 2 == 0
+    {
+        node.wrong_value("give an odd number, for example 3");
+    }
+}
+
 fn resnet(fields: &Fields) {
+    kernel(fields);
     bool(fields, "bottleneck");
     let stages = match fields.optional("blocks") {
         Some(node) => {

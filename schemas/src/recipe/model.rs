@@ -31,6 +31,9 @@ pub struct Mlp {
     pub layers: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub width: Option<u32>,
+    /// Of what each hidden layer gives, before its activation; by default `none`.
+    #[serde(default = "no_norm", skip_serializing_if = "is_no_norm")]
+    pub norm: Norm,
     #[serde(default)]
     pub activation: Activation,
     /// The probability that a hidden activation is dropped in training, from 0 to below 1.
@@ -111,6 +114,26 @@ pub struct Cnn {
     pub dropout: f64,
 }
 
+fn no_norm() -> Norm {
+    Norm::None
+}
+
+/// What a field that came later says by default is not said: whoever does not know it would ignore it.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_no_norm(norm: &Norm) -> bool {
+    *norm == no_norm()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_three(kernel: &u32) -> bool {
+    *kernel == three()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_usual_norm(norm: &PositionNorm) -> bool {
+    *norm == PositionNorm::default()
+}
+
 fn one() -> u32 {
     1
 }
@@ -130,6 +153,9 @@ pub struct Resnet {
     /// Blocks of three convolutions with a narrow one in the middle, as in ResNet-50.
     #[serde(default)]
     pub bottleneck: bool,
+    /// The height and width of the kernels that see more than one place, odd; by default 3.
+    #[serde(default = "three", skip_serializing_if = "is_three")]
+    pub kernel: u32,
     #[serde(default)]
     pub norm: Norm,
     #[serde(default)]
@@ -145,6 +171,17 @@ pub(crate) fn default_blocks() -> Vec<u32> {
 
 pub(crate) fn default_resnet_width() -> u32 {
     64
+}
+
+/// What brings the numbers of a position to one scale.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PositionNorm {
+    /// By their mean and variance (Ba et al., 2016).
+    #[default]
+    Layer,
+    /// By the root of their mean square (Zhang and Sennrich, 2019).
+    Rms,
 }
 
 /// What a transformer attends over.
@@ -175,6 +212,9 @@ pub struct Transformer {
     /// Tokens: how many there are; by default one more than the greatest of the data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vocabulary: Option<u32>,
+    /// Before each part of a block; by default `layer`.
+    #[serde(default, skip_serializing_if = "is_usual_norm")]
+    pub norm: PositionNorm,
     #[serde(default = "default_transformer_activation")]
     pub activation: Activation,
     /// The probability that an output of attention or of a dense layer is dropped in training, from 0 to below 1.

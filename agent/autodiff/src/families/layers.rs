@@ -41,6 +41,15 @@ pub enum Norm {
     Layer,
 }
 
+/// What brings the numbers of a position to one scale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PositionNorm {
+    /// By their mean and variance; a scale and a shift for each number (Ba et al., 2016).
+    Layer,
+    /// By the root of their mean square; a scale for each number (Zhang and Sennrich, 2019).
+    Rms,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pool {
     Max,
@@ -242,16 +251,26 @@ fn groups_of(channels: usize) -> usize {
     (1..=GROUPS_MAX).rev().find(fits).unwrap_or(1)
 }
 
-/// Layer normalisation of each row of `x`, rows x width; parameters as of [`normalized`].
-pub(super) fn row_normalized(context: &mut Forward<'_>, name: &str, x: Value) -> Result<Value, GraphError> {
+/// Each row of `x`, rows x width, normalised; parameters as of [`normalized`], of which the root of the mean square has no bias.
+pub(super) fn position_normalized(
+    context: &mut Forward<'_>,
+    name: &str,
+    x: Value,
+    norm: PositionNorm,
+) -> Result<Value, GraphError> {
     if context.cut.has(name) {
         return Ok(x);
     }
     let width = columns(context.graph, x)?;
     let scale = context.parameter(&format!("{name}.weight"), &[width], Initial::Ones)?;
-    let bias = context.parameter(&format!("{name}.bias"), &[width], Initial::Zeros)?;
-    let attributes = [("axis", Attribute::Int(-1)), ("epsilon", Attribute::Float(EPSILON))];
-    context.graph.node("LayerNormalization", &[x, scale, bias], &attributes)
+    match norm {
+        PositionNorm::Layer => {
+            let bias = context.parameter(&format!("{name}.bias"), &[width], Initial::Zeros)?;
+            let attributes = [("axis", Attribute::Int(-1)), ("epsilon", Attribute::Float(EPSILON))];
+            context.graph.node("LayerNormalization", &[x, scale, bias], &attributes)
+        }
+        PositionNorm::Rms => lower::rms_norm(context.graph, x, scale, 1, EPSILON),
+    }
 }
 
 /// The rows of a table, `<name>.weight` (entries x width, normal), that `indices` (i64) name.

@@ -1,6 +1,6 @@
-//! The multilayer perceptron: linear layers with an activation, and dropout after each hidden one.
+//! The multilayer perceptron: linear layers with a norm and an activation, and dropout after each hidden one.
 
-use super::layers::{Activation, dropped, linear};
+use super::layers::{Activation, Norm, dropped, linear, normalized};
 use super::{Feature, Forward};
 use crate::graph::{Dtype, GraphError, Value};
 
@@ -9,6 +9,8 @@ use crate::graph::{Dtype, GraphError, Value};
 pub struct Mlp {
     pub inputs: usize,
     pub hidden: Vec<usize>,
+    /// Of what each hidden layer gives.
+    pub norm: Norm,
     pub activation: Activation,
     /// Whether the graph has dropout sites; their rate is an input.
     pub dropout: bool,
@@ -20,7 +22,8 @@ impl Mlp {
         vec![Feature { name: "features".into(), dtype: Dtype::F32, shape: vec![self.inputs] }]
     }
 
-    /// Layers are `layers.<i>`, hidden ones first. A hidden one can be left out, with its activation; so can `dropout`.
+    /// Layers are `layers.<i>`, hidden ones first, and `norms.<i>`. A hidden one can be left out, with its norm and
+    /// activation; so can a norm, and `dropout`.
     pub(super) fn forward(&self, context: &mut Forward<'_>, features: Value) -> Result<Value, GraphError> {
         let mut x = features;
         for (layer, &width) in self.hidden.iter().enumerate() {
@@ -29,6 +32,7 @@ impl Mlp {
                 continue;
             }
             x = linear(context, &name, x, width)?;
+            x = normalized(context, &format!("norms.{layer}"), x, self.norm)?;
             x = self.activation.apply(context.graph, x)?;
             x = dropped(context, x, self.dropout)?;
         }

@@ -1,4 +1,4 @@
-//! The residual net (He et al., 2016) in its form for small images: a stem of one 3 x 3 convolution and no pool.
+//! The residual net (He et al., 2016) in its form for small images: a stem of one convolution and no pool.
 
 use super::layers::{Activation, Convolution, Norm, averaged, convolved, dropped, linear, normalized};
 use super::{Feature, Forward};
@@ -18,6 +18,8 @@ pub struct Resnet {
     pub width: usize,
     /// Whether blocks are three convolutions with a narrow one in the middle, rather than two.
     pub bottleneck: bool,
+    /// The height and width of the kernels that see more than one place, odd.
+    pub kernel: usize,
     pub norm: Norm,
     pub activation: Activation,
     /// Whether inputs of the last layer can be dropped.
@@ -33,7 +35,7 @@ impl Resnet {
     /// Layers are `stem`, `stages.<stage>.<block>.<i>` with its `shortcut`, and `head`; each convolution is a `conv`
     /// with a `norm`. A block can be left out (the next one then is the first of its stage), a stage, a norm, `dropout`.
     pub(super) fn forward(&self, context: &mut Forward<'_>, features: Value) -> Result<Value, GraphError> {
-        let mut x = self.unit(context, "stem", features, (self.width, 3, 1))?;
+        let mut x = self.unit(context, "stem", features, (self.width, self.kernel, 1))?;
         x = self.activation.apply(context.graph, x)?;
         let mut width = self.width;
         for (stage, &blocks) in self.blocks.iter().enumerate() {
@@ -62,8 +64,8 @@ impl Resnet {
         (width, stride): (usize, usize),
     ) -> Result<Value, GraphError> {
         let units: &[(usize, usize, usize)] = match self.bottleneck {
-            true => &[(width, 1, 1), (width, 3, stride), (width * EXPANSION, 1, 1)],
-            false => &[(width, 3, stride), (width, 3, 1)],
+            true => &[(width, 1, 1), (width, self.kernel, stride), (width * EXPANSION, 1, 1)],
+            false => &[(width, self.kernel, stride), (width, self.kernel, 1)],
         };
         let mut inner = x;
         for (position, &unit) in units.iter().enumerate() {

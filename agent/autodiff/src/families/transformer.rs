@@ -1,7 +1,7 @@
 //! The transformer (Vaswani et al., 2017) with the norm before each part: an encoder of sequences, images or tokens
 //! that gives one answer a row, and a decoder of tokens that gives one a position.
 
-use super::layers::{Activation, count, dropped, embedded, linear, linear_from, row_normalized};
+use super::layers::{Activation, PositionNorm, count, dropped, embedded, linear, linear_from, position_normalized};
 use super::{Feature, Forward, Initial};
 use crate::graph::{Attribute, Dtype, Graph, GraphError, Transposed, Value};
 
@@ -50,6 +50,7 @@ pub struct Transformer {
     pub heads: usize,
     /// The hidden layer of a block is so many times as wide.
     pub ratio: usize,
+    pub norm: PositionNorm,
     pub activation: Activation,
     /// Whether embeddings and the outputs of attention and of dense layers can be dropped.
     pub dropout: bool,
@@ -100,7 +101,7 @@ impl Transformer {
         for block in 0..self.layers {
             x = context.part(x, |part| self.block(part, &format!("blocks.{block}"), x, (rows, length)))?;
         }
-        let x = row_normalized(context, "norm", x)?;
+        let x = position_normalized(context, "norm", x, self.norm)?;
         match (self.answer, table) {
             (Answer::Row(outputs), _) => {
                 let apart = context.graph.reshape(x, &[rows, length, self.width])?;
@@ -157,7 +158,7 @@ impl Transformer {
         let normal = |deviation: f64| (Initial::Normal { deviation }, Initial::Zeros);
         let attention = format!("{name}.attention");
         if !context.cut.has(&attention) {
-            let seen = row_normalized(context, &format!("{name}.attention_norm"), x)?;
+            let seen = position_normalized(context, &format!("{name}.attention_norm"), x, self.norm)?;
             let mixed = self.attention(context, &attention, seen, (rows, length))?;
             let mixed = linear_from(context, &format!("{attention}.output"), mixed, self.width, normal(before_sum))?;
             let mixed = dropped(context, mixed, self.dropout)?;
@@ -166,7 +167,7 @@ impl Transformer {
         if context.cut.has(&format!("{name}.dense")) {
             return Ok(x);
         }
-        let inner = row_normalized(context, &format!("{name}.dense_norm"), x)?;
+        let inner = position_normalized(context, &format!("{name}.dense_norm"), x, self.norm)?;
         let (hidden, wide) = (format!("{name}.dense.hidden"), self.width * self.ratio);
         let inner = linear_from(context, &hidden, inner, wide, normal(DEVIATION))?;
         let inner = self.activation.apply(context.graph, inner)?;

@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 
 use super::transformer::{Answer, Input};
-use super::{Activation, Cnn, Mlp, Model, Norm, Pool, Resnet, Tabular, Transformer};
+use super::{Activation, Cnn, Mlp, Model, Norm, Pool, PositionNorm, Resnet, Tabular, Transformer};
 
 /// What the words of a model that is of a file begin with.
 const IMPORTED: &str = "imported";
 
 /// The name of the layers that a model was built without, with commas between them.
 const WITHOUT: &str = "without";
+
+/// What models had before a field could say otherwise, in whose words it is not: by family, name and value.
+const BEFORE: &[(&str, &str, &str)] =
+    &[("mlp", "norm", "none"), ("resnet", "kernel", "3"), ("transformer", "norm", "layer")];
 
 /// The greatest size that is read.
 const SIZE_MAX: usize = 1 << 24;
@@ -27,6 +31,7 @@ const ACTIVATIONS: &[(Activation, &str)] = &[
 ];
 const NORMS: &[(Norm, &str)] =
     &[(Norm::None, "none"), (Norm::Batch, "batch"), (Norm::Group, "group"), (Norm::Layer, "layer")];
+const POSITION_NORMS: &[(PositionNorm, &str)] = &[(PositionNorm::Layer, "layer"), (PositionNorm::Rms, "rms")];
 const POOLS: &[(Pool, &str)] = &[(Pool::Max, "max"), (Pool::Average, "average")];
 const FLAGS: &[(bool, &str)] = &[(true, "yes"), (false, "no")];
 
@@ -52,7 +57,8 @@ impl Model {
                 return format!("{} {WITHOUT} {}", ablated.model.words(), ablated.without.join(","));
             }
         };
-        let fields = fields.into_iter().map(|(name, value)| format!(" {name} {value}"));
+        let is_said = |(name, value): &Field| !BEFORE.contains(&(family, name, value));
+        let fields = fields.into_iter().filter(is_said).map(|(name, value)| format!(" {name} {value}"));
         std::iter::once(family.to_owned()).chain(fields).collect()
     }
 
@@ -73,7 +79,8 @@ impl Model {
 fn read(words: &str) -> Result<Model, String> {
     let mut rest = words.split(' ');
     let family = rest.next().unwrap_or_default();
-    let mut fields = Fields(BTreeMap::new());
+    let before = BEFORE.iter().filter(|(of, ..)| *of == family).map(|(_, name, value)| (*name, *value));
+    let mut fields = Fields(before.collect());
     while let Some(name) = rest.next() {
         let value = rest.next().ok_or_else(|| format!("{name} has no value"))?;
         fields.0.insert(name, value);
@@ -98,6 +105,7 @@ impl Mlp {
         vec![
             ("inputs", self.inputs.to_string()),
             ("hidden", sizes(&self.hidden)),
+            ("norm", word(NORMS, self.norm)),
             ("activation", word(ACTIVATIONS, self.activation)),
             ("dropout", word(FLAGS, self.dropout)),
             ("outputs", self.outputs.to_string()),
@@ -108,6 +116,7 @@ impl Mlp {
         Ok(Self {
             inputs: fields.size("inputs")?,
             hidden: fields.sizes("hidden")?,
+            norm: fields.one_of("norm", NORMS)?,
             activation: fields.one_of("activation", ACTIVATIONS)?,
             dropout: fields.one_of("dropout", FLAGS)?,
             outputs: fields.size("outputs")?,
@@ -156,6 +165,7 @@ impl Resnet {
             ("blocks", sizes(&self.blocks)),
             ("width", self.width.to_string()),
             ("bottleneck", word(FLAGS, self.bottleneck)),
+            ("kernel", self.kernel.to_string()),
             ("norm", word(NORMS, self.norm)),
             ("activation", word(ACTIVATIONS, self.activation)),
             ("dropout", word(FLAGS, self.dropout)),
@@ -169,6 +179,7 @@ impl Resnet {
             blocks: fields.sizes("blocks")?,
             width: fields.size("width")?,
             bottleneck: fields.one_of("bottleneck", FLAGS)?,
+            kernel: fields.size("kernel")?,
             norm: fields.one_of("norm", NORMS)?,
             activation: fields.one_of("activation", ACTIVATIONS)?,
             dropout: fields.one_of("dropout", FLAGS)?,
@@ -193,6 +204,7 @@ impl Transformer {
             ("width", self.width.to_string()),
             ("heads", self.heads.to_string()),
             ("ratio", self.ratio.to_string()),
+            ("norm", word(POSITION_NORMS, self.norm)),
             ("activation", word(ACTIVATIONS, self.activation)),
             ("dropout", word(FLAGS, self.dropout)),
         ]);
@@ -219,6 +231,7 @@ impl Transformer {
             width: fields.size("width")?,
             heads: fields.size("heads")?,
             ratio: fields.size("ratio")?,
+            norm: fields.one_of("norm", POSITION_NORMS)?,
             activation: fields.one_of("activation", ACTIVATIONS)?,
             dropout: fields.one_of("dropout", FLAGS)?,
         })
@@ -313,6 +326,7 @@ mod tests {
                 width: 8,
                 heads: 4,
                 ratio: 3,
+                norm: PositionNorm::Rms,
                 activation,
                 dropout: true,
             })
@@ -328,7 +342,7 @@ mod tests {
             outputs: 1,
         };
         vec![
-            Model::Mlp(Mlp { inputs: 64, hidden: Vec::new(), activation, dropout: true, outputs: 10 }),
+            Model::Mlp(Mlp { inputs: 64, hidden: Vec::new(), norm, activation, dropout: true, outputs: 10 }),
             Model::Cnn(Cnn {
                 input: vec![1, 8, 8],
                 channels: vec![4, 8],
@@ -347,6 +361,7 @@ mod tests {
                 blocks: vec![1, 2],
                 width: 8,
                 bottleneck: true,
+                kernel: 5,
                 norm,
                 activation,
                 dropout: false,
@@ -367,10 +382,32 @@ mod tests {
             assert_eq!(Model::from_words(&model.words()), Ok(model));
         }
         for (activation, _) in ACTIVATIONS {
-            let model =
-                Model::Mlp(Mlp { inputs: 1, hidden: vec![2, 3], activation: *activation, dropout: false, outputs: 1 });
+            let model = Model::Mlp(Mlp {
+                inputs: 1,
+                hidden: vec![2, 3],
+                norm: Norm::None,
+                activation: *activation,
+                dropout: false,
+                outputs: 1,
+            });
             assert_eq!(Model::from_words(&model.words()), Ok(model));
         }
+    }
+
+    /// Checkpoints from before a field was there are of models as they were.
+    #[test]
+    fn words_say_nothing_of_what_is_as_before_there_was_a_word_for_it() {
+        let words = "mlp inputs 4 hidden 8 activation relu dropout no outputs 2";
+        let mlp = Mlp {
+            inputs: 4,
+            hidden: vec![8],
+            norm: Norm::None,
+            activation: Activation::Relu,
+            dropout: false,
+            outputs: 2,
+        };
+        assert_eq!(Model::from_words(words), Ok(Model::Mlp(mlp.clone())));
+        assert_eq!(Model::Mlp(mlp).words(), words);
     }
 
     #[test]

@@ -1,13 +1,20 @@
 //! Built-in models without some of their layers: what is left is the model that never had them.
 
 use regatta_autodiff::families::transformer::{Answer, Input};
-use regatta_autodiff::families::{Activation, Cnn, Mlp, Model, Norm, Pool, Resnet, Tabular, Transformer};
+use regatta_autodiff::families::{Activation, Cnn, Mlp, Model, Norm, Pool, PositionNorm, Resnet, Tabular, Transformer};
 use regatta_autodiff::step::{CrossEntropy, Loss, StepPlan, training_step};
 
 use crate::steps::{self, EVERY, Numbers, feeds};
 
 fn mlp(hidden: &[usize], dropout: bool) -> Model {
-    Model::Mlp(Mlp { inputs: 3, hidden: hidden.to_vec(), activation: Activation::Tanh, dropout, outputs: 3 })
+    Model::Mlp(Mlp {
+        inputs: 3,
+        hidden: hidden.to_vec(),
+        norm: Norm::None,
+        activation: Activation::Tanh,
+        dropout,
+        outputs: 3,
+    })
 }
 
 fn tabular(hidden: &[usize], norm: Norm) -> Model {
@@ -46,6 +53,7 @@ fn resnet(blocks: &[usize], norm: Norm) -> Model {
         blocks: blocks.to_vec(),
         width: 2,
         bottleneck: false,
+        kernel: 3,
         norm,
         activation: Activation::Tanh,
         dropout: false,
@@ -60,6 +68,7 @@ fn transformer(layers: usize) -> Model {
         layers,
         width: 4,
         heads: 2,
+        norm: PositionNorm::Layer,
         ratio: 2,
         activation: Activation::Gelu,
         dropout: true,

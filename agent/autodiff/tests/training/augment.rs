@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use regatta_autodiff::families::{Activation, Mlp, Model};
+use regatta_autodiff::families::{Activation, Mlp, Model, Norm};
 use regatta_autodiff::graph::{Dtype, Graph, Provider};
 use regatta_autodiff::step::augment::{Settings, augment};
 use regatta_autodiff::step::{
@@ -273,7 +273,14 @@ fn augmentations_that_do_not_go_with_the_model_are_refused() {
 
 fn plan(loss: Loss, augment: Vec<Augment>) -> StepPlan {
     StepPlan {
-        model: Model::Mlp(Mlp { inputs: 4, hidden: vec![], activation: Activation::Tanh, dropout: false, outputs: 3 }),
+        model: Model::Mlp(Mlp {
+            inputs: 4,
+            hidden: vec![],
+            norm: Norm::None,
+            activation: Activation::Tanh,
+            dropout: false,
+            outputs: 3,
+        }),
         loss,
         augment,
         update: Update { optimizer: Optimizer::Sgd, weight_decay: false, own_operators: false },

@@ -2,7 +2,7 @@
 //! and outputs against plain loops, and parameters counted against PyTorch's.
 
 use regatta_autodiff::families::transformer::{Answer, Input};
-use regatta_autodiff::families::{Activation, Cnn, Model, Norm, Pool, Resnet, Tabular, Transformer};
+use regatta_autodiff::families::{Activation, Cnn, Mlp, Model, Norm, Pool, PositionNorm, Resnet, Tabular, Transformer};
 use regatta_autodiff::step::{CrossEntropy, Loss, Program, StepError, StepPlan, evaluation, training_step};
 
 use crate::evaluator::{Tensor, evaluate};
@@ -39,7 +39,19 @@ fn gradients_of_transformers_agree_with_differences() {
         check_gradients(&Model::Transformer(transformer(input, Answer::Row(3))), EVERY);
     }
     let tokens = Input::Tokens { length: 3, vocabulary: 5 };
-    check_gradients(&Model::Transformer(transformer(tokens, Answer::NextToken)), EVERY);
+    for norm in [PositionNorm::Layer, PositionNorm::Rms] {
+        let decoder = Transformer { norm, ..transformer(tokens.clone(), Answer::NextToken) };
+        check_gradients(&Model::Transformer(decoder), EVERY);
+    }
+}
+
+#[test]
+fn gradients_of_perceptrons_with_norms_agree_with_differences() {
+    for norm in NORMS {
+        let (hidden, activation) = (vec![8, 4], Activation::Tanh);
+        let mlp = Mlp { inputs: 3, hidden, norm, activation, dropout: false, outputs: 3 };
+        check_gradients(&Model::Mlp(mlp), EVERY);
+    }
 }
 
 #[test]
@@ -71,8 +83,8 @@ fn gradients_of_convolutional_nets_agree_with_differences() {
 #[test]
 fn gradients_of_residual_nets_agree_with_differences() {
     for norm in NORMS {
-        for bottleneck in [false, true] {
-            check_gradients(&Model::Resnet(Resnet { norm, bottleneck, ..resnet() }), SEVERAL);
+        for (bottleneck, kernel) in [(false, 3), (true, 3), (false, 5)] {
+            check_gradients(&Model::Resnet(Resnet { norm, bottleneck, kernel, ..resnet() }), SEVERAL);
         }
     }
 }
@@ -239,6 +251,7 @@ fn parameters_are_as_many_as_pytorchs() {
         width: 256,
         heads: 4,
         ratio: 4,
+        norm: PositionNorm::Layer,
         ..transformer(Input::Sequence { length: 1, width: 1 }, Answer::Row(1))
     };
     let one = Transformer { layers: 1, ..block.clone() };
@@ -248,6 +261,7 @@ fn parameters_are_as_many_as_pytorchs() {
         width: 768,
         heads: 12,
         ratio: 4,
+        norm: PositionNorm::Layer,
         ..transformer(Input::Tokens { length: 1024, vocabulary: 50_257 }, Answer::NextToken)
     };
     assert_eq!(parameters(&Model::Transformer(gpt2)), 124_439_808);
@@ -262,12 +276,13 @@ fn residual_nets_have_as_many_parameters_as_torchvisions() {
         blocks: vec![2, 2, 2, 2],
         width: 64,
         bottleneck: false,
+        kernel: 3,
         norm: Norm::Batch,
         activation: Activation::Relu,
         dropout: false,
         outputs: 10,
     };
-    let deep = Resnet { blocks: vec![3, 4, 6, 3], bottleneck: true, ..cifar.clone() };
+    let deep = Resnet { blocks: vec![3, 4, 6, 3], bottleneck: true, kernel: 3, ..cifar.clone() };
     assert_eq!(parameters(&Model::Resnet(cifar)), 11_173_962);
     assert_eq!(parameters(&Model::Resnet(deep)), 23_520_842);
 }
@@ -318,7 +333,17 @@ fn impossible_shapes_are_refused() {
 }
 
 fn transformer(input: Input, answer: Answer) -> Transformer {
-    Transformer { input, answer, layers: 1, width: 4, heads: 2, ratio: 2, activation: Activation::Gelu, dropout: true }
+    Transformer {
+        input,
+        answer,
+        layers: 1,
+        width: 4,
+        heads: 2,
+        ratio: 2,
+        norm: PositionNorm::Layer,
+        activation: Activation::Gelu,
+        dropout: true,
+    }
 }
 
 fn tabular(categories: Vec<usize>) -> Tabular {
@@ -357,6 +382,7 @@ fn resnet() -> Resnet {
         blocks: vec![1, 1],
         width: 2,
         bottleneck: false,
+        kernel: 3,
         norm: Norm::Batch,
         activation: Activation::Tanh,
         dropout: true,

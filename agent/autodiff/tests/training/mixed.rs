@@ -1,7 +1,7 @@
 //! What of a training step in 16 bits is in 16 bits.
 
 use regatta_autodiff::families::transformer::{Answer, Input};
-use regatta_autodiff::families::{Activation, Cnn, Model, Norm, Pool, Transformer};
+use regatta_autodiff::families::{Activation, Cnn, Model, Norm, Pool, PositionNorm, Transformer};
 use regatta_autodiff::graph::{Dtype, Graph, Node};
 use regatta_autodiff::step::{CrossEntropy, Loss, Precision, StepPlan, evaluation, training_step};
 
@@ -27,6 +27,7 @@ fn models() -> [Model; 2] {
         layers: 2,
         width: 8,
         heads: 2,
+        norm: PositionNorm::Layer,
         ratio: 2,
         activation: Activation::Gelu,
         dropout: true,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prost::Message;
 use regatta_autodiff::families::transformer::{Answer, Input};
-use regatta_autodiff::families::{Activation, Mlp, Model, Transformer};
+use regatta_autodiff::families::{Activation, Mlp, Model, Norm, PositionNorm, Transformer};
 use regatta_autodiff::graph::{Attribute, Constant, Dtype, Elements, Graph, Provider, Value};
 use regatta_autodiff::import::{ModelFile, Settings};
 use regatta_autodiff::onnx::ModelProto;
@@ -141,7 +141,14 @@ fn plan(model: &Model, loss: Loss) -> StepPlan {
 }
 
 fn rows() -> Model {
-    Model::Mlp(Mlp { inputs: 3, hidden: vec![5], activation: Activation::Tanh, dropout: false, outputs: CLASSES })
+    Model::Mlp(Mlp {
+        inputs: 3,
+        hidden: vec![5],
+        norm: Norm::None,
+        activation: Activation::Tanh,
+        dropout: false,
+        outputs: CLASSES,
+    })
 }
 
 fn decoder() -> Model {
@@ -151,6 +158,7 @@ fn decoder() -> Model {
         layers: 1,
         width: 4,
         heads: 2,
+        norm: PositionNorm::Layer,
         ratio: 2,
         activation: Activation::Gelu,
         dropout: false,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use prost::Message;
-use regatta_autodiff::families::{Activation, Mlp, Model};
+use regatta_autodiff::families::{Activation, Mlp, Model, Norm};
 use regatta_autodiff::graph::{Dtype, Graph, GraphError, Provider};
 use regatta_autodiff::onnx::ModelProto;
 use regatta_autodiff::step::{
@@ -360,7 +360,14 @@ fn taken_and_reserved_names_are_refused() {
 fn impossible_plans_are_refused() {
     let good = plan(Activation::Relu, CLASSES, false);
     let empty = StepPlan { batch: 0, ..good.clone() };
-    let mlp = Mlp { inputs: INPUTS, hidden: vec![5], activation: Activation::Relu, dropout: false, outputs: 0 };
+    let mlp = Mlp {
+        inputs: INPUTS,
+        hidden: vec![5],
+        norm: Norm::None,
+        activation: Activation::Relu,
+        dropout: false,
+        outputs: 0,
+    };
     let silent = StepPlan { model: Model::Mlp(mlp), ..good };
 
     assert_eq!(training_step(&empty).unwrap_err(), StepError::Zero { what: "the batch size" });
@@ -369,6 +376,6 @@ fn impossible_plans_are_refused() {
 
 fn plan(activation: Activation, loss: Loss, dropout: bool) -> StepPlan {
     let outputs = if loss == CLASSES { 3 } else { 2 };
-    let mlp = Mlp { inputs: INPUTS, hidden: vec![5, 4], activation, dropout, outputs };
+    let mlp = Mlp { inputs: INPUTS, hidden: vec![5, 4], norm: Norm::None, activation, dropout, outputs };
     StepPlan { undecayed: vec!["*.bias".into()], ..steps::plan(Model::Mlp(mlp), loss, (ROWS, BATCH)) }
 }
