@@ -119,7 +119,7 @@ fn steps_of_every_kind_are_recorded_without_the_host() {
 #[test]
 fn steps_of_exported_models_are_recorded_without_the_host() {
     let Some(library) = library() else { return };
-    for what in ["golden models", "families"] {
+    for what in ["golden models", "golden models in half", "golden models in bfloat16", "families"] {
         let trace = Step::new(&library, what).env("REGATTA_TEST_DEVICE", "cuda:0").succeed();
         let sections = trace.sections();
         for (name, section) in &sections {

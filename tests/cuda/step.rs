@@ -53,7 +53,9 @@ fn main() -> anyhow::Result<()> {
         "tf32" => train_with(Engine::new(&library, device, 1), SGD, CudaSettings { tf32: true, ..KERNEL_BY_KERNEL }),
         "four at once" => train_at_once(&library, device),
         "every kind" => record_every_kind(&library, device),
-        "golden models" => train_golden_models(),
+        "golden models" => train_golden_models(Precision::Single),
+        "golden models in half" => train_golden_models(Precision::Half),
+        "golden models in bfloat16" => train_golden_models(Precision::Bfloat16),
         "families" => train_families(&library, device),
         "streamed" => train_streamed(&library, device),
         "trial after trial" => trial_after_trial(&library, device),
@@ -168,7 +170,7 @@ fn record_every_kind(library: &Path, device: Device) -> Result<(), TrainingError
 }
 
 /// Every file of the golden models with its first optimizer, and one model with all.
-fn train_golden_models() -> Result<(), TrainingError> {
+fn train_golden_models(precision: Precision) -> Result<(), TrainingError> {
     for golden in numbers::models() {
         let first = golden.optimizers.len().min(1);
         for (at, file) in golden.files.iter().enumerate() {
@@ -176,7 +178,7 @@ fn train_golden_models() -> Result<(), TrainingError> {
             for optimizer in &golden.optimizers[..if with_all { golden.optimizers.len() } else { first }] {
                 mark(&format!("{} {}", file.name, optimizer.name));
                 let refused = |reason| TrainingError::Configuration { reason: format!("{}: {reason}", file.name) };
-                Trained::train(&golden, file, optimizer).map_err(refused)?;
+                Trained::train(&golden, file, optimizer, precision).map_err(refused)?;
             }
         }
     }

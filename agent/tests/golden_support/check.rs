@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use regatta_agent::training::Precision;
 use regatta_autodiff::families::Mode;
 
 use super::numbers::{Errors, File, Golden, Settings};
@@ -94,7 +95,7 @@ fn steps(
     optimizer: &Settings,
     evaluation: &mut Trial,
 ) -> Result<(Errors, (f64, f64)), String> {
-    let trained = Trained::train(golden, file, optimizer)?;
+    let trained = Trained::train(golden, file, optimizer, Precision::Single)?;
     let curve = &trained.losses;
     let expected = golden.numbers(&format!("loss.{}", optimizer.name));
     let mut errors = Errors::default();

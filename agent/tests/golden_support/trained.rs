@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use regatta_agent::runtime::{Array, Device, Interrupt, Runtime};
 use regatta_agent::training::{
-    Adam, Dataset, Engine, Feature, Loss, ModelPlan, OptimizerPlan, Plan, Split, Target, Values, permutation,
+    Adam, Dataset, Engine, Feature, Loss, ModelPlan, OptimizerPlan, Plan, Precision, Split, Target, Values, permutation,
 };
 use regatta_autodiff::graph::Dtype;
 use regatta_autodiff::import::{self, ModelFile};
@@ -26,10 +26,11 @@ pub struct Trained {
 
 impl Trained {
     /// The steps of a golden training, over its batches in turn.
-    pub fn train(golden: &Golden, file: &File, optimizer: &Settings) -> Result<Self, String> {
+    pub fn train(golden: &Golden, file: &File, optimizer: &Settings, precision: Precision) -> Result<Self, String> {
         let onnx = Arc::new(file.bytes());
         let model = ModelPlan::File { onnx, settings: import::Settings::default(), dropout: None };
         let plan = Plan::new(model, loss(golden), plan_of(optimizer), golden.inputs[0].shape[0], SEED);
+        let plan = Plan { precision, ..plan };
         let data = Arc::new(data(golden, file)?);
         let mut engine = Engine::new(&library(), device(), 1).map_err(text)?;
         let mut training = engine.start(&plan, &data, None).map_err(text)?;
