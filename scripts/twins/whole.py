@@ -6,6 +6,7 @@ from functools import partial
 from torch import Tensor, nn
 from torchvision import models as vision
 from torchvision.models.vision_transformer import VisionTransformer
+from torchvision.ops import StochasticDepth
 
 from . import tiny
 from .golden import ADAMW, BCE, MOMENTUM, Golden, Input, Variant, classes, integers, numbers
@@ -20,7 +21,7 @@ def still(make: Callable[..., nn.Module], **options) -> nn.Module:
     """Without what is random in training: PyTorch draws it otherwise than we do."""
     network = make(num_classes=CLASSES, **options)
     for module in network.modules():
-        if isinstance(module, nn.Dropout):
+        if isinstance(module, (nn.Dropout, StochasticDepth)):
             module.p = 0.0
     return network
 
@@ -83,13 +84,13 @@ WHOLE = (
     *of_images("resnet50", partial(still, vision.resnet50)),
     *of_images("mobilenet_v2", partial(still, vision.mobilenet_v2)),
     *of_images("mobilenet_v3_large", partial(still, vision.mobilenet_v3_large)),
-    *of_images("efficientnet_b0", partial(still, vision.efficientnet_b0, stochastic_depth_prob=0.0), corners=False),
+    *of_images("efficientnet_b0", partial(still, vision.efficientnet_b0), corners=False),
     *of_images("regnet_y_400mf", partial(still, vision.regnet_y_400mf)),
     *of_images("shufflenet_v2_x1_0", partial(still, vision.shufflenet_v2_x1_0)),
     *of_images("squeezenet1_1", partial(still, vision.squeezenet1_1)),
     *of_images("densenet121", partial(still, vision.densenet121), batch=4),
-    *of_images("convnext_tiny", partial(still, vision.convnext_tiny, stochastic_depth_prob=0.0), batch=4, corners=False),
-    *of_images("swin_t", partial(still, vision.swin_t, stochastic_depth_prob=0.0), batch=2, size=224, corners=False),
+    *of_images("convnext_tiny", partial(still, vision.convnext_tiny), batch=4, corners=False),
+    *of_images("swin_t", partial(still, vision.swin_t), batch=2, size=224, corners=False),
     *of_images("vit_tiny", vit_tiny, batch=2, size=224, corners=False),
     *of_images("unet", partial(tiny.UNet, (64, 128, 256)), batch=4, pixels=True),
     *of_images(

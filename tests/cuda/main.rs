@@ -238,6 +238,19 @@ fn a_step_that_recomputes_takes_less_memory() {
     assert!(4 * recomputed < 3 * kept, "{recomputed} of {kept} bytes");
 }
 
+/// The vector that is updated in place and the parts that products read; both moments and the gradient; and what the
+/// weights once crossed by.
+#[test]
+fn a_step_holds_its_weights_twice() {
+    const WEIGHTS_BYTES: usize = 4 * (20 * 2048 + 2048 + 2048 * 2048 + 2048 + 2048 * 10 + 10);
+    let Some(library) = library() else { return };
+    let trace = Step::new(&library, "wide").succeed();
+    let as_large =
+        |section: Section| section.taken().into_iter().filter(|bytes| 10 * bytes > 9 * WEIGHTS_BYTES).count();
+    assert_eq!(as_large(trace.beginning()), 2 + 2 + 1 + 1);
+    assert!((0..5).all(|step| as_large(trace.section(&format!("step {step}"))) == 0));
+}
+
 #[test]
 fn two_lanes_train_on_one_device_as_two_alone() {
     let Some(library) = library() else { return };

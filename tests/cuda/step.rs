@@ -59,6 +59,7 @@ fn main() -> anyhow::Result<()> {
         "families" => train_families(&library, device),
         "streamed" => train_streamed(&library, device),
         "trial after trial" => trial_after_trial(&library, device),
+        "wide" => train_in(&library, device, Precision::Single, wide()),
         "deep transformer" => train_deep(&library, device, false),
         "deep transformer, recomputed" => train_deep(&library, device, true),
         "convolutions" => start_on_images(&library, device),
@@ -293,6 +294,11 @@ fn mlp() -> ModelPlan {
 }
 
 /// Of rows of [`WIDTH`] numbers, as five channels of four.
+/// Four million weights, and little else.
+fn wide() -> ModelPlan {
+    ModelPlan::Mlp { hidden: vec![2048, 2048], norm: Norm::None, activation: Activation::Relu, dropout: 0.0 }
+}
+
 fn cnn() -> ModelPlan {
     ModelPlan::Cnn {
         channels: vec![8, 8],

@@ -24,6 +24,11 @@ impl Trace {
         Section(calls.cloned().collect())
     }
 
+    /// The calls before the first mark.
+    pub fn beginning(&self) -> Section {
+        Section(self.0.iter().take_while(|line| !line.starts_with("mark ")).cloned().collect())
+    }
+
     /// All sections before the one that ends them, with their names.
     pub fn sections(&self) -> Vec<(String, Section)> {
         let names = self.0.iter().filter_map(|line| line.strip_prefix("mark "));
