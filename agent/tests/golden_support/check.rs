@@ -20,6 +20,9 @@ const OUTPUT_ERROR_MAX: f64 = 1e-4;
 /// After fifty steps in single precision, whose rounding every step carries on; the losses on the way are the close check.
 const TRAINED_ERROR_MAX: f64 = 5e-3;
 const EXPORT_ERROR_MAX: f64 = 1e-5;
+/// Of PyTorch's own errors in single precision, where these are greater: sums in another order fall on the other side of
+/// other rectifiers' corners.
+const SINGLE_TIMES_MAX: f64 = 4.0;
 /// A norm that is no division by zero.
 const TINY: f64 = 1e-12;
 
@@ -80,7 +83,7 @@ fn gradients(golden: &Golden, file: &File, trial: &mut Trial) -> Result<(usize, 
         let error = if norm(expected.iter().copied()) < ZERO_MAX * whole {
             within(name, gradient, expected, whole, CANCELLED_ERROR_MAX)?
         } else {
-            within(name, gradient, expected, TINY, GRADIENT_ERROR_MAX.max(2.0 * golden.single.gradient))?
+            within(name, gradient, expected, TINY, GRADIENT_ERROR_MAX.max(SINGLE_TIMES_MAX * golden.single.gradient))?
         };
         worst = worst.max(error);
     }
@@ -102,13 +105,13 @@ fn steps(
     for (step, (loss, expected)) in curve.iter().zip(&expected).enumerate() {
         let error = (loss - expected).abs() / expected.abs();
         errors.loss = errors.loss.max(error);
-        if error > LOSS_ERROR_MAX.max(2.0 * golden.single.loss) {
+        if error > LOSS_ERROR_MAX.max(SINGLE_TIMES_MAX * golden.single.loss) {
             return Err(format!("{}: the loss of step {step} is {loss}, PyTorch's {expected}", optimizer.name));
         }
     }
     evaluation.take(&trained)?;
     let output = evaluation.output(golden)?;
-    let error_max = TRAINED_ERROR_MAX.max(2.0 * golden.single.trained);
+    let error_max = TRAINED_ERROR_MAX.max(SINGLE_TIMES_MAX * golden.single.trained);
     let expected = golden.numbers(&format!("output.{}", optimizer.name));
     errors.trained = within(&format!("output.{}", optimizer.name), &output, &expected, TINY, error_max)?;
     // ONNX Runtime behind our interface takes no features of type bool.

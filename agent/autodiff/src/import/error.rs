@@ -64,6 +64,8 @@ pub enum ImportError {
 pub enum Notice {
     /// Batch normalisation seems to be folded into the convolutions, as exporters do for inference.
     Inference,
+    /// Every batch normalisation was in evaluation mode when the file was exported: what drops values is gone.
+    Evaluation,
     /// Two initializers hold the same matrix and are trained as one parameter.
     Tied { kept: String, same: String },
     /// The exporter's optimizer was at work.
@@ -76,6 +78,10 @@ impl std::fmt::Display for Notice {
             Self::Inference => formatter.write_str(
                 "convolutions with a bias and no normalisation: if the module has batch normalisation or dropout, they \
                  were taken out when it was exported; export it in train() mode, with optimize=False",
+            ),
+            Self::Evaluation => formatter.write_str(
+                "it was exported in eval() mode: if the module has dropout, that was taken out; batch normalisation trains by \
+                 the batch all the same; export it in train() mode, or set `frozen` where its statistics are to stay",
             ),
             Self::Folded => formatter.write_str(
                 "the exporter's optimizer was at work, which makes one tensor of equal ones: layers that begin as copies of \

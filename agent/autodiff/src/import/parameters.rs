@@ -254,8 +254,19 @@ impl<'g> Uses<'g> {
         let biased = |node: &&NodeProto| node.op_type() == "Conv" && node.input.len() > 2;
         let normalised = ["BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization"];
         let folded = self.nodes.iter().filter(biased).count() > 1 && !normalised.into_iter().any(has);
-        if folded { vec![Notice::Inference] } else { Vec::new() }
+        let mut of_batches = self.nodes.iter().filter(|node| node.op_type() == "BatchNormalization").peekable();
+        let evaluated = of_batches.peek().is_some() && of_batches.all(evaluates);
+        let signs = [(folded, Notice::Inference), (evaluated, Notice::Evaluation)];
+        signs.into_iter().filter(|(is_there, _)| *is_there).map(|(_, notice)| notice).collect()
     }
+}
+
+/// Whether a node is a batch normalisation that its exporter says was in evaluation mode: PyTorch's older exporter by an
+/// attribute, the newer one by the name of its function.
+fn evaluates(node: &NodeProto) -> bool {
+    const FUNCTION: &str = "_native_batch_norm_legit_no_training";
+    node.attribute.iter().any(|attribute| attribute.name() == "training_mode" && attribute.i() == 0)
+        || node.metadata_props.iter().any(|entry| entry.value().contains(FUNCTION))
 }
 
 /// Whether a node is a batch normalisation by the batch. PyTorch's newer exporter never says so.
@@ -406,6 +417,25 @@ mod tests {
         let frozen =
             roles(&model(tensors.clone(), nodes([1, 1]), vec![]), &["0.running_*", "1.*"]).expect("it is sound");
         assert_eq!((&frozen["0.weight"], &frozen["1.weight"]), (&TRAINS, &FROZEN));
+    }
+
+    #[test]
+    fn a_file_of_a_module_in_evaluation_mode_is_recognised() {
+        let names = ["weight", "bias", "running_mean", "running_var"];
+        let tensors: Vec<_> = names.iter().map(|name| single(name, &[4])).collect();
+        let notices = |node: NodeProto| {
+            let model = model(tensors.clone(), vec![node], vec![]);
+            Roles::of(&model, 20, &[]).map(|roles| roles.notices)
+        };
+        let entry = |value: &str| StringStringEntryProto { key: Some("name".into()), value: Some(value.into()) };
+        let newer = |function: &str| NodeProto {
+            metadata_props: vec![entry(&format!("%y : call_function[target=torch.ops.aten.{function}.default]"))],
+            ..node("BatchNormalization", &names)
+        };
+        assert_eq!(notices(normalisation(&names, 0)), Ok(vec![Notice::Evaluation]));
+        assert_eq!(notices(normalisation(&names, 1)), Ok(vec![]));
+        assert_eq!(notices(newer("_native_batch_norm_legit_no_training")), Ok(vec![Notice::Evaluation]));
+        assert_eq!(notices(newer("_native_batch_norm_legit_functional")), Ok(vec![]));
     }
 
     #[test]
