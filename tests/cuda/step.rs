@@ -199,18 +199,10 @@ fn train_families(library: &Path, device: Device) -> Result<(), TrainingError> {
         activation: Activation::Relu,
         dropout: 0.1,
     };
-    let decoder = ModelPlan::Transformer {
-        decoder: true,
-        layers: 1,
-        width: 16,
-        heads: 2,
-        ratio: 2,
-        norm: PositionNorm::Layer,
-        patch: None,
-        vocabulary: None,
-        activation: Activation::Gelu,
-        dropout: 0.1,
-    };
+    let mut decoder = transformer(1);
+    if let ModelPlan::Transformer { decoder, .. } = &mut decoder {
+        *decoder = true;
+    }
     let average = Plan { average: Some(0.9), clip_value: Some(1.0), ..plan(mlp(), OptimizerPlan::Lamb(adam)) };
     let rows = [
         ("lamb", average, data(vec![WIDTH])),
