@@ -51,9 +51,12 @@ impl LinearMap {
         if self.has_more {
             return Some(format!("{from} elements make {to} in more than {SHARES_MAX} shares"));
         }
+        if self.is_dense() {
+            return None;
+        }
         let most = self.terms_max();
         let is_short = most <= TERMS_MAX && to.checked_mul(most).is_some_and(|shares| shares <= SHARES_MAX);
-        (!self.is_dense() && !is_short).then(|| {
+        (!is_short).then(|| {
             format!("up to {most} of {from} elements make one of {to}, and of axes this long at most {TERMS_MAX} may")
         })
     }
@@ -98,14 +101,15 @@ impl Graph {
         let has_few_terms = self.provider() == Provider::Cuda && map.terms_max() <= CUDA_TERMS_MAX;
         let mapped = if !map.is_dense() || has_few_terms {
             self.by_terms(value, axis, map)?
-        } else if inner == 1 {
-            let matrix = self.constant_like(value, &[map.to, map.from], map.matrix());
-            let rows = self.reshape(value, &[outer, map.from])?;
-            self.gemm(rows, matrix, Transposed { left: false, right: true })?
         } else {
             let matrix = self.constant_like(value, &[map.to, map.from], map.matrix());
-            let blocks = self.reshape(value, &[outer, map.from, inner])?;
-            self.matmul(matrix, blocks)?
+            if inner == 1 {
+                let rows = self.reshape(value, &[outer, map.from])?;
+                self.gemm(rows, matrix, Transposed { left: false, right: true })?
+            } else {
+                let blocks = self.reshape(value, &[outer, map.from, inner])?;
+                self.matmul(matrix, blocks)?
+            }
         };
         shape[axis] = map.to;
         self.reshape(mapped, &shape)

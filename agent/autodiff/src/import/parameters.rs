@@ -265,14 +265,18 @@ impl<'g> Uses<'g> {
 /// attribute, the newer one by the name of its function.
 fn evaluates(node: &NodeProto) -> bool {
     const FUNCTION: &str = "_native_batch_norm_legit_no_training";
-    node.attribute.iter().any(|attribute| attribute.name() == "training_mode" && attribute.i() == 0)
-        || node.metadata_props.iter().any(|entry| entry.value().contains(FUNCTION))
+    training_mode(node) == Some(false) || node.metadata_props.iter().any(|entry| entry.value().contains(FUNCTION))
 }
 
 /// Whether a node is a batch normalisation by the batch. PyTorch's newer exporter never says so.
 fn trains(node: &NodeProto) -> bool {
-    node.op_type() == "BatchNormalization"
-        && node.attribute.iter().any(|attribute| attribute.name() == "training_mode" && attribute.i() != 0)
+    node.op_type() == "BatchNormalization" && training_mode(node) == Some(true)
+}
+
+/// What the attribute of that name says, where it is there.
+fn training_mode(node: &NodeProto) -> Option<bool> {
+    let mode = node.attribute.iter().find(|attribute| attribute.name() == "training_mode");
+    mode.map(|attribute| attribute.i() != 0)
 }
 
 /// Whether a name is one that exporters give to what they computed from a model's own tensors.
