@@ -79,7 +79,7 @@ impl Following {
                     continue;
                 }
             };
-            screen.print_record(&entry)?;
+            screen.tell_record(&entry)?;
             let ended = ended_trial(&entry);
             let is_concluded = matches!(entry.record, Record::StudyConcluded(_));
             let is_point = matches!(entry.record, Record::Measured(_));
@@ -156,8 +156,15 @@ impl Screen {
         Self { view, standing: Standing::default(), bar }
     }
 
-    fn print_record(&self, entry: &Entry) -> anyhow::Result<()> {
-        if self.view != View::Json {
+    fn tell_record(&self, entry: &Entry) -> anyhow::Result<()> {
+        if self.view == View::Screen {
+            // Its name is what every other command wants to know.
+            if let Record::StudyCreated(created) = &entry.record {
+                let (study, budget) = (&entry.place.study, &created.study.budget);
+                self.bar.suspend(|| {
+                    eprintln!("{study} has begun: up to {} trials of {} epochs", budget.trials, budget.resource);
+                });
+            }
             return Ok(());
         }
         let mut line = serde_json::to_value(&entry.record)?;

@@ -239,6 +239,7 @@ async fn an_embedded_cluster_that_loses_a_part_tells_how_that_ended_and_ends() {
         let (mut run, cluster) = embedded(folder.path(), &digits_study("broken", 50, 100_000));
         let parent = run.id();
         until("the agent trains", || async { trains(&cluster, "agent-0.log").then_some(()) }).await;
+        until("the study is followed", || async { run.log().contains("has begun").then_some(()) }).await;
         let children = children_of(parent);
         for _ in 0..losses {
             let victim = until("the part is there", || async { child_called(parent, part) }).await;
