@@ -234,6 +234,8 @@ enum Way {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::testing::{in_turn, numbers};
 
@@ -315,13 +317,65 @@ mod tests {
                 }
             }
         }
+
+        /// Whether each way computes this; what it gives is compared.
+        fn check(&self) -> [bool; 3] {
+            let (shapes, settings) = (self.shapes(), self.settings);
+            let convolution = Convolution::new(&shapes[0], &shapes[1], &shapes[2], settings).expect("the shapes fit");
+            let [x, w, dy] = [0, 1, 2].map(|at| numbers(shapes[at].iter().product(), at));
+            let (bias, scratch) = (numbers(shapes[1][0], 3), Scratch::default());
+            let plane = shapes[2][2] * shapes[2][3];
+            let [mut to_x, mut to_w, mut sums] = [&x, &w, &dy].map(|of| vec![Sum::default(); of.len()]);
+            sums.iter_mut().enumerate().for_each(|(at, sum)| sum.add(bias[at / plane % bias.len()], 1.0));
+            self.products(|at_x, at_w, at_y| {
+                sums[at_y].add(x[at_x], w[at_w]);
+                to_x[at_x].add(dy[at_y], w[at_w]);
+                to_w[at_w].add(x[at_x], dy[at_y]);
+            });
+            WAYS.each_ref().map(|way| {
+                if !(way.suits)(&convolution) {
+                    return false;
+                }
+                // What was there before, in buffers too, does not matter.
+                scratch.give_back(vec![f32::NAN; 1 << 20]);
+                let [mut dx, mut dw, mut y] = [&x, &w, &dy].map(|of| vec![f32::NAN; of.len()]);
+                let mut rectified = y.clone();
+                let ending = Ending { bias: Some(&bias), rectifies: false };
+                (way.forward)(&convolution, (&x, &w, ending), &mut y, &scratch, &in_turn);
+                let ending = Ending { rectifies: true, ..ending };
+                (way.forward)(&convolution, (&x, &w, ending), &mut rectified, &scratch, &in_turn);
+                (way.input_gradient)(&convolution, (&dy, &w), &mut dx, &scratch, &in_turn);
+                (way.weight_gradient)(&convolution, (&x, &dy), &mut dw, &scratch, &in_turn);
+                let what = format!("{}, {shapes:?}, {settings:?}", way.name);
+                assert_close(&y, &sums, &format!("{what}, y"));
+                assert!(rectified.iter().zip(&y).all(|(rectified, y)| *rectified == y.max(0.0)), "{what}, rectified");
+                assert_close(&dx, &to_x, &format!("{what}, dx"));
+                assert_close(&dw, &to_w, &format!("{what}, dw"));
+                true
+            })
+        }
     }
 
-    fn assert_close(found: &[f32], expected: &[f64], what: &str) {
-        let norm: f64 = expected.iter().map(|number| number * number).sum();
-        let off: f64 = found.iter().zip(expected).map(|(found, number)| (f64::from(*found) - number).powi(2)).sum();
-        let error = (off / norm).sqrt();
-        assert!(error < 2e-6, "{what}: off by {error:.1e} of the norm");
+    /// Of products, and of their sizes.
+    #[derive(Clone, Copy, Default)]
+    struct Sum {
+        sum: f64,
+        size: f64,
+    }
+
+    impl Sum {
+        fn add(&mut self, a: f32, b: f32) {
+            let product = f64::from(a) * f64::from(b);
+            self.sum += product;
+            self.size += product.abs();
+        }
+    }
+
+    /// To what products that cancel out leave of them, no difference is small.
+    fn assert_close(found: &[f32], expected: &[Sum], what: &str) {
+        let size: f64 = expected.iter().map(|number| number.size.powi(2)).sum();
+        let off: f64 = found.iter().zip(expected).map(|(found, of)| (f64::from(*found) - of.sum).powi(2)).sum();
+        assert!(off.sqrt() <= 1e-6 * size.sqrt(), "{what}: off by {:.1e} of the products", (off / size).sqrt());
     }
 
     type Operands<'a> = (&'a [f32], &'a [f32], Ending<'a>);
@@ -387,41 +441,39 @@ mod tests {
             row([2, 32, 32, 7, 8], 1).groups(2),
             row([2, 128, 260, 4, 5], 3).pads([1; 4]).groups(2),
             row([1, 130, 260, 4, 5], 3).pads([1; 4]),
+            row([2, 3, 4, 2, 3], 3).pads([6; 4]).dilations([6, 6]),
+            row([2, 3, 4, 3, 2], 3).pads([5; 4]).dilations([5, 5]).strides([2, 3]),
+            row([2, 3, 4, 3, 2], 1).pads([9, 8, 0, 0]),
         ];
         let mut computed = [0; 3];
         for row in rows {
-            let shapes = row.shapes();
-            let convolution =
-                Convolution::new(&shapes[0], &shapes[1], &shapes[2], row.settings).expect("the shapes fit");
-            let [x, w, dy] = [0, 1, 2].map(|at| numbers(shapes[at].iter().product(), at));
-            let (bias, scratch) = (numbers(shapes[1][0], 3), Scratch::default());
-            let plane = shapes[2][2] * shapes[2][3];
-            let mut sums: Vec<f64> = (0..dy.len()).map(|at| f64::from(bias[at / plane % bias.len()])).collect();
-            let (mut to_x, mut to_w) = (vec![0.0; x.len()], vec![0.0; w.len()]);
-            row.products(|at_x, at_w, at_y| {
-                sums[at_y] += f64::from(x[at_x]) * f64::from(w[at_w]);
-                to_x[at_x] += f64::from(dy[at_y]) * f64::from(w[at_w]);
-                to_w[at_w] += f64::from(x[at_x]) * f64::from(dy[at_y]);
-            });
-            for (way, computed) in WAYS.iter().zip(&mut computed).filter(|(way, _)| (way.suits)(&convolution)) {
-                *computed += 1;
-                // What was there before, in buffers too, does not matter.
-                scratch.give_back(vec![f32::NAN; 1 << 20]);
-                let [mut dx, mut dw, mut y] = [&x, &w, &dy].map(|of| vec![f32::NAN; of.len()]);
-                let mut rectified = y.clone();
-                let ending = Ending { bias: Some(&bias), rectifies: false };
-                (way.forward)(&convolution, (&x, &w, ending), &mut y, &scratch, &in_turn);
-                let ending = Ending { rectifies: true, ..ending };
-                (way.forward)(&convolution, (&x, &w, ending), &mut rectified, &scratch, &in_turn);
-                (way.input_gradient)(&convolution, (&dy, &w), &mut dx, &scratch, &in_turn);
-                (way.weight_gradient)(&convolution, (&x, &dy), &mut dw, &scratch, &in_turn);
-                let what = format!("{}, {shapes:?}, {:?}", way.name, row.settings);
-                assert_close(&y, &sums, &format!("{what}, y"));
-                assert!(rectified.iter().zip(&y).all(|(rectified, y)| *rectified == y.max(0.0)), "{what}, rectified");
-                assert_close(&dx, &to_x, &format!("{what}, dx"));
-                assert_close(&dw, &to_w, &format!("{what}, dw"));
+            for (way, computed) in row.check().into_iter().zip(&mut computed) {
+                *computed += usize::from(way);
             }
         }
-        assert_eq!(computed, [17, 25, 7]);
+        assert_eq!(computed, [20, 28, 7]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_convolution_gives_what_plain_loops_give(
+            images in 1..4_usize,
+            groups in 1..4_usize,
+            depths in [1..5_usize, 1..5],
+            plane in [1..10_usize, 1..10],
+            kernel in [1..5_usize, 1..5],
+            strides in [1..4_usize, 1..4],
+            dilations in [1..10_usize, 1..10],
+            pads in [0..12_usize, 0..12, 0..12, 0..12],
+        ) {
+            let [height, width] = [0, 1].map(|axis| {
+                let reach = (kernel[axis] - 1) * dilations[axis] + 1;
+                plane[axis].max(reach.saturating_sub(pads[axis] + pads[axis + 2]))
+            });
+            let sizes = [images, depths[0] * groups, depths[1] * groups, height, width];
+            Row { sizes, kernel, settings: Settings { strides, dilations, pads, groups } }.check();
+        }
     }
 }

@@ -53,6 +53,11 @@ fn convolutions_of_two_axes() {
         .check("Conv", 2);
     Form { image: &[1, 2, 6, 7], kernel: &[2, 2, 2, 3], dilations: &[3, 2], pads: &[1, 2, 2, 1], ..PLAIN }
         .check("Conv", 2);
+    // Taps that see nothing but pads, as those of a DeepLab.
+    Form { image: &[2, 2, 3, 2], kernel: &[3, 2, 3, 3], dilations: &[6, 5], pads: &[6, 5, 6, 5], ..PLAIN }
+        .check("Conv", 3);
+    Form { image: &[1, 2, 2, 3], kernel: &[2, 2, 2, 3], strides: &[2, 1], dilations: &[7, 4], pads: &[4; 4], ..PLAIN }
+        .check("Conv", 2);
 }
 
 #[test]

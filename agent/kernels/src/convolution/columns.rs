@@ -166,43 +166,46 @@ impl Kernel2d {
         self.shape[0] * self.shape[1]
     }
 
-    /// Where a tap lies for the first position, without the pad, and which positions along an axis hit the plane.
-    fn reach(&self, axis: usize, tap: usize, from: usize, to: usize) -> (usize, Range<usize>) {
+    /// The positions along an axis at which a tap hits the plane, and where it does for the first of them; none where it
+    /// always lies in the pads.
+    fn reach(&self, axis: usize, tap: usize, from: usize, to: usize) -> Option<(Range<usize>, usize)> {
         let (offset, pad, stride) = (tap * self.dilations[axis], self.pads[axis], self.strides[axis]);
         let first = pad.saturating_sub(offset).div_ceil(stride);
-        let end = (from + pad).checked_sub(offset).map_or(0, |room| room.div_ceil(stride)).min(to);
-        (offset, first.min(end)..end)
+        let end = (from + pad).checked_sub(offset)?.div_ceil(stride).min(to);
+        (first < end).then(|| (first..end, first * stride + offset - pad))
+    }
+
+    /// Rows and columns of the positions at which a tap hits the plane, with where it does for the first of them.
+    fn reaches(&self, tap: usize, from: Planes, to: Planes) -> Option<[(Range<usize>, usize); 2]> {
+        let rows = self.reach(0, tap / self.shape[1], from.height, to.height)?;
+        Some([rows, self.reach(1, tap % self.shape[1], from.width, to.width)?])
     }
 
     /// What a tap sees at every output position of a plane.
     fn cover(&self, tap: usize, plane: &[f32], from: Planes, to: Planes, seen: &mut [f32]) {
-        let (down, rows) = self.reach(0, tap / self.shape[1], from.height, to.height);
-        let (across, columns) = self.reach(1, tap % self.shape[1], from.width, to.width);
         seen.fill(0.0);
-        for y in rows {
-            let row = &plane[(y * self.strides[0] + down - self.pads[0]) * from.width..][..from.width];
+        let Some([(rows, top), (columns, left)]) = self.reaches(tap, from, to) else { return };
+        for (at, y) in rows.enumerate() {
+            let row = &plane[(top + at * self.strides[0]) * from.width..][left..from.width];
             let seen = &mut seen[y * to.width..][columns.clone()];
-            let first = columns.start * self.strides[1] + across - self.pads[1];
             if self.strides[1] == 1 {
-                seen.copy_from_slice(&row[first..first + seen.len()]);
+                seen.copy_from_slice(&row[..seen.len()]);
             } else {
-                seen.iter_mut().zip(row[first..].iter().step_by(self.strides[1])).for_each(|(to, from)| *to = *from);
+                seen.iter_mut().zip(row.iter().step_by(self.strides[1])).for_each(|(to, from)| *to = *from);
             }
         }
     }
 
     /// Adds what a tap saw at every output position back to where it saw it.
     fn spread(&self, tap: usize, seen: &[f32], from: Planes, to: Planes, plane: &mut [f32]) {
-        let (down, rows) = self.reach(0, tap / self.shape[1], to.height, from.height);
-        let (across, columns) = self.reach(1, tap % self.shape[1], to.width, from.width);
-        for y in rows {
-            let row = &mut plane[(y * self.strides[0] + down - self.pads[0]) * to.width..][..to.width];
+        let Some([(rows, top), (columns, left)]) = self.reaches(tap, to, from) else { return };
+        for (at, y) in rows.enumerate() {
+            let row = &mut plane[(top + at * self.strides[0]) * to.width..][left..to.width];
             let seen = &seen[y * from.width..][columns.clone()];
-            let first = columns.start * self.strides[1] + across - self.pads[1];
             if self.strides[1] == 1 {
-                row[first..first + seen.len()].iter_mut().zip(seen).for_each(|(sum, number)| *sum += number);
+                row[..seen.len()].iter_mut().zip(seen).for_each(|(sum, number)| *sum += number);
             } else {
-                row[first..].iter_mut().step_by(self.strides[1]).zip(seen).for_each(|(sum, number)| *sum += number);
+                row.iter_mut().step_by(self.strides[1]).zip(seen).for_each(|(sum, number)| *sum += number);
             }
         }
     }
