@@ -6,6 +6,7 @@ use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInp
 use ort::value::TensorElementType;
 use regatta_kernels::alone;
 
+use super::in_parallel;
 use super::tensor::{self, Input, Output};
 
 /// One step of AdamW over flat vectors: `AdamW(W, M, V, beta1, beta2, rate, epsilon, shrink, G...) -> (W', M', V')`.
@@ -75,7 +76,13 @@ impl Kernel for AdamWKernel {
             Updated::new(&vectors[1], first)?,
             Updated::new(&vectors[2], second)?,
         ];
-        in_parallel(context, step, &gradients, &mut updated)
+        let parts = parts(&gradients, &mut updated);
+        in_parallel(context, |each| {
+            each(parts.len(), &|at| {
+                let ([weights, first, second], gradient) = &mut *alone(&parts[at]);
+                step.update(weights.load(), first.load(), second.load(), gradient);
+            });
+        })
     }
 }
 
@@ -113,18 +120,8 @@ const PART: usize = 2048;
 
 type Part<'a> = ([Updated<'a>; OUTPUTS], &'a [f32]);
 
-fn in_parallel<'a>(
-    context: &ComputeContext,
-    step: regatta_kernels::AdamW,
-    gradients: &[&'a [f32]],
-    vectors: &mut [Updated<'a>; OUTPUTS],
-) -> ort::Result<()> {
+fn parts<'a>(gradients: &[&'a [f32]], vectors: &mut [Updated<'a>; OUTPUTS]) -> Vec<Mutex<Part<'a>>> {
     let part =
         |gradient: &'a [f32]| Mutex::new((vectors.each_mut().map(|vector| vector.take(gradient.len())), gradient));
-    let parts: Vec<Mutex<Part<'a>>> = gradients.iter().flat_map(|gradient| gradient.chunks(PART)).map(part).collect();
-    context.par_for(parts.len(), 0, |at| {
-        let mut part = alone(&parts[at]);
-        let ([weights, first, second], gradient) = &mut *part;
-        step.update(weights.load(), first.load(), second.load(), gradient);
-    })
+    gradients.iter().flat_map(|gradient| gradient.chunks(PART)).map(part).collect()
 }
