@@ -60,7 +60,7 @@ struct Options {
     /// Warming up is not counted.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// Prints what each kind of operator takes of a step, in the place of the line of JSON.
+    /// Prints what each kind of operator takes of a step, in time and in memory read and written, in the place of the line of JSON.
     #[arg(long)]
     profile: bool,
 }
@@ -145,32 +145,84 @@ fn print_profile(folder: &Path) -> anyhow::Result<()> {
     let mut nodes_by_graph = Vec::new();
     for file in std::fs::read_dir(folder)? {
         let events: Vec<Value> = serde_json::from_slice(&std::fs::read(file?.path())?)?;
-        nodes_by_graph.push(events.into_iter().filter_map(|event| node(&event)).collect::<Vec<_>>());
+        nodes_by_graph.push(events.iter().filter_map(NodeRun::of).collect::<Vec<_>>());
     }
-    let total = |nodes: &Vec<(String, String, f64)>| nodes.iter().map(|(_, _, ms)| ms).sum::<f64>();
+    let total = |nodes: &Vec<NodeRun>| nodes.iter().map(|node| node.ms).sum::<f64>();
     let nodes = nodes_by_graph.into_iter().max_by(|a, b| total(a).total_cmp(&total(b))).context("no graph ran")?;
-    let mut by_operator: BTreeMap<&str, (BTreeSet<&str>, f64)> = BTreeMap::new();
-    for (operator, name, ms) in &nodes {
-        let (names, sum) = by_operator.entry(operator).or_default();
-        names.insert(name);
-        *sum += ms;
+    let mut by_operator: BTreeMap<&str, OfOperator> = BTreeMap::new();
+    for node in &nodes {
+        let sum = by_operator.entry(&node.operator).or_default();
+        sum.names.insert(&node.name);
+        sum.ms += node.ms;
+        sum.read_mib += node.read_mib;
+        sum.written_mib += node.written_mib;
     }
-    let (whole, runs) = (total(&nodes), nodes.iter().filter(|(_, name, _)| *name == nodes[0].1).count());
+    let (whole, runs) = (total(&nodes), nodes.iter().filter(|node| node.name == nodes[0].name).count() as f64);
     let mut rows: Vec<_> = by_operator.into_iter().collect();
-    rows.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
-    println!("{:24} {:>6} {:>10} {:>6}", "operator", "nodes", "ms a step", "share");
-    for (operator, (names, ms)) in rows {
-        println!("{operator:24} {:>6} {:>10.3} {:>5.1}%", names.len(), ms / runs as f64, 100.0 * ms / whole);
+    rows.sort_by(|a, b| b.1.ms.total_cmp(&a.1.ms));
+    println!(
+        "{:24} {:>6} {:>10} {:>6} {:>10} {:>12}",
+        "operator", "nodes", "ms a step", "share", "MiB read", "MiB written"
+    );
+    for (operator, OfOperator { names, ms, read_mib, written_mib }) in rows {
+        println!(
+            "{operator:24} {:>6} {:>10.3} {:>5.1}% {:>10.2} {:>12.2}",
+            names.len(),
+            ms / runs,
+            100.0 * ms / whole,
+            read_mib / runs,
+            written_mib / runs
+        );
     }
-    println!("{:24} {:>6} {:>10.3}", "all", "", whole / runs as f64);
+    println!("{:24} {:>6} {:>10.3}", "all", "", whole / runs);
     Ok(())
 }
 
-/// The operator, the node's name and the milliseconds of an event that is a node's run.
-fn node(event: &Value) -> Option<(String, String, f64)> {
-    let name = event["name"].as_str()?.strip_suffix("_kernel_time")?;
-    let operator = event["args"]["op_name"].as_str()?;
-    Some((operator.to_owned(), name.to_owned(), event["dur"].as_f64()? / 1e3))
+/// What all nodes of an operator took.
+#[derive(Default)]
+struct OfOperator<'a> {
+    names: BTreeSet<&'a str>,
+    ms: f64,
+    read_mib: f64,
+    written_mib: f64,
+}
+
+/// A node ran once.
+struct NodeRun {
+    operator: String,
+    name: String,
+    ms: f64,
+    /// Of all its operands, and of all its results.
+    read_mib: f64,
+    written_mib: f64,
+}
+
+impl NodeRun {
+    fn of(event: &Value) -> Option<Self> {
+        let name = event["name"].as_str()?.strip_suffix("_kernel_time")?;
+        let args = &event["args"];
+        let mib = |tensors: &Value| tensors.as_array().map_or(0.0, |tensors| tensors.iter().map(mib).sum());
+        Some(Self {
+            operator: args["op_name"].as_str()?.to_owned(),
+            name: name.to_owned(),
+            ms: event["dur"].as_f64()? / 1e3,
+            read_mib: mib(&args["input_type_shape"]),
+            written_mib: mib(&args["output_type_shape"]),
+        })
+    }
+}
+
+/// Of a tensor, as the profile has it: its shape by its type.
+fn mib(tensor: &Value) -> f64 {
+    let Some((kind, shape)) = tensor.as_object().and_then(|fields| fields.iter().next()) else { return 0.0 };
+    let bytes = match kind.as_str() {
+        "bool" | "uint8" | "int8" => 1,
+        "float16" | "bfloat16" => 2,
+        "double" | "int64" => 8,
+        _ => 4,
+    };
+    let count: f64 = shape.as_array().into_iter().flatten().filter_map(Value::as_f64).product();
+    count * f64::from(bytes) / f64::from(1 << 20)
 }
 
 struct Measured {
