@@ -19,6 +19,7 @@ use crate::cli;
 use crate::clock;
 use crate::history::History;
 use crate::nats::Wire;
+use crate::pack;
 use crate::show::status_of_trial;
 
 /// Writes the model of the trial's last checkpoint, with the weights that measured best where those are in it, or, where a
@@ -163,7 +164,7 @@ async fn onnx(wire: &Wire, recipe: &Training, trained: Trained, args: &cli::Tria
 /// The file that the recipe's model was trained from.
 async fn model_file(wire: &Wire, recipe: &Training, given: Option<&Path>) -> anyhow::Result<Vec<u8>> {
     if let Some(path) = given {
-        return std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+        return pack::model_of(path, LIMITS.model_bytes_max);
     }
     match &recipe.model {
         Model::Onnx(onnx) => match &onnx.object {

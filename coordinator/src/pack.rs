@@ -2,10 +2,14 @@
 //!
 //! The same files make the same bytes, whoever packs them and when, so that they are stored once.
 
+mod model;
+
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+
+pub use model::{check_model, model_of};
 
 /// The bytes of a file, or a tar archive of all files below a folder.
 ///

@@ -105,7 +105,7 @@ impl Asked {
     /// Reads the file and checks it, before anything is started or reached.
     ///
     /// # Errors
-    /// [`FaultyFile`] with all faults, or why the file cannot be read.
+    /// [`FaultyFile`] with all faults, or which file cannot be read.
     pub fn read(run: &cli::Run) -> anyhow::Result<Self> {
         let mut study = read_unchecked(&run.file)?;
         // What has another shape than that is for the check to tell.
@@ -127,6 +127,7 @@ impl Asked {
         }
         let file = checked(&run.file, &study)?;
         tell_notes(&file);
+        check_files(&run.file, &study)?;
         Ok(Self { study, file })
     }
 }
@@ -238,14 +239,14 @@ async fn wait_for_coordinator(client: &Client, place: &cli::Place) -> Result<(),
     }
 }
 
-/// Puts the files that the recipe names (a folder of images as an archive) into the object store and their contents' names into the recipe.
+/// Puts the files that the recipe names (a folder of images as an archive, a model with the weights beside it) into the
+/// object store and their contents' names into the recipe.
 async fn upload_files(wire: &Wire, study_file: &Path, study: &mut Value) -> anyhow::Result<()> {
-    for LocalFile { keys, file, path } in local_files(study_file, study) {
-        let is_model = keys == ["model"];
-        let bytes_max = if is_model { LIMITS.model_bytes_max } else { LIMITS.data_bytes_max };
-        let bytes = pack::bytes_of(&path, bytes_max).with_context(|| whose_path(&keys))?;
+    for local in local_files(study_file, study) {
+        let bytes = local.bytes()?;
+        let objects = if local.is_model() { wire.models() } else { wire.data() };
+        let LocalFile { keys, file, path } = local;
         let size = bytes.len();
-        let objects = if is_model { wire.models() } else { wire.data() };
         let sha256 = objects.put(bytes).await.with_context(|| format!("cannot upload {}", path.display()))?;
         let place = keys.iter().try_fold(&mut study["recipe"], |value, key| value.get_mut(key));
         let place = place.and_then(Value::as_object_mut).context("a recipe lost a part")?;
@@ -263,6 +264,35 @@ struct LocalFile {
     path: PathBuf,
 }
 
+impl LocalFile {
+    fn is_model(&self) -> bool {
+        self.keys == ["model"]
+    }
+
+    fn bytes(&self) -> anyhow::Result<Vec<u8>> {
+        let bytes = if self.is_model() {
+            pack::model_of(&self.path, LIMITS.model_bytes_max)
+        } else {
+            pack::bytes_of(&self.path, LIMITS.data_bytes_max)
+        };
+        bytes.with_context(|| self.whose_path())
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let checked = if self.is_model() {
+            pack::check_model(&self.path, LIMITS.model_bytes_max)
+        } else {
+            let metadata = std::fs::metadata(&self.path);
+            metadata.map(drop).with_context(|| format!("cannot read {}", self.path.display()))
+        };
+        checked.with_context(|| self.whose_path())
+    }
+
+    fn whose_path(&self) -> String {
+        format!("recipe.{}.file, whose path is relative to the study file", self.keys.join("."))
+    }
+}
+
 fn local_files(study_file: &Path, study: &Value) -> Vec<LocalFile> {
     let files = study.pointer("/recipe/command/files").and_then(Value::as_object);
     let of_program = files.into_iter().flat_map(|files| files.keys());
@@ -277,19 +307,10 @@ fn local_files(study_file: &Path, study: &Value) -> Vec<LocalFile> {
     named.collect()
 }
 
-fn whose_path(keys: &[String]) -> String {
-    format!("recipe.{}.file, whose path is relative to the study file", keys.join("."))
-}
-
 /// # Errors
-/// A file that the recipe names is not there.
+/// A file that the recipe names, or one beside its model that has the weights, is not there.
 pub fn check_files(study_file: &Path, study: &Value) -> anyhow::Result<()> {
-    for LocalFile { keys, path, .. } in local_files(study_file, study) {
-        std::fs::metadata(&path)
-            .with_context(|| format!("cannot read {}", path.display()))
-            .with_context(|| whose_path(&keys))?;
-    }
-    Ok(())
+    local_files(study_file, study).iter().try_for_each(LocalFile::check)
 }
 
 /// What becomes of a study when its follower leaves.

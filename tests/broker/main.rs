@@ -1,6 +1,7 @@
 //! Scenarios on a real nats-server, with real coordinators and agents, which are killed, paused and cut short.
 
 mod ablation;
+mod beside;
 mod calls;
 mod command;
 mod commands;

@@ -11,10 +11,11 @@ pub mod gradient;
 pub mod graph;
 pub mod import;
 pub mod lower;
-pub mod onnx;
 pub mod operators;
 pub mod own;
 mod pattern;
 mod refused;
 mod rules;
 pub mod step;
+
+pub use regatta_onnx as onnx;
