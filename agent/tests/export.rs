@@ -14,7 +14,10 @@ use regatta_agent::training::{
     PositionNorm, Split, Target, Training, Values,
 };
 use regatta_autodiff::import::Settings;
-use regatta_autodiff::onnx::ModelProto;
+use regatta_autodiff::onnx::attribute_proto::AttributeType;
+use regatta_autodiff::onnx::tensor_proto::DataType;
+use regatta_autodiff::onnx::type_proto::Value as Kind;
+use regatta_autodiff::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto};
 use regatta_checkpoint::{Affine, CheckpointError, Trained};
 
 const SGD: OptimizerPlan =
@@ -191,6 +194,97 @@ fn exported_file_of_ones_own_gives_the_validation_loss_of_its_training() {
 }
 
 #[test]
+fn exported_file_drops_nothing() {
+    const FILE_CLASSES: usize = 5;
+    let shape = [3, 16, 16];
+    let split = |rows: usize| {
+        let labels = (0..rows).map(|row| (row % FILE_CLASSES) as i64).collect();
+        Split { target: Target::classes(labels, Vec::new(), FILE_CLASSES), ..split(rows, &shape, false) }
+    };
+    let data = Arc::new(Dataset { train: split(12), validation: split(4) });
+    let mut engine = Engine::new(&library(), device(), 1).unwrap();
+    for name in ["dropouts.dynamo", "dropouts.torchscript", "channel_dropouts.dynamo"] {
+        let file = std::fs::read(format!("{}/tests/golden/{name}.onnx", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let model = ModelPlan::File { onnx: Arc::new(file.clone()), settings: Settings::default(), dropout: Some(0.4) };
+        let plan = Plan::new(model, Loss::cross_entropy(), SGD, 4, 3);
+        let mut training = engine.start(&plan, &data, None).unwrap();
+        for _ in 0..6 {
+            training.train_step().unwrap();
+        }
+        let wanted = training.evaluate().unwrap()["validation_loss"];
+        let trained = Trained::read(&training.checkpoint().unwrap()).unwrap();
+        let onnx = trained.onnx(Some(&file)).unwrap();
+        let draws = |node: &NodeProto| ["RandomUniformLike", "Bernoulli"].contains(&node.op_type());
+        assert_eq!(graph(&file).node.iter().any(draws), name.starts_with("channel"), "{name}");
+        assert!(!graph(&onnx).node.iter().any(draws), "{name}");
+        for _ in 0..2 {
+            let (loss, _) = measure(&onnx, &data.validation, &[4]);
+            assert!((loss - wanted).abs() < 1e-5 * wanted.max(1.0), "{name}: {loss} and not {wanted}");
+        }
+    }
+}
+
+#[test]
+fn file_that_takes_bytes_trains_on_numbers_that_are_not_normalised() {
+    let golden = std::fs::read(format!("{}/tests/golden/mlp.dynamo-batch.onnx", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let mut model = ModelProto::decode(&golden[..]).unwrap();
+    let parts = model.graph.as_mut().unwrap();
+    let input = &mut parts.input[0];
+    let (name, whole) = (input.name().to_owned(), "bytes".to_owned());
+    input.name = Some(whole.clone());
+    let Some(Kind::TensorType(tensor)) = &mut input.r#type.as_mut().unwrap().value else { panic!("a tensor") };
+    let width = tensor.shape.as_ref().unwrap().dim.len();
+    assert_eq!((tensor.elem_type.replace(DataType::Uint8 as i32), width), (Some(DataType::Float as i32), 2));
+    let to = AttributeProto {
+        name: Some("to".into()),
+        i: Some(DataType::Float as i64),
+        r#type: Some(AttributeType::Int as i32),
+        ..Default::default()
+    };
+    let cast = NodeProto {
+        op_type: Some("Cast".into()),
+        input: vec![whole],
+        output: vec![name],
+        attribute: vec![to],
+        ..Default::default()
+    };
+    parts.node.insert(0, cast);
+    let file = model.encode_to_vec();
+
+    let bytes = |rows: usize| {
+        let values = Values::U8((0..rows * 12).map(|at| (at * 31 % 251) as u8).collect());
+        let features = vec![Feature { values, ..Feature::numbers("bytes", vec![12], Vec::new()) }];
+        Split { features, target: Target::classes((0..rows).map(|row| (row % 5) as i64).collect(), Vec::new(), 5) }
+    };
+    let mut data = Dataset { train: bytes(20), validation: bytes(6) };
+    let model = ModelPlan::File { onnx: Arc::new(file.clone()), settings: Settings::default(), dropout: None };
+    let sgd = OptimizerPlan::Sgd { learning_rate: 1e-4, momentum: 0.0, nesterov: false, weight_decay: 0.0 };
+    let plan = Plan::new(model, Loss::cross_entropy(), sgd, 5, 3);
+    let mut engine = Engine::new(&library(), device(), 1).unwrap();
+    let mut training = engine.start(&plan, &Arc::new(data.clone()), None).unwrap();
+    let before = training.evaluate().unwrap()["validation_loss"];
+    for _ in 0..4 {
+        training.train_step().unwrap();
+    }
+    let wanted = training.evaluate().unwrap()["validation_loss"];
+    assert!((wanted - before).abs() > 1e-3, "{before} {wanted}");
+    let trained = Trained::read(&training.checkpoint().unwrap()).unwrap();
+    drop(training);
+    assert_eq!(graph(&trained.onnx(Some(&file)).unwrap()).input, graph(&file).input);
+    // What takes numbers has weights of the same names.
+    let onnx = trained.onnx(Some(&golden)).unwrap();
+    let mut numbers = data.validation.clone();
+    let Values::U8(bytes) = &numbers.features[0].values else { panic!("bytes") };
+    numbers.features[0].values = Values::F32(bytes.iter().map(|&byte| f32::from(byte)).collect());
+    let (loss, _) = measure(&onnx, &numbers, &[6]);
+    assert!((loss - wanted).abs() < 1e-5 * wanted.max(1.0), "{loss} and not {wanted}");
+
+    normalize(&mut data, 1);
+    let error = engine.start(&plan, &Arc::new(data), None).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("set `data.normalize: none`"), "{error}");
+}
+
+#[test]
 fn the_weights_that_measured_best_are_kept_beside_the_last() {
     // Of noise there is nothing to learn: the validation loss falls at first at most.
     let noise = |rows: usize, first: usize| {
@@ -280,11 +374,12 @@ fn what_is_no_checkpoint_exports_nothing() {
 fn measure(onnx: &[u8], split: &Split, runs: &[usize]) -> (f64, f64) {
     let runtime = Runtime::load(&library(), Device::Cpu, 1).unwrap();
     let mut compiled = runtime.compile(onnx).unwrap();
-    let Target::Classes { labels, .. } = &split.target else { panic!("classes") };
+    let names: Vec<String> = graph(onnx).input.iter().map(|input| input.name().to_owned()).collect();
+    let Target::Classes { labels, classes, .. } = &split.target else { panic!("classes") };
     let (mut loss, mut right, mut first) = (0.0, 0.0, 0);
     for &rows in runs {
         let mut bindings = compiled.bindings().unwrap();
-        for (feature, name) in split.features.iter().zip(names(split)) {
+        for (feature, name) in split.features.iter().zip(&names) {
             let (width, shape) = (feature.width(), [&[rows], feature.shape.as_slice()].concat());
             let range = first * width..(first + rows) * width;
             let array = match &feature.values {
@@ -294,11 +389,11 @@ fn measure(onnx: &[u8], split: &Split, runs: &[usize]) -> (f64, f64) {
             };
             bindings.input(name, &compiled.tensor(&shape, &array).unwrap()).unwrap();
         }
-        let mut output = compiled.tensor(&[rows, CLASSES], &Array::F32(vec![0.0; rows * CLASSES])).unwrap();
+        let mut output = compiled.tensor(&[rows, *classes], &Array::F32(vec![0.0; rows * classes])).unwrap();
         bindings.output("output", &mut output).unwrap();
         compiled.run(&bindings, &Interrupt::new().unwrap()).unwrap();
         let Array::F32(logits) = output.read().unwrap() else { panic!("floats") };
-        for (logits, &label) in logits.chunks(CLASSES).zip(&labels[first..]) {
+        for (logits, &label) in logits.chunks(*classes).zip(&labels[first..]) {
             let logits: Vec<f64> = logits.iter().map(|&logit| f64::from(logit)).collect();
             let label = usize::try_from(label).unwrap();
             let total: f64 = logits.iter().map(|logit| logit.exp()).sum();
@@ -310,6 +405,6 @@ fn measure(onnx: &[u8], split: &Split, runs: &[usize]) -> (f64, f64) {
     (loss / first as f64, right / first as f64)
 }
 
-fn names(split: &Split) -> &'static [&'static str] {
-    if split.features.len() == 1 { &["features"] } else { &["numbers", "categories"] }
+fn graph(onnx: &[u8]) -> GraphProto {
+    ModelProto::decode(onnx).unwrap().graph.unwrap()
 }

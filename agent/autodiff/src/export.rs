@@ -13,12 +13,15 @@ use prost::Message;
 use crate::import::{ImportError, ModelFile, Settings, TensorSource};
 use crate::onnx::{GraphProto, TensorProto};
 
+/// What makes a mask of uniform numbers.
+const LEADS_TO_A_MASK: &[&str] = &["Cast", "CastLike", "Identity", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"];
+
 /// The user's own file with `weights` (parameters and running statistics by the names of its initializers) in the place
 /// of those that it came with, and every dropout and batch normalisation as in an evaluation. An initializer that is
 /// tied to another gets that one's weights; those without new weights stay.
 ///
 /// # Errors
-/// The file cannot be imported, some weights are not its own, or it draws random numbers other than by `Dropout`.
+/// The file cannot be imported, some weights are not its own, or it draws random numbers other than for a dropout.
 pub fn export(file: &[u8], weights: &BTreeMap<String, Vec<f32>>) -> Result<Vec<u8>, ImportError> {
     let read = ModelFile::read(file, &Settings::default())?;
     if let Some(name) = weights.keys().find(|name| read.source_of(name.as_str()).is_none()) {
@@ -77,17 +80,39 @@ fn infer_only(graph: &mut GraphProto, opset: i64) -> Result<(), ImportError> {
                 node.output.truncate(1);
                 node.attribute.retain(|attribute| attribute.name() != "training_mode");
             }
-            "RandomUniformLike" | "Bernoulli" => {
+            _ => {}
+        }
+    }
+    keep_all(graph, opset)
+}
+
+/// Takes out dropout that was exported as its parts: a mask that is divided by the probability of keeping becomes that
+/// number divided by itself, and what draws the mask goes.
+fn keep_all(graph: &mut GraphProto, opset: i64) -> Result<(), ImportError> {
+    let mut random: BTreeSet<String> = BTreeSet::new();
+    let mut nodes = Vec::with_capacity(graph.node.len());
+    for mut node in std::mem::take(&mut graph.node) {
+        let is_source = ["RandomUniformLike", "Bernoulli"].contains(&node.op_type());
+        let is_random = |name: &String| random.contains(name);
+        match (node.op_type(), &node.input[..]) {
+            _ if !is_source && !node.input.iter().any(is_random) => nodes.push(node),
+            ("Div", [mask, keep]) if is_random(mask) && !is_random(keep) => {
+                node.input[0] = node.input[1].clone();
+                nodes.push(node);
+            }
+            (op, _) if is_source || LEADS_TO_A_MASK.contains(&op) => random.extend(node.output),
+            (op, _) => {
                 return Err(ImportError::Operator {
-                    op: node.op_type().into(),
+                    op: op.into(),
                     node: node.name().into(),
                     opset,
                     reason: "the file would draw random numbers in inference".into(),
                     help: "export the module in eval() mode and put the weights of the checkpoint into it",
                 });
             }
-            _ => {}
         }
     }
+    graph.node = nodes;
+    graph.value_info.retain(|info| !random.contains(info.name()));
     Ok(())
 }

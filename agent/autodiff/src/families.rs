@@ -44,7 +44,16 @@ pub enum Model {
 pub struct Feature {
     pub name: String,
     pub dtype: Dtype,
+    /// Whether a model file makes bytes of its numbers: of what is normalised, nothing would be left.
+    pub takes_bytes: bool,
     pub shape: Vec<usize>,
+}
+
+impl Feature {
+    /// A feature that is taken as it is.
+    pub fn new(name: &str, dtype: Dtype, shape: Vec<usize>) -> Self {
+        Self { name: name.into(), dtype, takes_bytes: false, shape }
+    }
 }
 
 impl Model {

@@ -9,6 +9,7 @@ mod cut;
 mod error;
 mod fold;
 mod initial;
+mod mend;
 mod model;
 mod open;
 mod parameters;
@@ -109,6 +110,7 @@ impl ModelFile {
         check_domains(&model)?;
         check_names(graph_of(&model))?;
         if let Some(graph) = &mut model.graph {
+            mend::mend(graph);
             cut::cut(graph, &settings.without)?;
         }
         let output = chosen_output(graph_of(&model), settings.output.as_deref())?;

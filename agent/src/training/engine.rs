@@ -406,28 +406,33 @@ fn upload(compiled: &Compiled, split: &Split, wanted: &[families::Feature]) -> R
     }
     let mut features = Vec::with_capacity(wanted.len());
     for (feature, wanted) in split.features.iter().zip(wanted) {
-        let is_of_integers = matches!(feature.values, Values::I64(_));
-        let width: usize = wanted.shape.iter().product();
-        if feature.width() != width || is_of_integers != (wanted.dtype == Dtype::I64) {
-            let (name, shape) = (&feature.name, &feature.shape);
-            let (model, model_shape) = (&wanted.name, &wanted.shape);
-            let reason = if feature.width() == width && wanted.dtype == Dtype::I64 {
-                format!(
-                    "`{name}` has numbers, and the model's `{model}` takes whole ones: add it to `data.categorical`"
-                )
-            } else if feature.width() == width {
-                format!(
-                    "`{name}` has categories or tokens, and the model's `{model}` takes numbers: take it out of \
-                         `data.categorical`"
-                )
-            } else {
-                format!("a row of `{name}` has the shape {shape:?}, and the model's `{model}` takes {model_shape:?}")
-            };
-            return Err(TrainingError::Configuration { reason });
-        }
+        check_fit(feature, wanted).map_err(|reason| TrainingError::Configuration { reason })?;
         features.push(compiled.tensor(&whole(&wanted.shape), &array(feature))?);
     }
     Ok(DeviceSplit { features, target })
+}
+
+/// # Errors
+/// Why a model cannot take the feature, and what to do.
+fn check_fit(feature: &Feature, wanted: &families::Feature) -> Result<(), String> {
+    let (name, shape, model, model_shape) = (&feature.name, &feature.shape, &wanted.name, &wanted.shape);
+    let is_of_integers = matches!(feature.values, Values::I64(_));
+    let takes_integers = wanted.dtype == Dtype::I64;
+    if feature.width() != model_shape.iter().product::<usize>() {
+        Err(format!("a row of `{name}` has the shape {shape:?}, and the model's `{model}` takes {model_shape:?}"))
+    } else if takes_integers && !is_of_integers {
+        Err(format!("`{name}` has numbers, and the model's `{model}` takes whole ones: add it to `data.categorical`"))
+    } else if is_of_integers && !takes_integers {
+        Err(format!(
+            "`{name}` has categories or tokens, and the model's `{model}` takes numbers: take it out of `data.categorical`"
+        ))
+    } else if wanted.takes_bytes && feature.normalized.is_some() {
+        Err(format!(
+            "the model's `{model}` takes bytes (uint8), and `{name}` is normalised: set `data.normalize: none`"
+        ))
+    } else {
+        Ok(())
+    }
 }
 
 /// The target as a graph takes it.

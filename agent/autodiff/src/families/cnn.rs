@@ -32,7 +32,7 @@ pub struct Cnn {
 
 impl Cnn {
     pub(super) fn features(&self) -> Vec<Feature> {
-        vec![Feature { name: "features".into(), dtype: Dtype::F32, shape: self.input.clone() }]
+        vec![Feature::new("features", Dtype::F32, self.input.clone())]
     }
 
     /// Layers are `stages.<stage>.<i>.conv`, `stages.<stage>.<i>.norm` and `layers.<i>`. A convolution before a norm

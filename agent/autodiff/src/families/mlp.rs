@@ -19,7 +19,7 @@ pub struct Mlp {
 
 impl Mlp {
     pub(super) fn features(&self) -> Vec<Feature> {
-        vec![Feature { name: "features".into(), dtype: Dtype::F32, shape: vec![self.inputs] }]
+        vec![Feature::new("features", Dtype::F32, vec![self.inputs])]
     }
 
     /// Layers are `layers.<i>`, hidden ones first, and `norms.<i>`. A hidden one can be left out, with its norm and

@@ -29,7 +29,7 @@ pub struct Resnet {
 
 impl Resnet {
     pub(super) fn features(&self) -> Vec<Feature> {
-        vec![Feature { name: "features".into(), dtype: Dtype::F32, shape: self.input.to_vec() }]
+        vec![Feature::new("features", Dtype::F32, self.input.to_vec())]
     }
 
     /// Layers are `stem`, `stages.<stage>.<block>.<i>` with its `shortcut`, and `head`; each convolution is a `conv`

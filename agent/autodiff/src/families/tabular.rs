@@ -27,8 +27,8 @@ pub struct Tabular {
 impl Tabular {
     /// The numbers and the categories, as far as there are any.
     pub(super) fn features(&self) -> Vec<Feature> {
-        let numbers = Feature { name: "numbers".into(), dtype: Dtype::F32, shape: vec![self.numbers] };
-        let categories = Feature { name: "categories".into(), dtype: Dtype::I64, shape: vec![self.categories.len()] };
+        let numbers = Feature::new("numbers", Dtype::F32, vec![self.numbers]);
+        let categories = Feature::new("categories", Dtype::I64, vec![self.categories.len()]);
         let given = [(self.numbers, numbers), (self.categories.len(), categories)];
         given.into_iter().filter(|(columns, _)| *columns > 0).map(|(_, feature)| feature).collect()
     }

@@ -63,7 +63,7 @@ impl Transformer {
             Input::Image { shape, .. } => (Dtype::F32, shape.to_vec()),
             Input::Tokens { length, .. } => (Dtype::I64, vec![*length]),
         };
-        vec![Feature { name: "features".into(), dtype, shape }]
+        vec![Feature::new("features", dtype, shape)]
     }
 
     pub(super) fn output(&self) -> Vec<usize> {

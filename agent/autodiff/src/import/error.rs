@@ -19,7 +19,10 @@ pub enum ImportError {
     Unknown { op: String, node: String, opset: i64, help: &'static str },
     #[error("opset {opset} of the model is not known here: 9 to 24 are; export it again with opset_version=20")]
     Opset { opset: i64 },
-    #[error("tensor {name:?} lies in a file beside the model; save the model again as one file (external_data=False)")]
+    #[error(
+        "tensor {name:?} lies in a file beside the model: let `regatta run` upload the model, which puts such tensors into \
+         it, or save it again as one file (external_data=False)"
+    )]
     ExternalData { name: String },
     #[error("tensor {name:?}: {reason}")]
     Tensor { name: String, reason: String },
@@ -35,11 +38,12 @@ pub enum ImportError {
     #[error("no float initializer of the model reaches its output: there is nothing to train")]
     NothingTrains,
     #[error(
-        "the weights of the model are in 16 bits: export it in single precision; a recipe's `precision` trains it in 16"
+        "weights of the model are in 16 bits ({name:?}): export it in single precision (model.float()); a recipe's \
+         `precision` trains it in 16"
     )]
-    Halves,
-    #[error("the weights of the model are in double precision: export it in single precision (model.float())")]
-    Doubles,
+    Halves { name: String },
+    #[error("weights of the model are in double precision ({name:?}): export it in single precision (model.float())")]
+    Doubles { name: String },
     #[error(
         "{name:?} is both a running statistic and something else: the exporter wrote equal tensors once; export the model \
          again with optimize=False"
@@ -70,6 +74,8 @@ pub enum Notice {
     Tied { kept: String, same: String },
     /// The exporter's optimizer was at work.
     Folded,
+    /// Tensors that train because nothing says otherwise, under names that weights do not have.
+    Supposed { names: Vec<String> },
 }
 
 impl std::fmt::Display for Notice {
@@ -87,9 +93,24 @@ impl std::fmt::Display for Notice {
                 "the exporter's optimizer was at work, which makes one tensor of equal ones: layers that begin as copies of \
                  each other stay so; export it with optimize=False",
             ),
+            Self::Supposed { names } => write!(
+                formatter,
+                "{} trains, though it is not called as weights are, and this exporter does not say which tensors are \
+                 parameters: name in `frozen` what is a buffer of the module",
+                named(names)
+            ),
             Self::Tied { kept, same } => {
                 write!(formatter, "{same:?} holds the same weights as {kept:?}: they are trained as one parameter")
             }
         }
     }
+}
+
+/// Names that a text tells.
+const NAMED_MAX: usize = 8;
+
+/// Some of the names, with commas.
+pub(super) fn named(names: &[impl AsRef<str>]) -> String {
+    let known: Vec<&str> = names.iter().take(NAMED_MAX).map(AsRef::as_ref).collect();
+    known.join(", ") + if names.len() > NAMED_MAX { ", ..." } else { "" }
 }

@@ -4,7 +4,7 @@
 //! become known while the graph is written anew.
 
 use super::translate::Old;
-use crate::graph::{Constant, Dtype, Elements, Graph, axis_position, broadcast_shapes, dtype_of};
+use crate::graph::{Attribute, Constant, Dtype, Elements, Graph, axis_position, broadcast_shapes, dtype_of};
 
 /// More elements than a shape has.
 const ELEMENTS_MAX: usize = 4096;
@@ -44,6 +44,8 @@ pub(super) fn folded(graph: &Graph, old: &Old, fill: Option<&Constant>) -> Optio
         "Gather" => gathered(first, operands.get(1)?, old),
         "Slice" => sliced(&operands),
         "Range" => ranged(&operands),
+        "NonZero" => non_zero(first),
+        "Transpose" => transposed(first, old),
         "ReduceProd" => Some(scalar(ints(first)?.iter().try_fold(1_i64, |product, &int| product.checked_mul(int))?)),
         _ => None,
     }
@@ -175,17 +177,34 @@ fn float_op(left: f64, right: f64, op: Op) -> Option<f64> {
     }
 }
 
-/// The same elements in another shape, of at most one axis.
+/// The same elements in another shape, of at most one axis; a matrix of one row or column also as a vector.
 fn reshaped(constant: &Constant, by: Option<&Constant>, old: &Old) -> Option<Constant> {
     let by = by.map(ints).unwrap_or_default();
-    let shape = match (old.op.as_str(), by, constant.shape.len()) {
-        ("Squeeze", _, 1) if count(constant) == 1 => vec![],
-        ("Unsqueeze", Some([_]), 0) => vec![1],
+    let shape = match (old.op.as_str(), by, &constant.shape[..]) {
+        ("Squeeze", _, [_]) if count(constant) == 1 => vec![],
+        ("Squeeze", Some([0]), [1, size]) | ("Squeeze", Some([1 | -1]), [size, 1]) => vec![*size],
+        ("Unsqueeze", Some([_]), []) => vec![1],
         ("Reshape", Some([]), _) if count(constant) == 1 => vec![],
-        ("Reshape", Some([_]), 0 | 1) => vec![count(constant)],
+        ("Reshape", Some([_]), [] | [_]) => vec![count(constant)],
         _ => return None,
     };
     Some(Constant { shape, ..constant.clone() })
+}
+
+/// A matrix with rows and columns swapped.
+fn transposed(constant: &Constant, old: &Old) -> Option<Constant> {
+    let is_swap = match old.attributes.get("perm") {
+        None => true,
+        Some(Attribute::Ints(order)) => order[..] == [1, 0],
+        Some(_) => false,
+    };
+    let (&[rows, columns], true) = (&constant.shape[..], is_swap) else { return None };
+    let turned = |at: usize| at % rows * columns + at / rows;
+    let elements = match &constant.elements {
+        Elements::Int(ints) => Elements::Int((0..ints.len()).map(|at| ints[turned(at)]).collect()),
+        Elements::Float(floats) => Elements::Float((0..floats.len()).map(|at| floats[turned(at)]).collect()),
+    };
+    Some(Constant { dtype: constant.dtype, shape: vec![columns, rows], elements })
 }
 
 fn concatenated(operands: &[&Constant]) -> Option<Constant> {
@@ -205,6 +224,23 @@ fn gathered(data: &Constant, indices: &Constant, old: &Old) -> Option<Constant> 
     let pick = |&at: &i64| Some(data_ints[axis_position(at, data_ints.len())?]);
     let picked = ints(indices)?.iter().map(pick).collect::<Option<Vec<_>>>()?;
     Some(Constant { dtype: data.dtype, shape: indices.shape.clone(), elements: Elements::Int(picked) })
+}
+
+/// For each axis a row: where the elements are that are not zero, in their order.
+fn non_zero(constant: &Constant) -> Option<Constant> {
+    let is_there: Vec<bool> = match &constant.elements {
+        Elements::Int(ints) => ints.iter().map(|int| *int != 0).collect(),
+        Elements::Float(floats) => floats.iter().map(|float| *float != 0.0).collect(),
+    };
+    let found: Vec<usize> = (0..is_there.len()).filter(|&at| is_there[at]).collect();
+    let mut rows = Vec::with_capacity(constant.shape.len() * found.len());
+    let mut stride = is_there.len();
+    for size in &constant.shape {
+        stride /= (*size).max(1);
+        let place = |at: &usize| i64::try_from(at / stride.max(1) % size);
+        rows.extend(found.iter().map(place).collect::<Result<Vec<_>, _>>().ok()?);
+    }
+    Some(Constant { shape: vec![constant.shape.len(), found.len()], ..vector(rows) })
 }
 
 /// A part of a vector, with a step of one.
@@ -273,6 +309,11 @@ mod tests {
         check("Gather", &[v(&[4, 5, 6]), scalar(-1)], Some(scalar(6)));
         check("Slice", &[v(&[4, 5, 6]), v(&[-2]), v(&[i64::MAX])], Some(v(&[5, 6])));
         check("Range", &[scalar(0), scalar(5), scalar(2)], Some(v(&[0, 2, 4])));
+        let mask = Constant { dtype: Dtype::Bool, shape: vec![2, 3], ..v(&[0, 1, 0, 1, 1, 0]) };
+        let matrix = Constant { shape: vec![2, 3], ..v(&[1, 2, 3, 4, 5, 6]) };
+        check("Transpose", &[matrix], Some(Constant { shape: vec![3, 2], ..v(&[1, 4, 2, 5, 3, 6]) }));
+        check("Squeeze", &[Constant { shape: vec![3, 1], ..v(&[1, 2, 3]) }, v(&[1])], Some(v(&[1, 2, 3])));
+        check("NonZero", &[mask], Some(Constant { shape: vec![2, 3], ..v(&[0, 1, 1, 1, 0, 1]) }));
         let f = |shape: &[usize], floats: &[f64]| Constant {
             dtype: Dtype::F32,
             shape: shape.to_vec(),
@@ -301,5 +342,10 @@ mod tests {
         let float = |float| Constant { dtype: Dtype::F32, shape: vec![], elements: Elements::Float(vec![float]) };
         check("Range", &[float(0.0), float(1.0), float(0.0)], None);
         check("Range", &[float(0.0), float(1e9), float(1.0)], None);
+        let mut graph = Graph::default();
+        let x = graph.input("x", Dtype::F32, &[3]).ok();
+        let old =
+            Old { op: "NonZero".into(), name: "n".into(), inputs: vec![x], outputs: 1, attributes: Default::default() };
+        assert_eq!(folded(&graph, &old, None), None, "it depends on data");
     }
 }

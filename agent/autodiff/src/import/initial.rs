@@ -36,7 +36,7 @@ impl ModelFile {
         if shape.is_empty() || uses.iter().any(|at| at.node.op_type() == "PRelu") {
             return None;
         }
-        if uses.iter().any(Use::is_scale) {
+        if uses.iter().any(|at| at.is_scale(shape)) {
             return Some(Initial::Ones);
         }
         if let Some(fan) = uses.iter().find_map(|at| at.fan(shape)) {
@@ -90,8 +90,9 @@ struct Use<'n> {
 }
 
 impl Use<'_> {
-    /// Whether it scales what was normalised. Normalisation that was exported as its parts ends in a product.
-    fn is_scale(&self) -> bool {
+    /// Whether it scales what was normalised. Normalisation that was exported as its parts ends in a product, with a number
+    /// for each channel; a matrix there is a direction that is given a length (weight_norm).
+    fn is_scale(&self, shape: &[usize]) -> bool {
         let normalises = matches!(
             self.node.op_type(),
             "BatchNormalization"
@@ -100,7 +101,8 @@ impl Use<'_> {
                 | "GroupNormalization"
                 | "RMSNormalization"
         );
-        normalises && self.position == 1 || self.node.op_type() == "Mul"
+        let is_of_channels = shape.iter().filter(|&&size| size != 1).count() <= 1;
+        normalises && self.position == 1 || self.node.op_type() == "Mul" && is_of_channels
     }
 
     /// The fan of a weight of this shape; `None` where the operand is none.

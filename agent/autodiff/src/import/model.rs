@@ -84,6 +84,7 @@ impl ModelFile {
         let features = self.inputs.iter().zip(rows).map(|(input, row)| Feature {
             name: input.name.clone(),
             dtype: data_dtype(input.dtype),
+            takes_bytes: input.dtype == Dtype::U8,
             shape: row.clone(),
         });
         let mut imported = Imported {
@@ -149,8 +150,7 @@ impl ModelFile {
 /// The type in which data holds what a file takes in another one.
 fn data_dtype(dtype: Dtype) -> Dtype {
     match dtype {
-        Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64 => Dtype::F32,
-        Dtype::U8 => Dtype::U8,
+        Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64 | Dtype::U8 => Dtype::F32,
         Dtype::I32 | Dtype::I64 | Dtype::Bool => Dtype::I64,
     }
 }

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::error::named;
 use super::tensor::{shape_of, singles_of};
 use super::translate::refused;
 use super::{ImportError, Notice, graph_of};
@@ -30,17 +31,23 @@ const SETTINGS: &[(&str, &[usize])] = &[
     ("GreaterOrEqual", &[0, 1]),
 ];
 
+/// Operators whose second operand is a matrix or kernel.
+const WEIGHTED: &[&str] = &["MatMul", "Gemm", "Conv", "ConvTranspose"];
+
 /// Ends of names that PyTorch models commonly give to float buffers which do not train.
 const BUFFERS: &[&str] = &["inv_freq", "attn_mask", "attention_mask", "causal_mask", "mask", "freqs_cos", "freqs_sin"];
 
+/// Of which the names that PyTorch models give to parameters commonly have one.
+const WORDS_OF_WEIGHTS: &[&str] = &[
+    "weight", "bias", "kernel", "embed", "token", "gamma", "beta", "scale", "gain", "alpha", "query", "proj", "param",
+];
+
 /// Under which PyTorch's newer exporter says of a tensor whether it is a parameter or a buffer.
 const KIND: &str = "pkg.torch.export.graph_signature.InputSpec.kind";
+const PARAMETER: &str = "PARAMETER";
 
 /// Under which the optimizer of that exporter says what it computed a tensor from.
 const FOLDED: &str = "pkg.onnxscript.optimizer.folded_from";
-
-/// Names that an error tells.
-const NAMED_MAX: usize = 8;
 
 /// What an initializer is in training.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,9 +83,20 @@ impl Roles {
         let mut matrices: Vec<(&TensorProto, Vec<usize>, Vec<f32>)> = Vec::new();
         let is_frozen = |name: &str| frozen.iter().any(|pattern| fits(pattern, name));
         let mut names: BTreeSet<&str> = BTreeSet::new();
+        let mut supposed: Vec<String> = Vec::new();
         for tensor in &graph.initializer {
             let shape = shape_of(tensor)?;
             let name = tensor.name();
+            if let Some(error) = of_other_precision(tensor) {
+                let is_weight = match said.kind_by_name.get(name) {
+                    Some(kind) => *kind == PARAMETER,
+                    None => uses.weights.contains(name) && shape.len() > 1 && !is_name_of_constant(name),
+                };
+                if is_weight && !is_frozen(name) {
+                    return Err(error);
+                }
+                names.extend(is_weight.then_some(name));
+            }
             if i64::from(tensor.data_type()) != dtype_code(Dtype::F32) {
                 continue;
             }
@@ -94,7 +112,7 @@ impl Roles {
                 continue;
             }
             let is_candidate = match said.kind_by_name.get(name) {
-                Some(kind) => *kind == "PARAMETER",
+                Some(kind) => *kind == PARAMETER,
                 None if said.computed.contains(name) => true,
                 None => (may_be_scalar || !shape.is_empty()) && !is_name_of_constant(name),
             };
@@ -118,6 +136,9 @@ impl Roles {
                 continue;
             }
             names.insert(name);
+            if !said.kind_by_name.contains_key(name) && !is_name_of_weight(name) && !is_frozen(name) {
+                supposed.push(name.to_owned());
+            }
             roles.insert(tensor, shape.clone(), Kind::Parameter { frozen: is_frozen(name) });
             if let [_, _] = shape[..]
                 && numbers.iter().any(|number| *number != numbers[0])
@@ -127,9 +148,8 @@ impl Roles {
         }
         let fits_none = |pattern: &&String| !names.iter().any(|name| fits(pattern, name));
         if let Some(pattern) = frozen.iter().find(fits_none) {
-            let known: Vec<&str> = names.iter().copied().take(NAMED_MAX).collect();
-            let more = if names.len() > NAMED_MAX { ", ..." } else { "" };
-            return Err(ImportError::Frozen { pattern: pattern.clone(), known: known.join(", ") + more });
+            let known: Vec<&str> = names.into_iter().collect();
+            return Err(ImportError::Frozen { pattern: pattern.clone(), known: named(&known) });
         }
         let is_parameter = |role: &Role| matches!(role.kind, Kind::Parameter { .. });
         if !roles.role_by_name.values().any(is_parameter) {
@@ -139,6 +159,7 @@ impl Roles {
         let copies = copies.map(|(kept, same)| Notice::Tied { kept: kept.into(), same: same.into() });
         roles.notices.extend(copies.collect::<Vec<_>>());
         roles.notices.extend(uses.notices());
+        roles.notices.extend((!supposed.is_empty()).then_some(Notice::Supposed { names: supposed }));
         roles.notices.extend(said.is_folded.then_some(Notice::Folded));
         Ok(roles)
     }
@@ -150,20 +171,19 @@ impl Roles {
 
 /// Why a file has nothing to train: what may hide it is told first.
 fn without_parameters(graph: &GraphProto, opset: i64) -> ImportError {
-    let is_of = |dtypes: &[Dtype]| {
-        let is_one =
-            |tensor: &TensorProto| dtypes.iter().any(|dtype| i64::from(tensor.data_type()) == dtype_code(*dtype));
-        graph.initializer.iter().any(is_one)
-    };
     if let Some(error) = graph.node.iter().find_map(|node| refused::hiding(node, opset)) {
         return error;
     }
-    if is_of(&[Dtype::F16, Dtype::Bf16]) {
-        ImportError::Halves
-    } else if is_of(&[Dtype::F64]) {
-        ImportError::Doubles
+    graph.initializer.iter().find_map(of_other_precision).unwrap_or(ImportError::NothingTrains)
+}
+
+/// Why a tensor does not train, where it might if it were of single precision.
+fn of_other_precision(tensor: &TensorProto) -> Option<ImportError> {
+    let is_of = |dtype: Dtype| i64::from(tensor.data_type()) == dtype_code(dtype);
+    if is_of(Dtype::F16) || is_of(Dtype::Bf16) {
+        Some(ImportError::Halves { name: tensor.name().into() })
     } else {
-        ImportError::NothingTrains
+        is_of(Dtype::F64).then(|| ImportError::Doubles { name: tensor.name().into() })
     }
 }
 
@@ -215,6 +235,8 @@ fn transposed_to(shape: &[usize], numbers: &[f32], other_shape: &[usize], other:
 struct Uses<'g> {
     nodes: &'g [NodeProto],
     data: BTreeSet<&'g str>,
+    /// The second operand of a product or a convolution.
+    weights: BTreeSet<&'g str>,
     statistics: BTreeSet<&'g str>,
     /// Statistics of a batch normalisation that was in eval() while others were in train().
     fixed: BTreeSet<&'g str>,
@@ -222,8 +244,8 @@ struct Uses<'g> {
 
 impl<'g> Uses<'g> {
     fn of(graph: &'g GraphProto) -> Self {
-        let mut uses =
-            Self { nodes: &graph.node, data: BTreeSet::new(), statistics: BTreeSet::new(), fixed: BTreeSet::new() };
+        let [data, weights, statistics, fixed] = [const { BTreeSet::new() }; 4];
+        let mut uses = Self { nodes: &graph.node, data, weights, statistics, fixed };
         let has_trained = graph.node.iter().any(trains);
         for node in &graph.node {
             let settings =
@@ -231,11 +253,14 @@ impl<'g> Uses<'g> {
             for (position, input) in node.input.iter().enumerate() {
                 if node.op_type() == "BatchNormalization" && position >= 3 {
                     uses.statistics.insert(input);
-                    if has_trained && !trains(node) {
+                    if has_trained && evaluates(node) {
                         uses.fixed.insert(input);
                     }
                 } else if !settings.contains(&position) {
                     uses.data.insert(input);
+                }
+                if position == 1 && WEIGHTED.contains(&node.op_type()) {
+                    uses.weights.insert(input);
                 }
             }
         }
@@ -264,19 +289,30 @@ impl<'g> Uses<'g> {
 /// Whether a node is a batch normalisation that its exporter says was in evaluation mode: PyTorch's older exporter by an
 /// attribute, the newer one by the name of its function.
 fn evaluates(node: &NodeProto) -> bool {
-    const FUNCTION: &str = "_native_batch_norm_legit_no_training";
-    training_mode(node) == Some(false) || node.metadata_props.iter().any(|entry| entry.value().contains(FUNCTION))
+    let is_called_so = || is_of_function(node, "_native_batch_norm_legit_no_training");
+    node.op_type() == "BatchNormalization" && (training_mode(node) == Some(false) || is_called_so())
 }
 
-/// Whether a node is a batch normalisation by the batch. PyTorch's newer exporter never says so.
+/// Whether a node is a batch normalisation that its exporter says was by the batch, in the same two ways.
 fn trains(node: &NodeProto) -> bool {
-    node.op_type() == "BatchNormalization" && training_mode(node) == Some(true)
+    let is_called_so = || is_of_function(node, "_native_batch_norm_legit_functional");
+    node.op_type() == "BatchNormalization" && (training_mode(node) == Some(true) || is_called_so())
+}
+
+fn is_of_function(node: &NodeProto, name: &str) -> bool {
+    node.metadata_props.iter().any(|entry| entry.value().contains(name))
 }
 
 /// What the attribute of that name says, where it is there.
 fn training_mode(node: &NodeProto) -> Option<bool> {
     let mode = node.attribute.iter().find(|attribute| attribute.name() == "training_mode");
     mode.map(|attribute| attribute.i() != 0)
+}
+
+/// Whether a name is one that modules give to parameters, or exporters to what they computed from them.
+fn is_name_of_weight(name: &str) -> bool {
+    let last = name.rsplit(['.', '/']).next().unwrap_or(name).to_ascii_lowercase();
+    is_name_of_computed(name) || WORDS_OF_WEIGHTS.iter().any(|word| last.contains(word))
 }
 
 /// Whether a name is one that exporters give to what they computed from a model's own tensors.
@@ -319,6 +355,13 @@ mod tests {
         NodeProto { attribute: vec![mode], ..node("BatchNormalization", operands) }
     }
 
+    /// As PyTorch's newer exporter writes it.
+    fn of_function(operands: &[&str], function: &str) -> NodeProto {
+        let value = format!("%y : call_function[target=torch.ops.aten.{function}.default]");
+        let entry = StringStringEntryProto { key: Some("name".into()), value: Some(value) };
+        NodeProto { metadata_props: vec![entry], ..node("BatchNormalization", operands) }
+    }
+
     /// Of a tensor's name, what its exporter says of it.
     fn said(name: &str, key: &str, value: &str) -> ValueInfoProto {
         let entry = StringStringEntryProto { key: Some(key.into()), value: Some(value.into()) };
@@ -336,7 +379,7 @@ mod tests {
         Ok(roles.role_by_name.into_iter().map(|(name, role)| (name, role.kind)).collect())
     }
 
-    fn named(kinds: &[(&str, Kind)]) -> BTreeMap<String, Kind> {
+    fn named_kinds(kinds: &[(&str, Kind)]) -> BTreeMap<String, Kind> {
         kinds.iter().map(|(name, kind)| ((*name).to_owned(), kind.clone())).collect()
     }
 
@@ -359,15 +402,15 @@ mod tests {
         let nodes = || vec![node("Mul", &["scale"]), node("Add", &["mask", "places"]), node("MatMul", &["w"])];
         let parameters = ["scale", "mask", "w"].map(|name| said(name, KIND, "PARAMETER"));
         let signed = model(tensors(), nodes(), [&parameters[..], &[said("places", KIND, "BUFFER")]].concat());
-        let expected = named(&[("scale", TRAINS), ("mask", TRAINS), ("w", TRAINS)]);
+        let expected = named_kinds(&[("scale", TRAINS), ("mask", TRAINS), ("w", TRAINS)]);
         assert_eq!(roles(&signed, &[]), Ok(expected));
 
         let unsigned = model(tensors(), nodes(), vec![]);
-        let expected = named(&[("scale", TRAINS), ("places", TRAINS), ("w", TRAINS)]);
+        let expected = named_kinds(&[("scale", TRAINS), ("places", TRAINS), ("w", TRAINS)]);
         assert_eq!(roles(&unsigned, &[]), Ok(expected));
 
         let other = ModelProto { producer_name: Some("tf2onnx".into()), ..unsigned };
-        assert_eq!(roles(&other, &[]), Ok(named(&[("places", TRAINS), ("w", TRAINS)])));
+        assert_eq!(roles(&other, &[]), Ok(named_kinds(&[("places", TRAINS), ("w", TRAINS)])));
     }
 
     #[test]
@@ -380,12 +423,12 @@ mod tests {
         let tied = Kind::Tied { to: "a.weight".into(), transposed: true };
         let expected =
             [("a.weight", TRAINS), ("b.weight", TRAINS), ("onnx::MatMul_9", tied.clone()), ("onnx::MatMul_10", tied)];
-        assert_eq!(roles(&model(tensors.clone(), nodes, vec![]), &[]), Ok(named(&expected)));
+        assert_eq!(roles(&model(tensors.clone(), nodes, vec![]), &[]), Ok(named_kinds(&expected)));
 
         let computed: Vec<TensorProto> = tensors[2..].to_vec();
         let nodes = computed.iter().map(|tensor| node("MatMul", &[tensor.name()])).collect();
         let expected = [("onnx::MatMul_9", TRAINS), ("onnx::MatMul_10", TRAINS)];
-        assert_eq!(roles(&model(computed, nodes, vec![]), &[]), Ok(named(&expected)));
+        assert_eq!(roles(&model(computed, nodes, vec![]), &[]), Ok(named_kinds(&expected)));
     }
 
     #[test]
@@ -394,7 +437,7 @@ mod tests {
         let nodes = vec![node("MatMul", &["val_1"]), node("Mul", &["val_2"]), node("Add", &["bias"])];
         let infos = vec![said("val_1", FOLDED, "['lin.weight']"), said("val_2", FOLDED, "['val_0', 'val_9']")];
         let model = model(tensors, nodes, infos);
-        assert_eq!(roles(&model, &[]), Ok(named(&[("val_1", TRAINS), ("bias", TRAINS)])));
+        assert_eq!(roles(&model, &[]), Ok(named_kinds(&[("val_1", TRAINS), ("bias", TRAINS)])));
         assert_eq!(Roles::of(&model, 20, &[]).map(|roles| roles.notices), Ok(vec![Notice::Folded]));
     }
 
@@ -418,6 +461,16 @@ mod tests {
         assert_eq!(statistics([0, 1], &[]), all[2..]);
         assert_eq!(statistics([1, 1], &["1.*"]), all[..2]);
         assert_eq!(statistics([1, 1], &["0.running_*"]), all[2..]);
+        let by_function = |functions: [&str; 2]| {
+            let operands = [&first, &second].map(|names| names.iter().map(String::as_str).collect::<Vec<_>>());
+            let nodes = operands.iter().zip(functions).map(|(names, function)| of_function(names, function)).collect();
+            let roles = roles(&model(tensors.clone(), nodes, vec![]), &[]).expect("it is sound");
+            roles.into_iter().filter(|(_, kind)| *kind == Kind::Statistics).map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        let (trains, evaluates) = ("_native_batch_norm_legit_functional", "_native_batch_norm_legit_no_training");
+        assert_eq!(by_function([trains, trains]), all);
+        assert_eq!(by_function([evaluates, evaluates]), all);
+        assert_eq!(by_function([trains, evaluates]), all[..2]);
         let frozen =
             roles(&model(tensors.clone(), nodes([1, 1]), vec![]), &["0.running_*", "1.*"]).expect("it is sound");
         assert_eq!((&frozen["0.weight"], &frozen["1.weight"]), (&TRAINS, &FROZEN));
@@ -431,15 +484,52 @@ mod tests {
             let model = model(tensors.clone(), vec![node], vec![]);
             Roles::of(&model, 20, &[]).map(|roles| roles.notices)
         };
-        let entry = |value: &str| StringStringEntryProto { key: Some("name".into()), value: Some(value.into()) };
-        let newer = |function: &str| NodeProto {
-            metadata_props: vec![entry(&format!("%y : call_function[target=torch.ops.aten.{function}.default]"))],
-            ..node("BatchNormalization", &names)
-        };
+        let newer = |function: &str| of_function(&names, function);
         assert_eq!(notices(normalisation(&names, 0)), Ok(vec![Notice::Evaluation]));
         assert_eq!(notices(normalisation(&names, 1)), Ok(vec![]));
         assert_eq!(notices(newer("_native_batch_norm_legit_no_training")), Ok(vec![Notice::Evaluation]));
         assert_eq!(notices(newer("_native_batch_norm_legit_functional")), Ok(vec![]));
+    }
+
+    #[test]
+    fn weights_of_another_precision_beside_others_are_told_of_unless_they_are_frozen() {
+        let tensors = || {
+            vec![
+                tensor("body.weight", &[4, 4], Dtype::F16),
+                single("head.weight", &[4, 4]),
+                tensor("half", &[], Dtype::F16),
+            ]
+        };
+        let nodes = || vec![node("MatMul", &["body.weight"]), node("MatMul", &["head.weight"]), node("Mul", &["half"])];
+        let unsaid = model(tensors(), nodes(), vec![]);
+        let halves = |name: &str| Err(ImportError::Halves { name: name.into() });
+        assert_eq!(roles(&unsaid, &[]), halves("body.weight"));
+        assert_eq!(roles(&unsaid, &["body.*"]), Ok(named_kinds(&[("head.weight", TRAINS)])));
+        let infos = [("body.weight", "BUFFER"), ("half", "PARAMETER")].map(|(name, kind)| said(name, KIND, kind));
+        assert_eq!(roles(&model(tensors(), nodes(), infos.to_vec()), &[]), halves("half"));
+    }
+
+    #[test]
+    fn what_trains_by_supposition_is_told() {
+        let tensors =
+            || vec![single("block.coordinates", &[4]), single("fc.weight", &[4, 4]), single("onnx::MatMul_3", &[4, 4])];
+        let nodes = || {
+            vec![
+                node("Add", &["block.coordinates"]),
+                node("MatMul", &["fc.weight"]),
+                node("MatMul", &["onnx::MatMul_3"]),
+            ]
+        };
+        let notices = |model: &ModelProto, frozen: &[String]| Roles::of(model, 20, frozen).map(|roles| roles.notices);
+        let supposed = |notices: Vec<Notice>| {
+            notices.into_iter().filter(|notice| matches!(notice, Notice::Supposed { .. })).collect::<Vec<_>>()
+        };
+        let unsaid = model(tensors(), nodes(), vec![]);
+        let expected = vec![Notice::Supposed { names: vec!["block.coordinates".into()] }];
+        assert_eq!(notices(&unsaid, &[]).map(supposed), Ok(expected));
+        assert_eq!(notices(&unsaid, &["block.*".into()]).map(supposed), Ok(vec![]));
+        let infos = vec![said("block.coordinates", KIND, "PARAMETER")];
+        assert_eq!(notices(&model(tensors(), nodes(), infos), &[]).map(supposed), Ok(vec![]));
     }
 
     #[test]
@@ -451,7 +541,7 @@ mod tests {
         let control = roles(&model(vec![], vec![node("If", &[])], vec![]), &[]);
         assert!(matches!(control, Err(ImportError::Operator { ref op, .. }) if op == "If"), "{control:?}");
         let doubles = model(vec![tensor("w", &[4], Dtype::F64)], vec![node("Mul", &["w"])], vec![]);
-        assert_eq!(roles(&doubles, &[]), Err(ImportError::Doubles));
+        assert_eq!(roles(&doubles, &[]), Err(ImportError::Doubles { name: "w".into() }));
         let nothing = model(vec![single("w", &[4])], vec![], vec![]);
         assert_eq!(roles(&nothing, &[]), Err(ImportError::NothingTrains));
     }

@@ -175,7 +175,10 @@ impl<'f, 'g> Translator<'f, 'g> {
             return Err(self.refused(node, "it is not one of ONNX's own operators", refused::STANDARD));
         }
         if let Some(error) = refused::error(node, self.opset) {
-            return Err(error);
+            // What its result's size depends on may be known already.
+            let old = self.old(node).map_err(|_| error.clone())?;
+            let constant = fold::folded(self.context.graph, &old, None).ok_or(error)?;
+            return Ok(vec![Some(Bound::Value(self.context.graph.constant(constant)))]);
         }
         if let Some(bound) = self.sequence(node)? {
             return Ok(vec![Some(bound)]);

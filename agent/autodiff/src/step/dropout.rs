@@ -10,13 +10,13 @@ use crate::graph::{Dtype, Graph, GraphError, Value};
 pub const OWN_RATES: f64 = -1.0;
 
 /// Whether, and from what, dropout draws.
-pub(crate) enum Dropout {
+pub enum Dropout {
     Off,
     On(Sites),
 }
 
 /// The numbers that sites draw and what they share, declared when the first one asks for it.
-pub(crate) struct Sites {
+pub struct Sites {
     noise: Noise,
     share: Option<Share>,
 }
@@ -35,6 +35,9 @@ impl Dropout {
 
     /// `x` (rows x any shape) with each element dropped at the rate, and the rest scaled up to keep the mean. A site may
     /// have a rate of its `own`, which holds where the trial's is [`OWN_RATES`].
+    ///
+    /// # Errors
+    /// `x` has no rows.
     pub fn apply(&mut self, graph: &mut Graph, x: Value, own: Option<f64>) -> Result<Value, GraphError> {
         match self {
             Self::Off => Ok(x),
@@ -43,7 +46,7 @@ impl Dropout {
     }
 
     /// Adds the inputs that were used to the description.
-    pub fn declare(&self, graph: &Graph, declared: &mut Declared) {
+    pub(crate) fn declare(&self, graph: &Graph, declared: &mut Declared) {
         let Self::On(sites) = self else { return };
         if let Some(share) = sites.share {
             declared.declared_scalar(ScalarRole::DropoutRate, share.rate);

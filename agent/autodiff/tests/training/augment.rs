@@ -78,7 +78,7 @@ fn images() -> Tensor {
 }
 
 /// In `0 .. 1`, the same for the same shape.
-fn spread(shape: &[usize]) -> Tensor {
+pub fn spread(shape: &[usize]) -> Tensor {
     let unit = |place: u64| {
         let mut z = (place + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

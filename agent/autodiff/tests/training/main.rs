@@ -4,6 +4,7 @@
 
 mod ablated;
 mod augment;
+mod dropout;
 #[path = "../support/evaluator.rs"]
 mod evaluator;
 mod families;
