@@ -123,7 +123,7 @@ pub enum Attribute {
 }
 
 /// One application of an ONNX operator.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Node {
     pub name: String,
     /// Empty for ONNX's own operators.
@@ -321,6 +321,9 @@ impl Graph {
         if let Some(biased) = self.biased_apart(op, inputs, attributes)? {
             return Ok(vec![biased]);
         }
+        if let Some(cropped) = self.cropped(op, inputs, attributes)? {
+            return Ok(vec![cropped]);
+        }
         let inputs = self.in_precision(op, inputs)?;
         let mut node = Node {
             name: self.fresh_name(op),
@@ -330,6 +333,7 @@ impl Graph {
             outputs: Vec::new(),
             attributes: attributes.iter().map(|(name, value)| ((*name).into(), value.clone())).collect(),
         };
+        infer::settle(self, &mut node, outputs);
         let inferred = infer::infer(self, &node, outputs)?;
         if outputs == 0 || inferred.len() < outputs {
             let reason = format!("{outputs} outputs wanted of {}", inferred.len());
@@ -359,6 +363,40 @@ impl Graph {
         let bias = self.in_type_of(bias, product)?;
         let bias = self.reshape(bias, &shape)?;
         self.add(product, bias).map(Some)
+    }
+
+    /// A transposed convolution that is cropped by more on one side than on the other, and by itself what cuDNN does not
+    /// crop: ONNX Runtime has no kernel for it on CUDA.
+    fn cropped(
+        &mut self,
+        op: &str,
+        inputs: &[Option<Value>],
+        attributes: &[(&str, Attribute)],
+    ) -> Result<Option<Value>, GraphError> {
+        let (Provider::Cuda, "ConvTranspose", &[Some(response), Some(kernel), ..]) = (self.provider, op, inputs) else {
+            return Ok(None);
+        };
+        let node = Node {
+            op: op.into(),
+            attributes: attributes.iter().map(|(name, value)| ((*name).into(), value.clone())).collect(),
+            ..Node::default()
+        };
+        let spatial = |value| Some((self.shape(value).get(2..)?, self.shape(kernel).get(2..)?));
+        let placed = spatial(response).and_then(|(counts, kernel)| Windows::transposed(&node, counts, kernel));
+        let Some((windows, image)) = placed.filter(|(windows, _)| windows.before != windows.after) else {
+            return Ok(None);
+        };
+        let both = windows.before.iter().zip(&windows.after).map(|(before, after)| *before.min(after));
+        let both: Vec<usize> = both.collect();
+        let pads = both.iter().chain(&both).map(|&pad| i64::try_from(pad).expect("a pad was read from an i64"));
+        let is_kept = |name: &str| !["pads", "auto_pad", "output_shape"].contains(&name);
+        let mut kept: Vec<_> = attributes.iter().filter(|(name, _)| is_kept(name)).cloned().collect();
+        kept.push(("pads", Attribute::Ints(pads.collect())));
+        let whole = self.nodes_of(op, inputs, 1, &kept)?[0];
+        let mut ranges: Vec<_> = self.shape(whole)[..2].iter().map(|&size| (0, size)).collect();
+        let first = windows.before.iter().zip(&both).map(|(before, both)| before - both);
+        ranges.extend(first.zip(image).map(|(first, size)| (first, first + size)));
+        self.window(whole, &ranges).map(Some)
     }
 
     /// Applies an operator of another domain, whose outputs the caller knows.

@@ -11,11 +11,12 @@ mod pooling;
 mod reduction;
 mod resize;
 
-use super::{Dtype, Graph, GraphError, Node, Value};
+use super::{Attribute, Dtype, Graph, GraphError, Node, Value};
 
 pub(crate) use convolution::Windows;
 pub(crate) use movement::{SliceRange, blocks_mode, paddings, permutation, slice_ranges};
 pub(crate) use pooling::pooling_windows;
+use pooling::without_windows_in_padding;
 pub(crate) use reduction::reduced_axes;
 pub(crate) use resize::resized;
 
@@ -45,6 +46,18 @@ fn rule_of(op: &str) -> Option<Rule> {
 /// Whether nodes of this operator can be added to a graph.
 pub fn knows_shape_of(op: &str) -> bool {
     rule_of(op).is_some()
+}
+
+/// Says in a node's attributes what ONNX Runtime would otherwise not know, or take for something else.
+pub(super) fn settle(graph: &Graph, node: &mut Node, outputs: usize) {
+    match (node.op.as_str(), &node.inputs[..]) {
+        ("Split", [Some(_)]) if node.int("num_outputs", 0) == 0 => {
+            let parts = i64::try_from(outputs).unwrap_or(i64::MAX);
+            node.attributes.insert("num_outputs".into(), Attribute::Int(parts));
+        }
+        ("MaxPool" | "AveragePool", &[Some(image), ..]) => without_windows_in_padding(node, graph.shape(image)),
+        _ => {}
+    }
 }
 
 /// At least `outputs` of the node's outputs, where it has that many.

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use regatta_autodiff::gradient::gradients;
 use regatta_autodiff::graph::{Dtype, Graph, GraphError, Provider, Value};
 
+pub use crate::draw::Draw;
+use crate::draw::Random;
 use crate::evaluator::{Tensor, evaluate};
 
 const STEP: f64 = 1e-5;
@@ -12,17 +14,6 @@ const TOLERANCE: f64 = 1e-6;
 
 pub type Built = Result<Value, GraphError>;
 type Build = fn(&mut Graph, &[Value]) -> Built;
-
-/// Inputs are drawn from `0.3 .. 1.7`, away from kinks and poles; `Signed` ones get both signs.
-#[derive(Clone, Copy)]
-pub enum Draw {
-    Positive,
-    Signed,
-    /// Between -0.9 and 0.9, away from zero.
-    Inner,
-    /// Above one.
-    Outer,
-}
 
 pub fn check(name: &str, inputs: &[(&[usize], Draw)], build: Build) {
     check_with(name, inputs, &build);
@@ -43,7 +34,7 @@ pub fn check_on(
     inputs: &[(&[usize], Draw)],
     build: &dyn Fn(&mut Graph, &[Value]) -> Built,
 ) {
-    let mut random = Random(1);
+    let mut random = Random::new();
     let mut graph = Graph::new(provider);
     let mut feeds = BTreeMap::new();
     let mut values = Vec::new();
@@ -88,7 +79,7 @@ pub fn check_output(
     build: &dyn Fn(&mut Graph, &[Value]) -> Built,
     formula: &dyn Fn(&[Tensor]) -> Tensor,
 ) {
-    let mut random = Random(1);
+    let mut random = Random::new();
     let mut graph = Graph::new(Provider::Cpu);
     let mut feeds = BTreeMap::new();
     let mut values = Vec::new();
@@ -138,29 +129,4 @@ fn shapes<'a>(inputs: &[(&'a [usize], Draw)]) -> Vec<&'a [usize]> {
 
 fn weighted(y: &Tensor, weighting: &Tensor) -> f64 {
     y.as_floats().iter().zip(weighting.as_floats()).map(|(a, b)| a * b).sum()
-}
-
-/// A linear congruential generator (Knuth's constants): the same numbers every time.
-struct Random(u64);
-
-impl Random {
-    fn unit(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    fn tensor(&mut self, shape: &[usize], draw: Draw) -> Tensor {
-        let count = shape.iter().product();
-        let number = |random: &mut Self| {
-            let unit = random.unit();
-            let magnitude = match draw {
-                Draw::Positive | Draw::Signed => 0.3 + 1.4 * unit,
-                Draw::Inner => 0.1 + 0.8 * unit,
-                Draw::Outer => 1.2 + unit,
-            };
-            let negative = matches!(draw, Draw::Signed | Draw::Inner) && random.unit() < 0.5;
-            if negative { -magnitude } else { magnitude }
-        };
-        Tensor::floats(shape, (0..count).map(|_| number(self)).collect())
-    }
 }

@@ -1,10 +1,16 @@
 //! Operators written as simpler ones, each against its definition written plainly, and differentiated.
 
+#[path = "lowerings/activation.rs"]
 mod activation;
+#[path = "lowerings/attention.rs"]
 mod attention;
+#[path = "lowerings/einsum.rs"]
 mod einsum;
+#[path = "lowerings/loss.rs"]
 mod loss;
+#[path = "lowerings/normalization.rs"]
 mod normalization;
+#[path = "lowerings/recurrent.rs"]
 mod recurrent;
 
 use regatta_autodiff::graph::{Attribute, Graph, Node, Value};

@@ -4,6 +4,7 @@
 mod arithmetic;
 mod check;
 mod convolution;
+mod draw;
 mod elementwise;
 #[path = "../support/evaluator.rs"]
 mod evaluator;

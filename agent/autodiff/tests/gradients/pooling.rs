@@ -86,7 +86,7 @@ fn averages_of_a_long_axis() {
         let lists: Lists<'_> = &[("kernel_shape", &[3]), ("pads", &[1, 1])];
         let averages = g.node("AveragePool", &[signal], &attributes(lists, &[("count_include_pad", 1)]))?;
         let elements = Elements::Float((0..LENGTH).map(|place| place as f64).collect());
-        let places = g.constant(Constant { dtype: Dtype::F64, shape: vec![LENGTH], elements });
+        let places = g.constant(Constant { dtype: g.dtype(x[0]), shape: vec![LENGTH], elements });
         g.mul(averages, places)
     };
     let last = LENGTH as f64 - 1.0;

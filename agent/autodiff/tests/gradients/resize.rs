@@ -71,7 +71,7 @@ fn resizing_of_a_long_axis() {
         let attributes = [text("coordinate_transformation_mode", "asymmetric"), text("nearest_mode", "floor")];
         let resized = g.nodes_of("Resize", &[Some(x[0]), None, Some(twice)], 1, &attributes)?[0];
         let elements = Elements::Float((0..2 * LENGTH).map(|place| place as f64).collect());
-        let places = g.constant(Constant { dtype: Dtype::F64, shape: vec![2 * LENGTH], elements });
+        let places = g.constant(Constant { dtype: g.dtype(x[0]), shape: vec![2 * LENGTH], elements });
         g.mul(resized, places)
     };
     let expected: Vec<f64> = (0..LENGTH).map(|place| 4.0 * place as f64 + 1.0).collect();

@@ -10,7 +10,8 @@ fn flow_stops_at_operators_without_a_gradient() {
     check("a mask", &[(&[2, 3], Signed)], |g, x| {
         let zero = g.scalar_like(x[0], 0.1);
         let above = g.greater(x[0], zero)?;
-        let mask = g.cast(above, Dtype::F64)?;
+        let dtype = g.dtype(x[0]);
+        let mask = g.cast(above, dtype)?;
         g.mul(x[0], mask)
     });
 }

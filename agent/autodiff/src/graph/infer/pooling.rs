@@ -2,7 +2,7 @@
 
 use super::convolution::Windows;
 use super::{Operands, Outputs, Rule};
-use crate::graph::{Dtype, Node};
+use crate::graph::{Attribute, Dtype, Node};
 
 pub(super) const ROWS: &[(&str, Rule)] = &[
     ("AveragePool", average_pool),
@@ -15,6 +15,27 @@ pub(super) const ROWS: &[(&str, Rule)] = &[
 pub(crate) fn pooling_windows(node: &Node, image: &[usize]) -> Option<Windows> {
     let kernel: Option<Vec<_>> = node.ints("kernel_shape")?.iter().map(|&size| usize::try_from(size).ok()).collect();
     Windows::of(node, image.get(2..).filter(|spatial| !spatial.is_empty())?, &kernel?)
+}
+
+/// Takes the padding at the end off a pooling whose last window would begin in it. That window does not count, but to
+/// ONNX's own shape inference it does, and ONNX Runtime refuses what does not agree with that.
+pub(crate) fn without_windows_in_padding(node: &mut Node, image: &[usize]) {
+    if node.int("ceil_mode", 0) == 0 || node.text("auto_pad").is_some_and(|auto| auto != "NOTSET") {
+        return;
+    }
+    let Some(windows) = pooling_windows(node, image) else { return };
+    let covered = |axis: usize| {
+        let last = (windows.counts[axis] - 1).checked_mul(windows.strides[axis])?;
+        last.checked_add(windows.reach(axis)?)?.checked_sub(image[2 + axis] + windows.before[axis])
+    };
+    let after = (0..windows.counts.len()).map(|axis| {
+        let needed = covered(axis).unwrap_or(windows.after[axis]);
+        windows.after[axis].min(needed)
+    });
+    let pads = windows.before.iter().copied().chain(after).map(i64::try_from).collect::<Result<Vec<_>, _>>();
+    if let Ok(pads) = pads {
+        node.attributes.insert("pads".into(), Attribute::Ints(pads));
+    }
 }
 
 fn average_pool(operands: &Operands<'_>) -> Outputs {

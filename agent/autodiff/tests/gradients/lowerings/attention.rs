@@ -83,11 +83,12 @@ impl Plan {
         y
     }
 
-    fn check(&self, mask: &dyn Fn(&mut Graph) -> Option<Value>, masked: &dyn Fn(usize, usize, f64) -> f64) {
+    fn check(&self, mask: &dyn Fn(&mut Graph, Dtype) -> Option<Value>, masked: &dyn Fn(usize, usize, f64) -> f64) {
         let (query, key) = (self.shape(self.heads, QUERIES), self.shape(self.key_heads, KEYS));
         let inputs = [(query.as_slice(), Signed), (key.as_slice(), Signed), (key.as_slice(), Signed)];
         let build = |g: &mut Graph, x: &[Value]| {
-            let mask = mask(g);
+            let dtype = g.dtype(x[0]);
+            let mask = mask(g, dtype);
             lowered(g, "Attention", &[Some(x[0]), Some(x[1]), Some(x[2]), mask], &self.attributes(), 0)
         };
         check_output("Attention", &inputs, &build, &|x| self.by_definition(x, masked));
@@ -108,7 +109,7 @@ fn attention_with_shared_heads_scale_cap_and_causality() {
         Plan { scale: Some(1.3), ..PLAIN },
     ];
     for plan in plans {
-        plan.check(&|_| None, &|_, _, score| score);
+        plan.check(&|_, _| None, &|_, _, score| score);
     }
 }
 
@@ -116,17 +117,17 @@ fn attention_with_shared_heads_scale_cap_and_causality() {
 fn masks_of_truth_values_and_of_addends() {
     let is_kept = |q: usize, k: usize| !(q + k).is_multiple_of(3);
     let kept: Vec<i64> = (0..QUERIES * KEYS).map(|at| i64::from(is_kept(at / KEYS, at % KEYS))).collect();
-    let truth = |g: &mut Graph| {
+    let truth = |g: &mut Graph, _: Dtype| {
         let shape = vec![QUERIES, KEYS];
         Some(g.constant(Constant { dtype: Dtype::Bool, shape, elements: Elements::Int(kept.clone()) }))
     };
     PLAIN.check(&truth, &|q, k, score| if is_kept(q, k) { score } else { f64::NEG_INFINITY });
 
     let addend = |q: usize, k: usize| 0.3 * q as f64 - 0.2 * k as f64;
-    let addends = |g: &mut Graph| {
+    let addends = |g: &mut Graph, dtype: Dtype| {
         let numbers = (0..QUERIES * KEYS).map(|at| addend(at / KEYS, at % KEYS)).collect();
         let shape = vec![1, 1, QUERIES, KEYS];
-        Some(g.constant(Constant { dtype: Dtype::F64, shape, elements: Elements::Float(numbers) }))
+        Some(g.constant(Constant { dtype, shape, elements: Elements::Float(numbers) }))
     };
     PLAIN.check(&addends, &|q, k, score| score + addend(q, k));
 }
