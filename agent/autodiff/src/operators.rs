@@ -79,7 +79,8 @@ pub fn document() -> String {
          operator, whose older forms are brought into that of {OPSET}. On the CPU \"yes, and ours\" says that there is an \
          operator of ours beside ONNX Runtime's kernel, which is taken where it is faster; on CUDA \"cuDNN\" that the kernel \
          needs that library, \"ours, by NVRTC\" that ONNX Runtime has none there, and ours is compiled by NVIDIA's \
-         compiler. Trainings with the same seed are equal to the last bit on one kind of device, but with the \
+         compiler; \"not needed\" that what it gives is known once a file is read. Each of them runs in a test: \
+         `cargo test -p regatta-agent --test rules`. Trainings with the same seed are equal to the last bit on one kind of device, but with the \
          gradients of GatherElements, GatherND and of MaxPool where windows overlap in one or three dimensions on CUDA: \
          ONNX Runtime adds at the picked places in any order there.\n\n\
          ## Differentiated\n\n| operator | opsets | what flows to its operands | CPU | CUDA |\n\
@@ -150,6 +151,7 @@ fn kernel(kernel: Kernel) -> &'static str {
         Kernel::Own => "yes",
         Kernel::CuDnn => "cuDNN",
         Kernel::Compiled => "ours, by NVRTC",
+        Kernel::Known => "not needed",
     }
 }
 

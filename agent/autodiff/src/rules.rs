@@ -35,6 +35,8 @@ pub(crate) enum Kernel {
     CuDnn,
     /// None; but there is one of ours, which is compiled where NVRTC is there.
     Compiled,
+    /// None that is needed: what it gives is known when a file is read.
+    Known,
 }
 
 /// What is known of an operator.

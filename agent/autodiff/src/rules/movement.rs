@@ -1,6 +1,6 @@
 //! Gradients of operators that only move elements.
 
-use super::{Flowing, Row, rule, stop};
+use super::{Flowing, Kernel, Row, rule, stop};
 use crate::gradient::{Flow, GradientError};
 use crate::graph::{self, Attribute, Graph, GraphError, LinearMap, SliceRange, Value};
 
@@ -20,8 +20,8 @@ pub(super) const ROWS: &[Row] = &[
     rule("SpaceToDepth", space_to_depth, "dy, by the inverse permutation"),
     rule("ReverseSequence", reverse_sequence, "dy, reversed again"),
     rule("Trilu", trilu, "the same triangle of dy"),
-    stop("Shape"),
-    stop("Size"),
+    stop("Shape").cuda(Kernel::Known),
+    stop("Size").cuda(Kernel::Known),
 ];
 
 fn reshape(flow: &mut Flow<'_>) -> Flowing {

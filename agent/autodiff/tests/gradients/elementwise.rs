@@ -110,7 +110,7 @@ fn gradient_at_a_bound_or_a_tie_is_pytorchs() {
 
 #[test]
 fn casts_among_floats() {
-    check("Cast there and back", &[(&[3], Signed)], |g, x| {
+    check("Cast", &[(&[3], Signed)], |g, x| {
         let narrow = g.cast(x[0], Dtype::F32)?;
         let wide = g.dtype(x[0]);
         g.cast(narrow, wide)

@@ -1,9 +1,9 @@
 //! What the sweep does around the rules.
 
 use regatta_autodiff::gradient::{GradientError, gradients};
-use regatta_autodiff::graph::{Dtype, Elements, Graph, Provider};
+use regatta_autodiff::graph::{Attribute, Constant, Dtype, Elements, Graph, Provider, Value};
 
-use crate::check::{Draw::Signed, check};
+use crate::check::{Draw::Signed, check, check_on};
 
 #[test]
 fn flow_stops_at_operators_without_a_gradient() {
@@ -13,6 +13,29 @@ fn flow_stops_at_operators_without_a_gradient() {
         let dtype = g.dtype(x[0]);
         let mask = g.cast(above, dtype)?;
         g.mul(x[0], mask)
+    });
+}
+
+#[test]
+fn flow_stops_at_sizes_and_at_classes() {
+    for op in ["Shape", "Size"] {
+        // They are no nodes of a model that was read.
+        check_on(Provider::Cpu, op, &[(&[3, 3], Signed)], &|g: &mut Graph, x: &[Value]| {
+            let size = g.node(op, x, &[])?;
+            let dtype = g.dtype(x[0]);
+            let size = g.cast(size, dtype)?;
+            let size = if op == "Shape" { g.sum_along(size, 0)? } else { size };
+            g.mul(x[0], size)
+        });
+    }
+    check("OneHot", &[(&[2, 3], Signed)], |g, x| {
+        let classes = g.node("ArgMax", x, &[("axis", Attribute::Int(1)), ("keepdims", Attribute::Int(0))])?;
+        let depth = g.int_vector(vec![3]);
+        let elements = Elements::Float(vec![0.0, 1.0]);
+        let dtype = g.dtype(x[0]);
+        let values = g.constant(Constant { dtype, shape: vec![2], elements });
+        let mask = g.node("OneHot", &[classes, depth, values], &[])?;
+        g.mul(mask, x[0])
     });
 }
 

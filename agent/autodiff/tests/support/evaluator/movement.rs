@@ -29,6 +29,8 @@ pub fn apply(node: &Node, operands: &[Option<Tensor>]) -> Option<Vec<Tensor>> {
         "Reshape" => reshape(&x[0], x[1].as_ints()),
         "Expand" => expand(&x[0], x[1].as_ints()),
         "Transpose" => transpose(node, &x[0]),
+        "Shape" => Tensor::ints(&[x[0].shape.len()], x[0].shape.iter().map(|&size| size as i64).collect()),
+        "Size" => Tensor::ints(&[], vec![x[0].len() as i64]),
         _ => return None,
     };
     Some(vec![output])
