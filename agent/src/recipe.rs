@@ -71,7 +71,7 @@ fn model(model: &recipe::Model, without: &[String], file: Option<&Arc<Vec<u8>>>)
             dropout: single(mlp.dropout),
         },
         recipe::Model::Cnn(cnn) => ModelPlan::Cnn {
-            channels: sizes(&cnn.channels),
+            channels: sizes(&cnn.channels()),
             layers: size(cnn.layers),
             kernel: size(cnn.kernel),
             norm: norm(cnn.norm),
@@ -110,7 +110,7 @@ fn model(model: &recipe::Model, without: &[String], file: Option<&Arc<Vec<u8>>>)
         },
         recipe::Model::Tabular(tabular) => ModelPlan::Tabular {
             embedding: tabular.embedding.map(size),
-            hidden: sizes(&tabular.hidden),
+            hidden: sizes(&tabular.hidden_widths()),
             norm: norm(tabular.norm),
             activation: activation(tabular.activation),
             dropout: single(tabular.dropout),

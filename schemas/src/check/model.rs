@@ -13,13 +13,16 @@ const FAMILIES: Kinds = Kinds {
     shared: &["dropout"],
     own: &[
         ("mlp", &["hidden", "layers", "width", "norm", "activation"]),
-        ("cnn", &["channels", "layers", "kernel", "norm", "activation", "pool", "global_pool", "hidden"]),
+        (
+            "cnn",
+            &["channels", "stages", "width", "layers", "kernel", "norm", "activation", "pool", "global_pool", "hidden"],
+        ),
         ("resnet", &["blocks", "width", "bottleneck", "kernel", "norm", "activation"]),
         (
             "transformer",
             &["direction", "layers", "width", "heads", "ratio", "patch", "vocabulary", "norm", "activation"],
         ),
-        ("tabular", &["embedding", "hidden", "norm", "activation"]),
+        ("tabular", &["embedding", "hidden", "layers", "width", "norm", "activation"]),
         ("onnx", &["file", "object", "weights", "frozen", "output"]),
     ],
 };
@@ -59,21 +62,30 @@ pub fn check(node: &Node, task: Option<&str>) {
 }
 
 fn mlp(fields: &Fields) {
-    let (hidden, depth, width) = (fields.optional("hidden"), fields.optional("layers"), fields.optional("width"));
-    match (&hidden, &depth, &width) {
-        (Some(hidden), None, None) => widths(hidden),
-        (None, Some(_), Some(_)) => {}
-        (Some(hidden), _, _) => {
-            hidden.fault("is given together with `layers` or `width`", "give either `hidden`, or `layers` and `width`");
-        }
-        (None, Some(_), None) => fields.fault("width", "is missing", "add `width`: the units of each hidden layer"),
-        (None, None, Some(_)) => fields.fault("layers", "is missing", "add `layers`: the number of hidden layers"),
-        (None, None, None) => {
-            fields.fault("hidden", "is missing", "add `hidden`: a list of widths; or `layers` and `width`");
-        }
+    if let Some(hidden) = either(fields, "hidden", ("layers", "the number of hidden layers"), "the units of each") {
+        widths(&hidden);
     }
     layers(fields, 0);
+}
+
+/// The list of sizes that a key gives, where it does not say by a number of parts and their width.
+fn either<'f>(fields: &Fields<'f>, list: &str, (count, what): (&str, &str), of_each: &str) -> Option<Node<'f>> {
     whole(fields, "width", 1..=LIMITS.width_max);
+    let (sizes, parts, width) = (fields.optional(list), fields.optional(count), fields.optional("width"));
+    match (&sizes, &parts, &width) {
+        (Some(_), None, None) => return sizes,
+        (None, Some(_), Some(_)) => {}
+        (Some(sizes), _, _) => {
+            let help = format!("give either `{list}`, or `{count}` and `width`");
+            sizes.fault(format!("is given together with `{count}` or `width`"), help);
+        }
+        (None, Some(_), None) => fields.fault("width", "is missing", format!("add `width`: {of_each}")),
+        (None, None, Some(_)) => fields.fault(count, "is missing", format!("add `{count}`: {what}")),
+        (None, None, None) => {
+            fields.fault(list, "is missing", format!("add `{list}`: a list of widths; or `{count}` and `width`"));
+        }
+    }
+    None
 }
 
 fn layers(fields: &Fields, least: u32) {
@@ -86,8 +98,17 @@ fn widths(node: &Node) {
 }
 
 fn cnn(fields: &Fields) {
-    if let Some(node) = fields.required("channels", "those of each stage, for example [32, 64]") {
+    let of_first = "the channels of the first stage, doubled in each further one";
+    if let Some(node) = either(fields, "channels", ("stages", "how often the image is halved"), of_first) {
         wholes(&node, 1..=LIMITS.stages_max as usize, 1..=LIMITS.width_max);
+    }
+    whole(fields, "stages", 1..=LIMITS.stages_max);
+    let within = |key: &str, most: u32| {
+        let number = fields.optional(key).and_then(|node| node.value.as_u64());
+        number.filter(|number| (1..=most.into()).contains(number))
+    };
+    if let (Some(stages), Some(width)) = (within("stages", LIMITS.stages_max), within("width", LIMITS.width_max)) {
+        doubled(fields, stages, width, 1);
     }
     layers(fields, 1);
     kernel(fields);
@@ -123,8 +144,12 @@ fn resnet(fields: &Fields) {
     };
     let (Some(stages), Some(width)) = (stages, width) else { return };
     let is_bottleneck = fields.optional("bottleneck").is_some_and(|node| node.value.as_bool() == Some(true));
-    let times = (1 << (stages - 1)) * if is_bottleneck { BOTTLENECK } else { 1 };
-    let last = width * times;
+    doubled(fields, stages as u64, width, if is_bottleneck { BOTTLENECK } else { 1 });
+}
+
+/// A width that is doubled from stage to stage, and so many times as much is given.
+fn doubled(fields: &Fields, stages: u64, width: u64, times: u64) {
+    let last = (width * times) << (stages - 1);
     if last > LIMITS.width_max.into() {
         let problem = format!("is {width}, and the last of {stages} stages has {last} channels");
         let help = format!("give a smaller `width` or fewer stages: at most {} channels", LIMITS.width_max);
@@ -165,9 +190,10 @@ fn transformer(fields: &Fields, task: Option<&str>) {
 }
 
 fn tabular(fields: &Fields) {
-    if let Some(hidden) = fields.required("hidden", "the widths of the dense layers, for example [128, 64]") {
+    if let Some(hidden) = either(fields, "hidden", ("layers", "the number of dense layers"), "the units of each") {
         widths(&hidden);
     }
+    layers(fields, 0);
     whole(fields, "embedding", 1..=LIMITS.width_max);
 }
 

@@ -9,13 +9,15 @@ use serde::{Deserialize, Serialize};
 pub enum Model {
     /// Dense layers. Give either `hidden`, or `layers` and `width`.
     Mlp(Mlp),
-    /// Convolutions with pooling between the stages, then dense layers. For images and sequences.
+    /// Convolutions with pooling between the stages, then dense layers. For images and sequences. Give either `channels`, or
+    /// `stages` and `width`.
     Cnn(Cnn),
     /// Residual blocks (He et al., 2016). For images.
     Resnet(Resnet),
     /// Attention (Vaswani et al., 2017): an encoder of sequences, images or tokens, or a decoder of tokens.
     Transformer(Transformer),
-    /// Embeddings of the categorical columns beside the numbers, then dense layers.
+    /// Embeddings of the categorical columns beside the numbers, then dense layers. Give either `hidden`, or `layers` and
+    /// `width`.
     Tabular(Tabular),
     /// A model that PyTorch or another program exported.
     Onnx(Onnx),
@@ -44,11 +46,15 @@ pub struct Mlp {
 impl Mlp {
     /// The width of each hidden layer, whichever way it was given.
     pub fn hidden_widths(&self) -> Vec<u32> {
-        match (&self.hidden, self.layers, self.width) {
-            (Some(hidden), _, _) => hidden.clone(),
-            (None, Some(layers), Some(width)) => vec![width; layers as usize],
-            (None, _, _) => Vec::new(),
-        }
+        widths(self.hidden.as_ref(), self.layers, self.width)
+    }
+}
+
+fn widths(hidden: Option<&Vec<u32>>, layers: Option<u32>, width: Option<u32>) -> Vec<u32> {
+    match (hidden, layers, width) {
+        (Some(hidden), _, _) => hidden.clone(),
+        (None, Some(layers), Some(width)) => vec![width; layers as usize],
+        (None, _, _) => Vec::new(),
     }
 }
 
@@ -90,7 +96,13 @@ pub enum Pool {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Cnn {
     /// The channels of each stage; after each the height and width are halved.
-    pub channels: Vec<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels: Option<Vec<u32>>,
+    /// The number of stages, of which the first has `width` channels and each further one twice as many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stages: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
     /// Convolutions of each stage.
     #[serde(default = "one")]
     pub layers: u32,
@@ -112,6 +124,19 @@ pub struct Cnn {
     /// The probability that an input of a dense layer is dropped in training, from 0 to below 1.
     #[serde(default)]
     pub dropout: f64,
+}
+
+impl Cnn {
+    /// The channels of each stage, whichever way they were given.
+    pub fn channels(&self) -> Vec<u32> {
+        match (&self.channels, self.stages, self.width) {
+            (Some(channels), _, _) => channels.clone(),
+            (None, Some(stages), Some(width)) => {
+                (0..stages).map(|stage| width.saturating_mul(1 << stage.min(31))).collect()
+            }
+            (None, _, _) => Vec::new(),
+        }
+    }
 }
 
 fn no_norm() -> Norm {
@@ -236,13 +261,26 @@ pub struct Tabular {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embedding: Option<u32>,
     /// The widths of the dense layers.
-    pub hidden: Vec<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<Vec<u32>>,
+    /// The number of dense layers, all of the same `width`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
     #[serde(default)]
     pub norm: Norm,
     #[serde(default)]
     pub activation: Activation,
     #[serde(default)]
     pub dropout: f64,
+}
+
+impl Tabular {
+    /// The width of each dense layer, whichever way it was given.
+    pub fn hidden_widths(&self) -> Vec<u32> {
+        widths(self.hidden.as_ref(), self.layers, self.width)
+    }
 }
 
 /// A model from a file. Exactly one of `file` and `object` says where it lies.
@@ -280,4 +318,19 @@ pub enum Weights {
     Kaiming,
     /// Uniform, by the inputs and outputs of a layer (Glorot and Bengio, 2010).
     Xavier,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_lists_or_numbers_of_parts() {
+        let cnn = |text: &str| serde_json::from_str::<Cnn>(text).map(|cnn| cnn.channels()).ok();
+        assert_eq!(cnn(r#"{"channels": [8, 4]}"#), Some(vec![8, 4]));
+        assert_eq!(cnn(r#"{"stages": 3, "width": 16}"#), Some(vec![16, 32, 64]));
+        let tabular = |text: &str| serde_json::from_str::<Tabular>(text).map(|tabular| tabular.hidden_widths()).ok();
+        assert_eq!(tabular(r#"{"hidden": [8, 4]}"#), Some(vec![8, 4]));
+        assert_eq!(tabular(r#"{"layers": 2, "width": 16}"#), Some(vec![16, 16]));
+    }
 }
