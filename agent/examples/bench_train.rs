@@ -174,7 +174,9 @@ fn print_profile(folder: &Path) -> anyhow::Result<()> {
             written_mib / runs
         );
     }
-    println!("{:24} {:>6} {:>10.3}", "all", "", whole / runs);
+    let mib = |of: fn(&NodeRun) -> f64| nodes.iter().map(of).sum::<f64>() / runs;
+    let (read, written) = (mib(|node| node.read_mib), mib(|node| node.written_mib));
+    println!("{:24} {:>6} {:>10.3} {:>6} {read:>10.2} {written:>12.2}", "all", "", whole / runs, "");
     Ok(())
 }
 

@@ -90,9 +90,21 @@ WHOLE = (
     *of_images("shufflenet_v2_x1_0", partial(still, vision.shufflenet_v2_x1_0)),
     *of_images("squeezenet1_1", partial(still, vision.squeezenet1_1)),
     *of_images("densenet121", partial(still, vision.densenet121), batch=4),
+    *of_images("alexnet", partial(still, vision.alexnet), batch=2, size=224),
+    *of_images("googlenet", partial(still, vision.googlenet, aux_logits=False, init_weights=False)),
+    *of_images("inception_v3", partial(still, vision.inception_v3, aux_logits=False, init_weights=False), size=96),
+    *of_images("mnasnet0_5", partial(still, vision.mnasnet0_5)),
+    *of_images("resnext50_32x4d", partial(still, vision.resnext50_32x4d)),
+    *of_images("efficientnet_v2_s", partial(still, vision.efficientnet_v2_s), batch=4, corners=False),
+    Golden(
+        "r3d_18", partial(still, vision.video.r3d_18), (numbers("clips", 4, 3, 8, 48, 48),), classes(4),
+        optimizers=SMALL, steps=STEPS,
+    ),
     *of_images("convnext_tiny", partial(still, vision.convnext_tiny), batch=4, corners=False),
     # The TorchScript exporter writes what it looked up in a table of parameters as a constant.
     *of_images("swin_t", partial(still, vision.swin_t), batch=2, size=224, corners=False, variants=BY_DYNAMO),
+    *of_images("swin_v2_t", partial(still, vision.swin_v2_t), batch=2, size=256, corners=False, variants=BY_DYNAMO),
+    *of_images("maxvit_t", partial(still, vision.maxvit_t), batch=1, size=224, corners=False, variants=BY_DYNAMO),
     *of_images("vit_tiny", vit_tiny, batch=2, size=224, corners=False),
     *of_images("unet", partial(tiny.UNet, (64, 128, 256)), batch=4, pixels=True),
     *of_images(
