@@ -54,7 +54,7 @@ fn check(names: &[&str]) {
 }
 
 const PERCEPTRONS: [&str; 7] = ["mlp", "regression", "tabular", "smoothed", "absolute", "huber", "distribution"];
-const CONVOLUTIONAL: [&str; 10] = [
+const CONVOLUTIONAL: [&str; 11] = [
     "resnet18",
     "resnet50",
     "mobilenet",
@@ -65,6 +65,7 @@ const CONVOLUTIONAL: [&str; 10] = [
     "conv1d",
     "conv3d",
     "segmenter",
+    "partly_still",
 ];
 const TRANSFORMERS: [&str; 6] = ["bert", "gpt", "vit", "encoder", "attention", "llama"];
 const OF_KINDS: [&str; 1] = ["kinds"];

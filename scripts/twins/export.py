@@ -9,6 +9,8 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
+# Whether a batch normalisation was in training, only its function says.
+NODE = "pkg.torch.onnx.fx_node"
 
 
 def export(
@@ -53,11 +55,12 @@ def put_back(model: onnx.ModelProto, buffers: dict[str, Tensor]) -> None:
 
 def anonymous(model: onnx.ModelProto) -> onnx.ModelProto:
     """Without the stack traces that the dynamo exporter writes, which name folders of the machine. What it says of a
-    tensor, parameter or buffer, stays."""
+    tensor, parameter or buffer, stays, and of a batch normalisation which function it was."""
     graph = model.graph
     del model.metadata_props[:], graph.metadata_props[:]
     for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        kept = [(entry.key, entry.value) for entry in part.metadata_props if entry.key == KIND]
+        said = {KIND} | ({NODE} if getattr(part, "op_type", "") == "BatchNormalization" else set())
+        kept = [(entry.key, entry.value) for entry in part.metadata_props if entry.key in said]
         del part.metadata_props[:]
         for key, value in kept:
             part.metadata_props.add(key=key, value=value)

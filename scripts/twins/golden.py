@@ -152,6 +152,7 @@ GOLDENS = (
     Golden("convnext", tiny.convnext, (numbers("images", 4, 3, 32, 32),), classes(4), optimizers=(ADAMW,)),
     Golden("autoencoder", tiny.autoencoder, (numbers("images", 4, 1, 16, 16),), None, loss=MSE),
     Golden("conv1d", tiny.conv1d, (numbers("signals", 6, 4, 32),), classes(6)),
+    Golden("partly_still", tiny.PartlyStill, (numbers("images", 4, 3, 8, 8),), classes(4), optimizers=(CALM,)),
     Golden("conv3d", tiny.conv3d, (numbers("volumes", 4, 1, 8, 8, 8),), classes(4), optimizers=(CALM,)),
     Golden("encoder", tiny.Encoder, (integers("tokens", 40, 6, 10),), classes(6), optimizers=(ADAMW,)),
     # The TorchScript exporter does not say which tensors are buffers.

@@ -368,6 +368,24 @@ class Frames(nn.Module):
         return self.head(torch.tanh(self.conv(x)).transpose(1, 2))
 
 
+class PartlyStill(nn.Module):
+    """Of two batch normalisations the second stays in evaluation mode, as in fine-tuning."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Tanh())
+        self.second = nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.Tanh(), nn.Flatten())
+        self.head = nn.Linear(64, CLASSES)
+
+    def train(self, mode: bool = True) -> nn.Module:
+        super().train(mode)
+        self.second[1].eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.second(self.first(x)))
+
+
 def conv3d() -> nn.Module:
     return nn.Sequential(
         nn.Conv3d(1, 6, 3, padding=1, bias=False), nn.BatchNorm3d(6), nn.ReLU(), nn.MaxPool3d(2),
