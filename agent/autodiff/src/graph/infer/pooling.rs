@@ -24,14 +24,11 @@ pub(crate) fn without_windows_in_padding(node: &mut Node, image: &[usize]) {
         return;
     }
     let Some(windows) = pooling_windows(node, image) else { return };
-    let covered = |axis: usize| {
-        let last = (windows.counts[axis] - 1).checked_mul(windows.strides[axis])?;
+    let needed = |axis: usize| {
+        let last = windows.counts[axis].checked_sub(1)?.checked_mul(windows.strides[axis])?;
         last.checked_add(windows.reach(axis)?)?.checked_sub(image[2 + axis] + windows.before[axis])
     };
-    let after = (0..windows.counts.len()).map(|axis| {
-        let needed = covered(axis).unwrap_or(windows.after[axis]);
-        windows.after[axis].min(needed)
-    });
+    let after = windows.after.iter().enumerate().map(|(axis, &after)| needed(axis).map_or(after, |pad| pad.min(after)));
     let pads = windows.before.iter().copied().chain(after).map(i64::try_from).collect::<Result<Vec<_>, _>>();
     if let Ok(pads) = pads {
         node.attributes.insert("pads".into(), Attribute::Ints(pads));
