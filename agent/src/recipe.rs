@@ -183,7 +183,9 @@ fn unasked(task: recipe::Task) -> &'static [Metric] {
 
 fn metric(metric: recipe::Metric) -> Metric {
     match metric {
+        recipe::Metric::Top3Accuracy => Metric::Top3Accuracy,
         recipe::Metric::Top5Accuracy => Metric::Top5Accuracy,
+        recipe::Metric::Top10Accuracy => Metric::Top10Accuracy,
         recipe::Metric::F1 => Metric::F1,
         recipe::Metric::Auroc => Metric::Auroc,
         recipe::Metric::MeanAbsoluteError => Metric::MeanAbsoluteError,

@@ -64,6 +64,27 @@ fn classes_agree_with_scikit_learn() {
 }
 
 #[test]
+fn classes_among_the_greatest_outputs_are_those_of_a_sorted_list() {
+    let (labels, outputs) = (labels(120, 7), outputs(120, 7));
+    let share = |most: usize| {
+        let is_among = |(row, label): (&[f32], &i64)| {
+            let mut order: Vec<usize> = (0..7).collect();
+            order.sort_by(|one, other| row[*other].total_cmp(&row[*one]));
+            order.iter().take(most).any(|class| *class as i64 == *label)
+        };
+        outputs.chunks(7).zip(&labels).filter(|row| is_among(*row)).count() as f64 / 120.0
+    };
+    let metrics = [Metric::Top3Accuracy, Metric::Top5Accuracy, Metric::Top10Accuracy];
+    let expected = [
+        ("validation_top3_accuracy", share(3)),
+        ("validation_top5_accuracy", share(5)),
+        ("validation_top10_accuracy", 1.0),
+    ];
+    assert!(share(3) > 0.0 && share(3) < share(5));
+    check(&scores(&metrics, &outputs, &classes(labels.clone(), 7), None), &expected);
+}
+
+#[test]
 fn two_classes_agree_with_scikit_learn() {
     let target = classes(labels(200, 2), 2);
     check(&scores(&[Metric::Auroc], &outputs(200, 2), &target, None), &[("validation_auroc", 0.4611154752553025)]);

@@ -239,6 +239,12 @@ pub enum Metric {
     /// The share of rows whose class is among the five greatest outputs.
     #[serde(rename = "top5_accuracy")]
     Top5Accuracy,
+    /// Among the three greatest.
+    #[serde(rename = "top3_accuracy")]
+    Top3Accuracy,
+    /// Among the ten greatest.
+    #[serde(rename = "top10_accuracy")]
+    Top10Accuracy,
     /// The mean over classes of the harmonic mean of precision and recall.
     F1,
     /// The area under the receiver's operating characteristic; over classes, the mean of one against the rest.

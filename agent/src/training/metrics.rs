@@ -11,7 +11,7 @@ use regatta_autodiff::step::ClassAxis;
 
 use super::TrainingError;
 use super::dataset::Target;
-use answers::{Accuracy, F1, Top5};
+use answers::{Accuracy, F1, Top};
 use auroc::Auroc;
 use residuals::{AbsoluteError, R2};
 use transcripts::LabelErrors;
@@ -23,8 +23,10 @@ pub enum Metric {
     /// The share of right answers: the greatest output's class, for yes-or-no questions each output's sign, and for
     /// labels in order all of a row's.
     Accuracy,
-    /// The share of positions whose class is among the five greatest outputs.
+    /// The share of positions whose class is among the three, five or ten greatest outputs.
+    Top3Accuracy,
     Top5Accuracy,
+    Top10Accuracy,
     /// The harmonic mean of precision and recall, averaged over the classes that occur in targets or answers.
     F1,
     /// The area under the receiver's operating characteristic: of the second of two classes; of each of more classes
@@ -56,7 +58,9 @@ impl Metric {
     pub fn name(self) -> &'static str {
         match self {
             Self::Accuracy => "validation_accuracy",
+            Self::Top3Accuracy => "validation_top3_accuracy",
             Self::Top5Accuracy => "validation_top5_accuracy",
+            Self::Top10Accuracy => "validation_top10_accuracy",
             Self::F1 => "validation_f1",
             Self::Auroc => "validation_auroc",
             Self::MeanAbsoluteError => "validation_mean_absolute_error",
@@ -86,7 +90,9 @@ impl Metric {
             Self::LabelErrorRate if is_transcript => Box::<LabelErrors>::default(),
             Self::LabelErrorRate => return Err(wrong(format!("{} takes labels in order", self.name()))),
             _ if is_transcript => return Err(wrong(format!("{} takes one answer a position", self.name()))),
-            Self::Top5Accuracy if of_classes => Box::<Top5>::default(),
+            Self::Top3Accuracy if of_classes => Box::new(Top::of(3)),
+            Self::Top5Accuracy if of_classes => Box::new(Top::of(5)),
+            Self::Top10Accuracy if of_classes => Box::new(Top::of(10)),
             Self::F1 => Box::new(F1::new(columns)),
             Self::Auroc => {
                 let positions = if of_classes { count } else { target.rows() };
@@ -99,7 +105,9 @@ impl Metric {
             }
             Self::MeanAbsoluteError if !of_classes => Box::<AbsoluteError>::default(),
             Self::R2 if !of_classes => Box::new(R2::new(columns)),
-            Self::Top5Accuracy => return Err(wrong(format!("{} takes classes", self.name()))),
+            Self::Top3Accuracy | Self::Top5Accuracy | Self::Top10Accuracy => {
+                return Err(wrong(format!("{} takes classes", self.name())));
+            }
             Self::MeanAbsoluteError | Self::R2 => return Err(wrong(format!("{} takes numbers", self.name()))),
         };
         Ok(Some(measure))

@@ -24,8 +24,10 @@ const LOSSES: Kinds = Kinds {
     ],
 };
 /// Each metric that a recipe may ask for, and what it is reported as.
-pub const METRICS: [(&str, &str); 7] = [
+pub const METRICS: [(&str, &str); 9] = [
+    ("top3_accuracy", "validation_top3_accuracy"),
     ("top5_accuracy", "validation_top5_accuracy"),
+    ("top10_accuracy", "validation_top10_accuracy"),
     ("f1", "validation_f1"),
     ("auroc", "validation_auroc"),
     ("mean_absolute_error", "validation_mean_absolute_error"),
@@ -49,9 +51,9 @@ fn metrics(task: &str) -> &'static [&'static str] {
     match task {
         "regression" => &["mean_absolute_error", "r2"],
         "multilabel" => &["f1", "auroc"],
-        "language_model" => &["perplexity", "top5_accuracy"],
+        "language_model" => &["perplexity", "top3_accuracy", "top5_accuracy", "top10_accuracy"],
         "transcription" => &["label_error_rate"],
-        _ => &["top5_accuracy", "f1", "auroc"],
+        _ => &["top3_accuracy", "top5_accuracy", "top10_accuracy", "f1", "auroc"],
     }
 }
 

@@ -3,8 +3,6 @@
 use super::transcripts::told;
 use super::{Measure, Truth, greatest, real};
 
-const TOP: usize = 5;
-
 #[derive(Debug, Default)]
 pub struct Accuracy {
     right: u64,
@@ -35,19 +33,27 @@ impl Measure for Accuracy {
     }
 }
 
-#[derive(Debug, Default)]
-pub struct Top5 {
+/// Classes among so many of the greatest outputs.
+#[derive(Debug)]
+pub struct Top {
+    most: usize,
     right: u64,
     count: u64,
 }
 
-impl Measure for Top5 {
+impl Top {
+    pub fn of(most: usize) -> Self {
+        Self { most, right: 0, count: 0 }
+    }
+}
+
+impl Measure for Top {
     fn add(&mut self, outputs: &[f32], truth: Truth<'_>) {
         let Truth::Class(class) = truth else { return };
         let own = outputs[class];
         let is_before = |(at, output): (usize, &f32)| *output > own || (*output == own && at < class);
         let before = outputs.iter().enumerate().filter(|(at, output)| is_before((*at, output))).count();
-        self.right += u64::from(before < TOP);
+        self.right += u64::from(before < self.most);
         self.count += 1;
     }
 
