@@ -91,10 +91,12 @@ WHOLE = (
     *of_images("squeezenet1_1", partial(still, vision.squeezenet1_1)),
     *of_images("densenet121", partial(still, vision.densenet121), batch=4),
     *of_images("alexnet", partial(still, vision.alexnet), batch=2, size=224),
-    *of_images("googlenet", partial(still, vision.googlenet, aux_logits=False, init_weights=False)),
-    *of_images("inception_v3", partial(still, vision.inception_v3, aux_logits=False, init_weights=False), size=96),
+    # Their rectifiers are functions, which nothing takes the place of.
+    *of_images("googlenet", partial(still, vision.googlenet, aux_logits=False, init_weights=False), corners=False),
+    *of_images(
+        "inception_v3", partial(still, vision.inception_v3, aux_logits=False, init_weights=False), size=96, corners=False
+    ),
     *of_images("mnasnet0_5", partial(still, vision.mnasnet0_5)),
-    *of_images("resnext50_32x4d", partial(still, vision.resnext50_32x4d)),
     *of_images("efficientnet_v2_s", partial(still, vision.efficientnet_v2_s), batch=4, corners=False),
     Golden(
         "r3d_18", partial(still, vision.video.r3d_18), (numbers("clips", 4, 3, 8, 48, 48),), classes(4),
