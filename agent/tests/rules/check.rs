@@ -67,20 +67,11 @@ pub fn check_output(
 
 /// The gradients of the sum of the output at points where differences say nothing: kinks, ties, zeros.
 pub fn check_at(build: &dyn Fn(&mut Graph, &[Value]) -> Built, points: &[&[f64]], expected: &[&[f64]]) {
-    let mut graph = Graph::new(provider());
-    let mut feeds = BTreeMap::new();
-    let mut values = Vec::new();
-    for (position, point) in points.iter().enumerate() {
-        let input = format!("x{position}");
-        values.push(graph.input(&input, Dtype::F32, &[point.len()]).unwrap());
-        feeds.insert(input, Tensor::floats(&[point.len()], point.to_vec()));
-    }
-    let y = build(&mut graph, &values).unwrap();
-    let one = graph.scalar(Dtype::F32, 1.0);
-    for gradient in gradients(&mut graph, &[(y, one)], &values).unwrap() {
-        graph.output(gradient);
-    }
-    let row = Row { graph, feeds };
+    let mut row = Row::new();
+    let values = row.inputs(points.iter().map(|point| Tensor::floats(&[point.len()], point.to_vec())));
+    let y = build(&mut row.graph, &values).unwrap();
+    let one = row.graph.scalar(Dtype::F32, 1.0);
+    row.flow(y, one, &values);
     for (found, expected) in row.run("at points").into_iter().zip(expected) {
         assert_close("at points", found, expected);
     }
@@ -109,35 +100,47 @@ struct Row {
 }
 
 impl Row {
+    fn new() -> Self {
+        Self { graph: Graph::new(provider()), feeds: BTreeMap::new() }
+    }
+
     fn of(
         inputs: &[(&[usize], Draw)],
         with_own: bool,
         build: &dyn Fn(&mut Graph, &[Value]) -> Built,
         with_gradients: bool,
     ) -> Self {
-        let mut random = Random::new();
-        let mut graph = Graph::new(provider());
+        let (mut random, mut row) = (Random::new(), Self::new());
         if with_own {
-            graph.allow_own_operators();
+            row.graph.allow_own_operators();
         }
-        let (mut feeds, mut values) = (BTreeMap::new(), Vec::new());
-        let mut feed = |graph: &mut Graph, name: &str, shape: &[usize], draw| {
-            feeds.insert(name.to_owned(), rounded(random.tensor(shape, draw)));
-            graph.input(name, Dtype::F32, shape).unwrap()
-        };
-        for (position, (shape, draw)) in inputs.iter().enumerate() {
-            values.push(feed(&mut graph, &format!("x{position}"), shape, *draw));
-        }
-        let y = build(&mut graph, &values).unwrap();
-        graph.output(y);
+        let values = row.inputs(inputs.iter().map(|(shape, draw)| rounded(random.tensor(shape, *draw))));
+        let y = build(&mut row.graph, &values).unwrap();
+        row.graph.output(y);
         if with_gradients {
-            let shape = graph.shape(y).to_vec();
-            let weighting = feed(&mut graph, "weighting", &shape, Draw::Signed);
-            for gradient in gradients(&mut graph, &[(y, weighting)], &values).unwrap() {
-                graph.output(gradient);
-            }
+            let shape = row.graph.shape(y).to_vec();
+            let weighting = row.input("weighting", rounded(random.tensor(&shape, Draw::Signed)));
+            row.flow(y, weighting, &values);
         }
-        Self { graph, feeds }
+        row
+    }
+
+    fn input(&mut self, name: &str, fed: Tensor) -> Value {
+        let input = self.graph.input(name, Dtype::F32, &fed.shape).unwrap();
+        self.feeds.insert(name.to_owned(), fed);
+        input
+    }
+
+    /// `x0`, `x1` and so on.
+    fn inputs(&mut self, fed: impl Iterator<Item = Tensor>) -> Vec<Value> {
+        fed.enumerate().map(|(at, fed)| self.input(&format!("x{at}"), fed)).collect()
+    }
+
+    /// Has the graph give what flows to values where this flows to `y`.
+    fn flow(&mut self, y: Value, dy: Value, values: &[Value]) {
+        for gradient in gradients(&mut self.graph, &[(y, dy)], values).unwrap() {
+            self.graph.output(gradient);
+        }
     }
 
     fn single(&self, input: Value) -> Vec<f32> {
